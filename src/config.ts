@@ -1,0 +1,83 @@
+/** The only reader of the environment: parsed once, all faults reported together, frozen. docs/operations.md lists the same settings. */
+import { z } from 'zod'
+import { ConfigError } from './errors.ts'
+
+const integer = (min: number, max: number) =>
+  z
+    .string()
+    .regex(/^\d{1,15}$/, `must be a whole number from ${min} to ${max}`)
+    .transform(Number)
+    .refine((n) => n >= min && n <= max, `must be a whole number from ${min} to ${max}`)
+
+const Environment = z.object({
+  HOST: z.string().min(1).default('127.0.0.1'),
+  PORT: integer(0, 65535).default(8080),
+  /** A worker's own health and metrics port; 0 takes a free one. */
+  HEALTH_PORT: integer(0, 65535).default(8081),
+  REDIS_URL: z.string().regex(/^(rediss?|unix):\/\//, 'must begin with redis://, rediss:// or unix://').optional(),
+  /** What all keys begin with: several Switchyards may share one Redis. */
+  REDIS_PREFIX: z.string().regex(/^[A-Za-z0-9_-]{1,32}$/, 'must be 1–32 of A–Z a–z 0–9 _ -').default('sy'),
+  DATA_DIR: z.string().min(1).default('.data'),
+  LOG_LEVEL: z.enum(['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent']).default('info'),
+  WORKER_CONCURRENCY: integer(1, 10_000).default(128),
+  MAX_TASK_TIMEOUT_SECONDS: integer(1, 86_400).default(300),
+  /** Ranges to which agents are limited, `10.0.0.0/8,192.168.0.0/16`; empty: anything but what we never post to. */
+  AGENT_CIDRS: z
+    .string()
+    .transform((s) => s.split(',').map((c) => c.trim()).filter(Boolean))
+    .default([]),
+  RETENTION_COMPLETED_SECONDS: integer(1, 365 * 86_400).default(3600),
+  RETENTION_FAILED_SECONDS: integer(1, 365 * 86_400).default(7 * 86_400),
+  /** Ended records kept per agent type, of completed and cancelled, and of failed and timed-out ones. */
+  RETENTION_COMPLETED_COUNT: integer(0, 10_000_000).default(100_000),
+  RETENTION_FAILED_COUNT: integer(0, 10_000_000).default(100_000),
+  DRAIN_SECONDS: integer(0, 600).default(25),
+})
+
+export type Config = Readonly<{
+  host: string
+  port: number
+  healthPort: number
+  redisUrl: string | undefined
+  redisPrefix: string
+  dataDir: string
+  logLevel: z.infer<typeof Environment>['LOG_LEVEL']
+  workerConcurrency: number
+  maxTaskTimeoutSeconds: number
+  agentCidrs: readonly string[]
+  retention: Readonly<{ completedMs: number; failedMs: number; completedCount: number; failedCount: number }>
+  drainMs: number
+}>
+
+/**
+ * Reads the settings from an environment. An empty value counts as not set.
+ * @throws ConfigError naming every faulty setting
+ */
+export const readConfig = (env: NodeJS.ProcessEnv = process.env): Config => {
+  const set = Object.fromEntries(Object.keys(Environment.shape).flatMap((k) => (env[k] ? [[k, env[k]]] : [])))
+  const read = Environment.safeParse(set)
+  if (!read.success) {
+    const lines = read.error.issues.map((i) => `  ${i.path.join('.')}=${String(env[String(i.path[0])])}: ${i.message}`)
+    throw new ConfigError(`The environment has ${lines.length === 1 ? 'a faulty setting' : 'faulty settings'}; mend and start again:\n${lines.join('\n')}`)
+  }
+  const e = read.data
+  return Object.freeze({
+    host: e.HOST,
+    port: e.PORT,
+    healthPort: e.HEALTH_PORT,
+    redisUrl: e.REDIS_URL,
+    redisPrefix: e.REDIS_PREFIX,
+    dataDir: e.DATA_DIR,
+    logLevel: e.LOG_LEVEL,
+    workerConcurrency: e.WORKER_CONCURRENCY,
+    maxTaskTimeoutSeconds: e.MAX_TASK_TIMEOUT_SECONDS,
+    agentCidrs: e.AGENT_CIDRS,
+    retention: Object.freeze({
+      completedMs: e.RETENTION_COMPLETED_SECONDS * 1000,
+      failedMs: e.RETENTION_FAILED_SECONDS * 1000,
+      completedCount: e.RETENTION_COMPLETED_COUNT,
+      failedCount: e.RETENTION_FAILED_COUNT,
+    }),
+    drainMs: e.DRAIN_SECONDS * 1000,
+  })
+}

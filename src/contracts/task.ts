@@ -1,0 +1,125 @@
+/** A task as clients submit and read it: zod schemas, and the types inferred from them. */
+import { z } from 'zod'
+import { AgentId, AgentType, Capability, JsonObject } from './agent.ts'
+
+/** Priorities as people say them; 15 goes first. */
+export const NAMED_PRIORITIES = { low: 1, normal: 5, high: 10, critical: 15 } as const
+const MAX_DAYS_SECONDS = 30 * 86_400
+
+export const TaskStatus = z.enum(['pending', 'queued', 'sent', 'running', 'retrying', 'completed', 'failed', 'timeout', 'cancelled'])
+export type TaskStatus = z.infer<typeof TaskStatus>
+/** The four ends. A task reaches exactly one of them, and it never changes. */
+export const END_STATUSES = ['completed', 'failed', 'timeout', 'cancelled'] as const
+export const isEnd = (status: string): boolean => (END_STATUSES as readonly string[]).includes(status)
+
+/**
+ * POST /tasks. `parameters` and `metadata` are only checked to be objects here: their bytes are kept as sent.
+ * @param maxTimeoutSeconds the operator's upper bound for `timeout_seconds`
+ */
+export const newTaskSchema = (maxTimeoutSeconds: number) =>
+  z
+    .strictObject({
+      task_type: Capability,
+      agent_type: AgentType.optional(),
+      agent_id: AgentId.optional(),
+      parameters: JsonObject.optional(),
+      priority: z
+        .union([z.int().min(1).max(15), z.enum(['low', 'normal', 'high', 'critical']).transform((name) => NAMED_PRIORITIES[name])], { error: 'must be an integer from 1 to 15, or low, normal, high, critical' })
+        .default(5),
+      timeout_seconds: z.number().min(0.01).max(maxTimeoutSeconds).default(Math.min(30, maxTimeoutSeconds)),
+      max_retries: z.int().min(0).max(100).default(3),
+      retry_delay_seconds: z.number().min(0).max(3600).default(5),
+      backoff: z.enum(['exponential', 'fixed']).default('exponential'),
+      delay_seconds: z.number().min(0).max(MAX_DAYS_SECONDS).optional(),
+      run_at: z.iso.datetime({ offset: true }).optional(),
+      expires_in_seconds: z.number().min(0.01).max(MAX_DAYS_SECONDS).default(86_400),
+      metadata: JsonObject.optional(),
+    })
+    .refine((t) => t.agent_type !== undefined || t.agent_id !== undefined, { path: ['agent_type'], message: 'is required unless agent_id is given' })
+    .refine((t) => t.delay_seconds === undefined || t.run_at === undefined, { path: ['run_at'], message: 'give delay_seconds or run_at, not both' })
+    .meta({ id: 'NewTask' })
+export type NewTask = z.infer<ReturnType<typeof newTaskSchema>>
+
+/** How one delivery of a task went. `outcome` is null while it lasts. */
+export const AttemptOutcome = z.enum([
+  'completed', // the agent answered with a result
+  'failed', // the agent said so, answered 5xx or something unusable, or the connection broke
+  'rejected', // the agent refused it for good (4xx, or retryable: false)
+  'timeout', // no end within timeout_seconds
+  'unreachable', // no connection could be made
+  'no_room', // 429 or 503: costs no attempt
+  'cancelled', // stopped because the task was cancelled
+  'lost', // its dispatcher died: costs no attempt
+  'drained', // its dispatcher was stopped: costs no attempt
+])
+export type AttemptOutcome = z.infer<typeof AttemptOutcome>
+
+export const Attempt = z
+  .object({
+    attempt: z.int(),
+    agent_id: z.string(),
+    agent_name: z.string(),
+    sent_at: z.iso.datetime(),
+    ended_at: z.iso.datetime().nullable(),
+    outcome: AttemptOutcome.nullable(),
+    status_code: z.int().nullable(),
+    error: z.string().nullable(),
+  })
+  .meta({ id: 'Attempt' })
+export type Attempt = z.infer<typeof Attempt>
+
+/** The answer to a submit. */
+export const Submitted = z
+  .object({ task_id: z.string(), status: TaskStatus, agent_id: z.string().nullable(), created_at: z.iso.datetime(), status_url: z.string(), retry_of: z.string().optional() })
+  .meta({ id: 'Submitted' })
+export type Submitted = z.infer<typeof Submitted>
+
+/** A task as GET shows it. `parameters`, `result` and `metadata` come back byte for byte as they were sent. */
+export const Task = z
+  .object({
+    task_id: z.string(),
+    task_type: z.string(),
+    agent_type: z.string(),
+    agent_id: z.string().nullable().meta({ description: 'The agent it is pinned to, or the one that has or had it.' }),
+    priority: z.int(),
+    status: TaskStatus,
+    parameters: JsonObject,
+    result: z.unknown().meta({ description: 'The agent’s result, any JSON value; null until completed.' }),
+    error: z.string().nullable(),
+    created_at: z.iso.datetime(),
+    started_at: z.iso.datetime().nullable(),
+    completed_at: z.iso.datetime().nullable(),
+    run_at: z.iso.datetime().nullable().meta({ description: 'When it may next go, for pending and retrying tasks.' }),
+    expires_at: z.iso.datetime(),
+    timeout_seconds: z.number(),
+    retry_count: z.int(),
+    max_retries: z.int(),
+    redeliveries: z.int().meta({ description: 'Deliveries repeated because we failed, not the agent.' }),
+    progress: z.unknown().nullable(),
+    metadata: JsonObject,
+    cancel_requested: z.boolean(),
+    retry_of: z.string().nullable(),
+    retried_as: z.string().nullable(),
+    execution_time_ms: z.number().nullable(),
+    attempts: z.array(Attempt),
+  })
+  .meta({ id: 'Task' })
+
+export const TaskList = z.object({ tasks: z.array(Task), count: z.int(), next_cursor: z.string().nullable() }).meta({ id: 'TaskList' })
+
+/** What DELETE /tasks/{id} answers. */
+export const Cancelled = z.object({ task_id: z.string(), status: TaskStatus, cancel_requested: z.boolean() }).meta({ id: 'Cancelled' })
+
+/** What we POST to an agent's /task. */
+export const Delivery = z
+  .object({
+    task_id: z.string(),
+    task_type: z.string(),
+    parameters: JsonObject,
+    timeout_seconds: z.number(),
+    priority: z.int(),
+    metadata: JsonObject,
+    attempt: z.int(),
+    attempt_id: z.string(),
+  })
+  .meta({ id: 'Delivery' })

@@ -1,0 +1,121 @@
+/**
+ * Every error class of the project, each with its problem type (a heading in docs/errors.md).
+ * They know nothing of HTTP: `api/problem.ts` gives each type its status.
+ */
+
+/** One fault in what was sent: a JSON Pointer into the body (or the parameter's name), and what to do about it. */
+export type Fault = { pointer: string; detail: string }
+
+export type ProblemType =
+  | 'invalid-json'
+  | 'invalid-request'
+  | 'unsupported-media-type'
+  | 'payload-too-large'
+  | 'not-found'
+  | 'method-not-allowed'
+  | 'host-not-allowed'
+  | 'agent-type-conflict'
+  | 'task-ended'
+  | 'task-not-ended'
+  | 'already-retried'
+  | 'no-agent'
+  | 'too-many-queues'
+  | 'store-unavailable'
+  | 'internal'
+
+/** An error whose message may be shown to the caller. */
+export class SwitchyardError extends Error {
+  readonly type: ProblemType
+  /** Faults in the input, for `invalid-request`. */
+  readonly faults: Fault[] | undefined
+  /** Further members of the problem document. */
+  readonly extra: Record<string, unknown> | undefined
+  /** When to try again, for the ones that pass. */
+  readonly retryAfterSeconds: number | undefined
+  constructor(type: ProblemType, message: string, more: { faults?: Fault[]; extra?: Record<string, unknown>; retryAfterSeconds?: number; cause?: unknown } = {}) {
+    super(message, more.cause === undefined ? undefined : { cause: more.cause })
+    this.name = new.target.name
+    this.type = type
+    this.faults = more.faults
+    this.extra = more.extra
+    this.retryAfterSeconds = more.retryAfterSeconds
+  }
+}
+
+/** The body is no JSON text in UTF-8. */
+export class InvalidJson extends SwitchyardError {
+  constructor(detail: string) {
+    super('invalid-json', detail)
+  }
+}
+
+/** The input was understood and is wrong; `faults` says where. */
+export class InvalidRequest extends SwitchyardError {
+  constructor(faults: Fault[]) {
+    super('invalid-request', faults.map((f) => `${f.pointer || 'body'} ${f.detail}`).join('; '), { faults })
+  }
+}
+
+export class NotFound extends SwitchyardError {
+  constructor(detail: string) {
+    super('not-found', detail)
+  }
+}
+
+/** An address that we never post to. */
+export class HostNotAllowed extends SwitchyardError {
+  constructor(detail: string) {
+    super('host-not-allowed', detail)
+  }
+}
+
+/** A living agent of another type has this id. */
+export class AgentTypeConflict extends SwitchyardError {
+  constructor(id: string, type: string) {
+    super('agent-type-conflict', `agent ${id} is alive under type ${type}; unregister it first or choose another agent_id`, { extra: { agent_type: type } })
+  }
+}
+
+/** The task has reached its end, which never changes. */
+export class TaskEnded extends SwitchyardError {
+  constructor(id: string, status: string) {
+    super('task-ended', `task ${id} has already ended: ${status}`, { extra: { task_id: id, status } })
+  }
+}
+
+export class TaskNotEnded extends SwitchyardError {
+  constructor(id: string, status: string) {
+    super('task-not-ended', `task ${id} is ${status}; only an ended task can be retried`, { extra: { task_id: id, status } })
+  }
+}
+
+export class AlreadyRetried extends SwitchyardError {
+  constructor(id: string, as: string) {
+    super('already-retried', `task ${id} was already retried as ${as}`, { extra: { task_id: as } })
+  }
+}
+
+/** `?require_agent=true` and no living agent can do it. */
+export class NoAgent extends SwitchyardError {
+  constructor(detail: string) {
+    super('no-agent', detail, { retryAfterSeconds: 5 })
+  }
+}
+
+export class TooManyQueues extends SwitchyardError {
+  constructor(type: string, limit: number) {
+    super('too-many-queues', `agent type ${type} already has ${limit} queues; use fewer task types, or wait until idle ones are forgotten`, { retryAfterSeconds: 60 })
+  }
+}
+
+/** Redis does not answer, or refuses to write. Nothing was promised. */
+export class StoreUnavailable extends SwitchyardError {
+  constructor(cause: unknown) {
+    super('store-unavailable', 'the store is not available; nothing was changed that you were told of, try again', { retryAfterSeconds: 1 + Math.floor(Math.random() * 3), cause })
+  }
+}
+
+/** A setting or the environment is wrong: the process says why and does not start. */
+export class ConfigError extends Error {
+  override name = 'ConfigError'
+}

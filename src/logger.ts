@@ -1,0 +1,20 @@
+/** One logger. JSON lines for machines; readable, with colour, on a terminal. Values are escaped by pino, so no input can forge a line. */
+import pino, { type Logger } from 'pino'
+import pretty from 'pino-pretty'
+
+export type { Logger }
+
+/**
+ * @param role `api`, `worker` or `start`, said in every line
+ * @param level pino's levels, and `silent`
+ */
+export const createLogger = (role: string, level: string): Logger => {
+  const options: pino.LoggerOptions = {
+    level,
+    base: { role, pid: process.pid },
+    timestamp: pino.stdTimeFunctions.isoTime,
+    formatters: { level: (label) => ({ level: label }) },
+  }
+  if (!process.stdout.isTTY) return pino(options, pino.destination({ fd: 1, sync: true }))
+  return pino(options, pretty({ sync: true, translateTime: 'SYS:HH:MM:ss.l', ignore: 'pid,hostname', singleLine: true, messageFormat: '{role} {msg}' }))
+}

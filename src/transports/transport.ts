@@ -1,0 +1,50 @@
+/**
+ * How an agent is reached: the one interface, and what a delivery can come to.
+ * A transport knows nothing of queues, records or Redis. It never throws: whatever the other side does is an Outcome.
+ */
+
+/** Where an agent is, and who it said it was. */
+export type Target = { agentId: string; name: string; host: string; port: number }
+
+/** One attempt at one task. `parameters` and `metadata` are JSON texts, passed on byte for byte. */
+export type DeliveryRequest = {
+  target: Target
+  taskId: string
+  taskType: string
+  attempt: number
+  attemptId: string
+  parameters: string
+  metadata: string
+  priority: number
+  /** The total time the attempt may take, connection and body included. */
+  timeoutMs: number
+  /** W3C trace context to pass on, when the client sent one. */
+  traceparent?: string | undefined
+}
+
+/** What came of it. `error` is for people and holds the agent's own words where it gave any. */
+export type Outcome =
+  /** `result` is the JSON text of the agent's result, byte for byte. */
+  | { kind: 'completed'; result: string; statusCode: number; executionTimeMs: number | null }
+  /** 202: the result comes later by callback. */
+  | { kind: 'accepted'; statusCode: number }
+  /** The attempt failed and may be tried again, not before `retryAfterMs` where the agent asked for that. */
+  | { kind: 'failed'; error: string; statusCode: number | null; retryAfterMs?: number | undefined }
+  /** Final: the agent refused the task for good. */
+  | { kind: 'rejected'; error: string; statusCode: number }
+  /** 429 or 503: the agent has no room; costs no attempt. */
+  | { kind: 'no_room'; error: string; statusCode: number; retryAfterMs: number }
+  /** No connection could be made, to any of its addresses. */
+  | { kind: 'unreachable'; error: string }
+  | { kind: 'timeout'; error: string }
+  /** Stopped by `abort`; the reason is the caller's. */
+  | { kind: 'aborted' }
+
+/** A delivery under way. */
+export type Sending = { outcome: Promise<Outcome>; abort: () => void }
+
+export type Transport = {
+  send(request: DeliveryRequest): Sending
+  /** Ends idle connections; waits for none. */
+  close(): Promise<void>
+}
