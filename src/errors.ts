@@ -108,12 +108,6 @@ export class TooManyQueues extends SwitchyardError {
   }
 }
 
-/** Redis does not answer, or refuses to write. Nothing was promised. */
-export class StoreUnavailable extends SwitchyardError {
-  constructor(cause: unknown) {
-    super('store-unavailable', 'the store is not available; nothing was changed that you were told of, try again', { retryAfterSeconds: 1 + Math.floor(Math.random() * 3), cause })
-  }
-}
 
 /** A setting or the environment is wrong: the process says why and does not start. */
 export class ConfigError extends Error {

@@ -1,0 +1,14 @@
+/** What the load is made of, the same for both systems. */
+
+/** Clients that submit in a closed loop, each on a connection of its own. */
+export const CLIENTS = 64
+/** Tasks submitted and not yet at the agent; above it the clients wait, so that a slow dispatcher is not measured with a long queue. */
+export const MAX_OUTSTANDING = 2000
+/** The size of each task's `parameters` as JSON. */
+export const PARAMETERS_BYTES = 200
+/** What the dispatcher may have in flight, and what the agent says it takes. */
+export const CONCURRENCY = 64
+/** Tasks of each trial that are not counted: code gets compiled, connections get made. */
+export const WARM_UP_TASKS = 4000
+/** AOF as in production. Rewrites are off: one that falls into one system's run and not into the other's is noise. */
+export const REDIS_SETTINGS = ['--appendonly', 'yes', '--appendfsync', 'everysec', '--save', '', '--auto-aof-rewrite-percentage', '0', '--maxmemory-policy', 'noeviction']

@@ -1,0 +1,101 @@
+/** Routes of agents: they register, beat and leave; people look. */
+import { Router } from 'express'
+import { z } from 'zod'
+import { AgentId, AgentStatus, AgentType, Capability, Heartbeat, Registration } from '../contracts/agent.ts'
+import { parseHost, type HostPolicy } from '../contracts/host.ts'
+import { rawMember, rawMembers } from '../contracts/raw.ts'
+import { NotFound } from '../errors.ts'
+import type { Logger } from '../logger.ts'
+import type { AgentView, MetadataFields, Registry } from '../registry/registry.ts'
+import { check, Cursor, Flag, Limit, query, readBody, toCursor, type Body } from './input.ts'
+import { rawJson, sendJson, stringify } from './json.ts'
+import { notAllowed } from './problem.ts'
+
+const wire = ({ metadataText, ...agent }: AgentView): Record<string, unknown> => ({ ...agent, metadata: rawJson(metadataText) })
+
+/** The members of a body's `metadata`, each value as the JSON text that was sent. */
+const metadataOf = (body: Body): MetadataFields => {
+  const text = rawMember(body.text, 'metadata')
+  const value = (body.value as { metadata?: object }).metadata
+  if (text === undefined || value === undefined) return []
+  const keys = Object.keys(value)
+  const members = rawMembers(text, keys) as Record<string, string>
+  return keys.map((k) => [k, members[k]!])
+}
+
+const ListQuery = z.strictObject({
+  type: AgentType.optional(),
+  capability: Capability.optional(),
+  status: AgentStatus.optional(),
+  include_dead: Flag.default(false),
+  limit: Limit.default(200),
+  cursor: Cursor(/^[A-Za-z0-9_-]{1,64}\/[A-Za-z0-9_.-]{1,64}$/).optional(),
+})
+
+/** An id that cannot be ours is simply not there. */
+const agentId = (id: string): string => {
+  if (!AgentId.safeParse(id).success) throw new NotFound('there is no such agent; its id is not of the form that ids have')
+  return id
+}
+
+export const agentRoutes = ({ registry, policy, log }: { registry: Registry; policy: HostPolicy; log: Logger }): Router => {
+  const routes = Router()
+
+  routes.post('/agents/register', ...readBody(), async (req, res) => {
+    const body = req.body as Body
+    const registration = check(Registration, body.value)
+    const at = parseHost(registration.host, registration.port)
+    policy.checkLiteral(at.host, at.port)
+    const { created, agent } = await registry.register(registration, at, metadataOf(body))
+    log.info({ agent: agent.id, agent_type: agent.type, host: agent.host, port: agent.port, generation: agent.generation }, created ? 'an agent registered' : 'an agent registered again')
+    res.set('Location', `/agents/${agent.id}`)
+    sendJson(res, created ? 201 : 200, stringify({ ...wire(agent), heartbeat_url: `/agents/${agent.id}/heartbeat`, heartbeat_interval_seconds: agent.ttl_seconds / 3 }))
+  })
+  routes.all('/agents/register', notAllowed('POST'))
+
+  routes.post('/agents/cleanup', ...readBody({ optional: true }), async (req, res) => {
+    check(z.strictObject({}), (req.body as Body).value)
+    sendJson(res, 200, stringify({ removed: await registry.cleanup() }))
+  })
+  routes.all('/agents/cleanup', notAllowed('POST'))
+
+  routes.get('/agents', async (req, res) => sendJson(res, 200, await page(query(ListQuery, req))))
+  routes.all('/agents', notAllowed('GET'))
+  routes.get('/agents/type/:type', async (req, res) => {
+    const type = AgentType.safeParse(req.params.type)
+    if (!type.success) throw new NotFound('there is no such agent type')
+    sendJson(res, 200, await page({ ...query(ListQuery.omit({ type: true }), req), type: type.data }))
+  })
+  routes.all('/agents/type/:type', notAllowed('GET'))
+
+  const page = async (q: z.output<typeof ListQuery>): Promise<string> => {
+    const { agents, next } = await registry.list({ type: q.type, capability: q.capability, status: q.status, includeDead: q.include_dead, limit: q.limit, cursor: q.cursor })
+    const rows = agents.map((a) => stringify(wire(a)))
+    return stringify({ agents: rawJson(`[${rows.join(',')}]`), count: agents.length, next_cursor: next === null ? null : toCursor(`${next.type}/${next.id}`) })
+  }
+
+  routes.post('/agents/:id/heartbeat', ...readBody({ optional: true }), async (req, res) => {
+    const id = agentId(String(req.params.id))
+    const body = req.body as Body
+    const answer = await registry.heartbeat(id, check(Heartbeat, body.value), metadataOf(body))
+    if (!answer) throw new NotFound(`agent ${id} is not registered; register it (POST /agents/register)`)
+    sendJson(res, 200, stringify(answer))
+  })
+  routes.all('/agents/:id/heartbeat', notAllowed('POST'))
+
+  const unregister = async (id: string) => {
+    const was = await registry.unregister(agentId(id))
+    if (was) log.info({ agent: id }, 'an agent unregistered')
+    return stringify({ agent_id: id, unregistered: was })
+  }
+  routes.post('/agents/:id/unregister', async (req, res) => sendJson(res, 200, await unregister(String(req.params.id))))
+  routes.all('/agents/:id/unregister', notAllowed('POST'))
+  routes.delete('/agents/:id', async (req, res) => sendJson(res, 200, await unregister(String(req.params.id))))
+  routes.get('/agents/:id', async (req, res) => {
+    const agent = await registry.get(agentId(String(req.params.id)))
+    if (!agent) throw new NotFound(`agent ${req.params.id} is not registered`)
+    sendJson(res, 200, stringify(wire(agent)))
+  })
+  routes.all('/agents/:id', notAllowed('GET', 'DELETE'))
+  return routes
+}

@@ -1,0 +1,82 @@
+/** Errors on the wire: RFC 9457 `application/problem+json`. The only place that gives an error its HTTP status; a 500 says nothing internal. */
+import type { ErrorRequestHandler, RequestHandler, Response } from 'express'
+import { SwitchyardError, type ProblemType } from '../errors.ts'
+import type { Logger } from '../logger.ts'
+
+/** Status and title by problem type. Each has a heading in docs/errors.md. */
+export const PROBLEMS: Record<ProblemType, { status: number; title: string }> = {
+  'invalid-json': { status: 400, title: 'The body is not JSON' },
+  'invalid-request': { status: 422, title: 'The request is not valid' },
+  'unsupported-media-type': { status: 415, title: 'The body is not application/json in UTF-8' },
+  'payload-too-large': { status: 413, title: 'The body is too large' },
+  'not-found': { status: 404, title: 'There is no such thing' },
+  'method-not-allowed': { status: 405, title: 'The method is not allowed here' },
+  'host-not-allowed': { status: 403, title: 'This host is never posted to' },
+  'agent-type-conflict': { status: 409, title: 'The agent id is in use under another type' },
+  'task-ended': { status: 409, title: 'The task has already ended' },
+  'task-not-ended': { status: 409, title: 'The task has not ended' },
+  'already-retried': { status: 409, title: 'The task was already retried' },
+  'no-agent': { status: 503, title: 'No agent is alive for this task' },
+  'too-many-queues': { status: 429, title: 'Too many queues' },
+  'store-unavailable': { status: 503, title: 'The store is not available' },
+  internal: { status: 500, title: 'Something went wrong on our side' },
+}
+
+/** Sends a problem document. `error` repeats the detail as a string, which older clients read. */
+export const sendProblem = (res: Response, path: string, error: SwitchyardError): void => {
+  const { status, title } = PROBLEMS[error.type]
+  if (error.retryAfterSeconds !== undefined) res.set('Retry-After', String(error.retryAfterSeconds))
+  res
+    .status(status)
+    .type('application/problem+json')
+    .send(
+      JSON.stringify({
+        type: `/docs/errors#${error.type}`,
+        title,
+        status,
+        detail: error.message,
+        instance: path,
+        ...(error.faults === undefined ? {} : { errors: error.faults }),
+        ...error.extra,
+        error: error.message,
+      }),
+    )
+}
+
+/** What Express and its body reader throw, in our words. */
+const fromHttpError = (e: { status?: number; type?: string; message?: string }): SwitchyardError | null => {
+  if (e.type === 'entity.too.large') return new SwitchyardError('payload-too-large', 'the body is larger than 1 MiB')
+  if (e.status === 415) return new SwitchyardError('unsupported-media-type', 'send application/json in UTF-8, plain, gzip, deflate or br')
+  if (e.status === 400) return new SwitchyardError('invalid-json', 'the request could not be read: its path, its encoding or its length is malformed')
+  return null
+}
+
+/** A failure of the store rather than of ours: no connection, no answer in time, no memory, no writes. */
+const isStoreFailure = (e: unknown): boolean =>
+  e instanceof Error && (/^(OOM|READONLY|NOREPLICAS|LOADING|MISCONF|CLUSTERDOWN|BUSY|MASTERDOWN|TRYAGAIN|UNKILLABLE)|Command timed out|Connection is closed|Stream isn't writeable|ECONNREFUSED|ECONNRESET|EPIPE|ENOENT|maxRetries/i.test(e.message) || e.name === 'MaxRetriesPerRequestError' || e.name === 'AbortError')
+
+export const problemHandler =
+  (log: Logger): ErrorRequestHandler =>
+  (error, req, res, next) => {
+    if (res.headersSent) return next(error)
+    if (error instanceof SwitchyardError) return sendProblem(res, req.path, error)
+    const known = fromHttpError(error as object)
+    if (known) return sendProblem(res, req.path, known)
+    if (isStoreFailure(error)) {
+      log.debug({ error: String(error) }, 'the store failed a request')
+      return sendProblem(res, req.path, new SwitchyardError('store-unavailable', 'the store is not available; try again', { retryAfterSeconds: 1 + Math.floor(Math.random() * 3) }))
+    }
+    log.error({ err: error, method: req.method }, 'a request failed')
+    sendProblem(res, req.path, new SwitchyardError('internal', 'something went wrong on our side; the log says more'))
+  }
+
+/** 405 with Allow for a known path, 404 for an unknown one. */
+export const notAllowed =
+  (...methods: string[]): RequestHandler =>
+  (req, res) => {
+    res.set('Allow', methods.join(', '))
+    sendProblem(res, req.path, new SwitchyardError('method-not-allowed', `use ${methods.join(' or ')} here`))
+  }
+export const notFound: RequestHandler = (req, res) => {
+  sendProblem(res, req.path, new SwitchyardError('not-found', 'there is nothing here; /docs lists what there is'))
+}

@@ -1,0 +1,132 @@
+/** Routes of tasks: submit, read, list, cancel, retry. */
+import { Router } from 'express'
+import { z } from 'zod'
+import { AgentId, AgentType, Capability } from '../contracts/agent.ts'
+import { newTaskSchema, TaskStatus, type NewTask } from '../contracts/task.ts'
+import { rawMembers } from '../contracts/raw.ts'
+import { InvalidRequest, NotFound } from '../errors.ts'
+import type { Logger } from '../logger.ts'
+import { typeOfTask } from '../redis/keys.ts'
+import type { Registry } from '../registry/registry.ts'
+import type { Tasks, TaskView } from '../tasks/tasks.ts'
+import { check, Cursor, Flag, Limit, query, readBody, toCursor, type Body } from './input.ts'
+import { rawJson, sendJson, stringify } from './json.ts'
+import { notAllowed } from './problem.ts'
+
+const iso = (ms: number | null): string | null => (ms === null ? null : new Date(ms).toISOString())
+
+const wire = (t: TaskView): Record<string, unknown> => ({
+  task_id: t.taskId,
+  task_type: t.taskType,
+  agent_type: t.agentType,
+  agent_id: t.agentId,
+  priority: t.priority,
+  status: t.status,
+  parameters: rawJson(t.parameters),
+  result: rawJson(t.result),
+  error: t.error,
+  created_at: iso(t.createdMs),
+  started_at: iso(t.startedMs),
+  completed_at: iso(t.endedMs),
+  run_at: t.status === 'pending' || t.status === 'retrying' ? iso(t.notBeforeMs) : null,
+  expires_at: iso(t.expiresMs),
+  timeout_seconds: t.timeoutMs / 1000,
+  retry_count: t.retries,
+  max_retries: t.maxRetries,
+  redeliveries: t.redeliveries,
+  progress: null,
+  metadata: rawJson(t.metadata),
+  cancel_requested: t.cancelRequested,
+  retry_of: t.retryOf,
+  retried_as: t.retriedAs,
+  execution_time_ms: t.executionMs,
+  attempts: t.attempts,
+})
+
+/** W3C trace context, level 1; anything else is not passed on. */
+const TRACEPARENT = /^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$/
+const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/
+
+const ListQuery = z.strictObject({
+  status: TaskStatus.optional(),
+  agent_type: AgentType.optional(),
+  task_type: Capability.optional(),
+  agent_id: AgentId.optional(),
+  limit: Limit.default(50),
+  cursor: Cursor(UUID).optional(),
+})
+const SubmitQuery = z.strictObject({ require_agent: Flag.default(false) })
+
+/** An id that cannot be ours is simply not there. */
+const taskId = (id: string): string => {
+  if (typeOfTask(id) === undefined) throw new NotFound('there is no such task; its id is not of the form that ids have')
+  return id
+}
+
+export const taskRoutes = ({ tasks, registry, maxTimeoutSeconds, log }: { tasks: Tasks; registry: Registry; maxTimeoutSeconds: number; log: Logger }): Router => {
+  const routes = Router()
+  const NewTaskBody = newTaskSchema(maxTimeoutSeconds)
+
+  /** The type a task goes to: named, or its pinned agent's. */
+  const agentTypeOf = async (t: NewTask): Promise<string> => {
+    if (t.agent_id === undefined) return t.agent_type!
+    const type = await registry.typeOf(t.agent_id)
+    if (type === null) throw new NotFound(`agent ${t.agent_id} is not registered; a task can be pinned to a registered agent only`)
+    if (t.agent_type !== undefined && t.agent_type !== type) throw new InvalidRequest([{ pointer: '/agent_type', detail: `is ${t.agent_type}, but agent ${t.agent_id} is of type ${type}` }])
+    return type
+  }
+
+  routes.post('/tasks', ...readBody(), async (req, res) => {
+    const { text, value } = req.body as Body
+    const { require_agent: requireAgent } = query(SubmitQuery, req)
+    const task = check(NewTaskBody, value)
+    const raw = rawMembers(text, ['parameters', 'metadata'] as const)
+    const traceparent = req.get('traceparent')
+    const submitted = await tasks.submit(task, await agentTypeOf(task), {
+      parameters: raw.parameters ?? '{}',
+      metadata: raw.metadata ?? '{}',
+      requireAgent,
+      traceparent: traceparent !== undefined && TRACEPARENT.test(traceparent) ? traceparent : undefined,
+    })
+    log.info({ task: submitted.task_id, status: submitted.status }, submitted.status)
+    res.setHeader('Location', submitted.status_url)
+    sendJson(res, 201, JSON.stringify(submitted))
+  })
+
+  routes.get('/tasks', async (req, res) => {
+    const q = query(ListQuery, req)
+    const { tasks: rows, next } = await tasks.list({
+      statuses: q.status === undefined ? TaskStatus.options : [q.status],
+      types: q.agent_type === undefined ? undefined : [q.agent_type],
+      taskType: q.task_type,
+      agentId: q.agent_id,
+      limit: q.limit,
+      before: q.cursor,
+    })
+    sendJson(res, 200, stringify({ tasks: rawJson(`[${rows.map((t) => stringify(wire(t))).join(',')}]`), count: rows.length, next_cursor: next === null ? null : toCursor(next) }))
+  })
+  routes.all('/tasks', notAllowed('GET', 'POST'))
+
+  routes.post('/tasks/:id/retry', ...readBody({ optional: true }), async (req, res) => {
+    check(z.strictObject({}), (req.body as Body).value)
+    const submitted = await tasks.retry(taskId(String(req.params.id)))
+    log.info({ task: submitted.task_id, status: submitted.status, retry_of: req.params.id }, submitted.status)
+    res.setHeader('Location', submitted.status_url)
+    sendJson(res, 201, JSON.stringify(submitted))
+  })
+  routes.all('/tasks/:id/retry', notAllowed('POST'))
+
+  routes.get('/tasks/:id', async (req, res) => {
+    const task = await tasks.get(taskId(String(req.params.id)))
+    if (!task) throw new NotFound(`there is no task ${req.params.id}; ended ones are forgotten after a while`)
+    sendJson(res, 200, stringify(wire(task)))
+  })
+  routes.delete('/tasks/:id', async (req, res) => {
+    const id = taskId(String(req.params.id))
+    const { status, requested } = await tasks.cancel(id)
+    log.info({ task: id, status }, requested ? 'cancel requested' : 'cancelled')
+    sendJson(res, requested ? 202 : 200, JSON.stringify({ task_id: id, status, cancel_requested: true }))
+  })
+  routes.all('/tasks/:id', notAllowed('GET', 'DELETE'))
+  return routes
+}

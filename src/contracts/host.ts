@@ -1,0 +1,198 @@
+/**
+ * Where an agent may be: the grammar of `host` (a fault is 422), and the policy of addresses we never post to (403).
+ * The grammar takes one spelling of each address, so that the policy, the resolver and the HTTP client all see the same one.
+ */
+import { BlockList, isIP, isIPv4, isIPv6 } from 'node:net'
+import { networkInterfaces } from 'node:os'
+import { ConfigError, HostNotAllowed, InvalidRequest, type Fault } from '../errors.ts'
+
+/** A host without brackets, and its port. */
+export type HostPort = { host: string; port: number }
+
+export type HostPolicy = {
+  /**
+   * Checks what can be told without resolving: IP literals, names of metadata services, our own ports.
+   * @throws HostNotAllowed
+   */
+  checkLiteral(host: string, port: number): void
+  /** Whether we may connect to an address, as a resolver gave it; with a port, also whether that is not ourselves. */
+  allowsAddress(address: string, port?: number): boolean
+}
+
+const NAME = /^(?=.{1,253}$)[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?(?:\.[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?)*\.?$/
+/** Whatever ends in a number is read as IPv4 by URL parsers and resolvers: `2130706433`, `0x7f.1`, `127.0.0.1.`. */
+const ENDS_IN_NUMBER = /(?:^|\.)(?:\d+|0x[0-9a-f]*)\.?$/
+const PORT = /^[1-9]\d{0,4}$/
+
+const hextets = (address: string): number[] => {
+  // The URL parser writes any spelling as RFC 5952 does, in hexadecimal only.
+  const [head = '', tail] = new URL(`http://[${address}]`).hostname.slice(1, -1).split('::')
+  const left = head === '' ? [] : head.split(':')
+  const right = tail === undefined || tail === '' ? [] : tail.split(':')
+  const gap = tail === undefined ? [] : new Array<string>(8 - left.length - right.length).fill('0')
+  return [...left, ...gap, ...right].map((h) => parseInt(h, 16))
+}
+
+const dotted = (high: number, low: number): string => `${high >> 8}.${high & 255}.${low >> 8}.${low & 255}`
+
+/** The IPv4 address that an IPv6 address stands for (mapped, compatible, translated, NAT64, 6to4, Teredo), or null. */
+const embeddedIPv4 = (address: string): string | null => {
+  const [a, b, c, d, e, f, g, h] = hextets(address) as [number, number, number, number, number, number, number, number]
+  const low = dotted(g, h)
+  if ((a | b | c | d) === 0) {
+    if (e === 0 && f === 0xffff) return low
+    if (e === 0xffff && f === 0) return low
+    if (e === 0 && f === 0) return g === 0 && h <= 1 ? null : low // `::` and `::1` are themselves
+  }
+  if (a === 0x64 && b === 0xff9b) return low
+  if (a === 0x2002) return dotted(b, c)
+  if (a === 0x2001 && b === 0) return dotted(g ^ 0xffff, h ^ 0xffff)
+  return null
+}
+
+const readAddress = (text: string): string | Fault => {
+  const lower = text.toLowerCase()
+  if (!isIPv6(lower) || lower.includes('%')) return { pointer: '/host', detail: 'is not an IPv6 address' }
+  if (embeddedIPv4(lower) !== null) return { pointer: '/host', detail: 'stands for an IPv4 address: write that one' }
+  const canonical = new URL(`http://[${lower}]`).hostname.slice(1, -1)
+  return canonical === lower ? lower : { pointer: '/host', detail: `must be written as ${canonical}` }
+}
+
+const readName = (text: string): string | Fault => {
+  const lower = text.toLowerCase()
+  if (ENDS_IN_NUMBER.test(lower)) {
+    return isIPv4(lower) ? lower : { pointer: '/host', detail: 'an IPv4 address is four decimal numbers without leading zeros, like 10.0.0.7' }
+  }
+  const fault = { pointer: '/host', detail: 'must be a host name or an IP address, alone or as name:port or [v6]:port; no scheme, path, user or spaces' }
+  // Tested before lower-casing, which turns the Kelvin sign into a k.
+  if (/[^!-~]/.test(text) || !NAME.test(lower)) return fault
+  // The HTTP client goes through a URL: what that reads otherwise (bad punycode) would be another host.
+  const url = `http://${lower}/`
+  return URL.canParse(url) && new URL(url).hostname === lower ? lower : fault
+}
+
+/** Splits off a port, without judging either part. A bare IPv6 address has two colons or more. */
+const split = (text: string): { name: string; v6: boolean; port: string | undefined } => {
+  const bracketed = /^\[([^[\]]*)\](?::(.*))?$/s.exec(text)
+  if (bracketed) return { name: bracketed[1] ?? '', v6: true, port: bracketed[2] }
+  const first = text.indexOf(':')
+  if (first < 0) return { name: text, v6: false, port: undefined }
+  if (text.indexOf(':', first + 1) >= 0) return { name: text, v6: true, port: undefined }
+  return { name: text.slice(0, first), v6: false, port: text.slice(first + 1) }
+}
+
+/**
+ * Reads a host by its grammar: a name, an IPv4 address, an IPv6 address, `name:port` or `[v6]:port`, each in its usual spelling.
+ * @param port the port given beside it, if any
+ * @returns the host in lower case, without brackets, and its port
+ * @throws InvalidRequest with the pointer /host or /port
+ */
+export const parseHost = (host: string, port?: number): HostPort => {
+  const parts = split(host)
+  const read = parts.v6 ? readAddress(parts.name) : readName(parts.name)
+  const faults: Fault[] = typeof read === 'string' ? [] : [read]
+  const inHost = parts.port === undefined ? undefined : Number(parts.port)
+  if (inHost !== undefined && !(PORT.test(parts.port ?? '') && inHost <= 65535)) {
+    faults.push({ pointer: '/host', detail: 'the port in it must be a whole number from 1 to 65535' })
+  } else if (port !== undefined && !(Number.isInteger(port) && port >= 1 && port <= 65535)) {
+    faults.push({ pointer: '/port', detail: 'must be a whole number from 1 to 65535' })
+  } else if (inHost === undefined && port === undefined) {
+    faults.push({ pointer: '/port', detail: 'is required (or host as name:port)' })
+  } else if (inHost !== undefined && port !== undefined && inHost !== port) {
+    faults.push({ pointer: '/port', detail: 'differs from the port in host; give one of them' })
+  }
+  if (faults.length > 0 || typeof read !== 'string') throw new InvalidRequest(faults)
+  return { host: read, port: (inHost ?? port) as number }
+}
+
+/** Cloud metadata services hand credentials to whoever asks from this machine. */
+const METADATA_NAMES = new Set([
+  'metadata',
+  'metadata.internal',
+  'metadata.goog',
+  'metadata.google.internal',
+  'instance-data',
+  'instance-data.ec2.internal',
+  'metadata.azure.internal',
+  'metadata.azure.com',
+  'metadata.tencentyun.com',
+  'metadata.platformequinix.com',
+])
+
+const neverPostedTo = (): BlockList => {
+  const list = new BlockList()
+  list.addSubnet('0.0.0.0', 8, 'ipv4')
+  list.addSubnet('169.254.0.0', 16, 'ipv4') // link-local, and the metadata address of most clouds
+  list.addSubnet('224.0.0.0', 4, 'ipv4') // multicast
+  list.addSubnet('240.0.0.0', 4, 'ipv4') // reserved, and broadcast
+  list.addAddress('100.100.100.200', 'ipv4') // metadata: Alibaba
+  list.addAddress('192.0.0.192', 'ipv4') // metadata: Oracle
+  list.addAddress('168.63.129.16', 'ipv4') // the host's agent: Azure
+  list.addAddress('::', 'ipv6')
+  list.addSubnet('fe80::', 10, 'ipv6')
+  list.addSubnet('ff00::', 8, 'ipv6')
+  list.addAddress('fd00:ec2::254', 'ipv6') // metadata: AWS
+  list.addAddress('fd20:ce::254', 'ipv6') // metadata: Google
+  list.addAddress('fd00:42::42', 'ipv6') // metadata: Scaleway
+  return list
+}
+
+const ranges = (cidrs: readonly string[]): BlockList | null => {
+  if (cidrs.length === 0) return null
+  const list = new BlockList()
+  for (const cidr of cidrs) {
+    const [address = '', bits, more] = cidr.split('/')
+    const family = isIP(address)
+    const widest = family === 4 ? 32 : 128
+    const prefix = bits === undefined ? widest : /^\d{1,3}$/.test(bits) ? Number(bits) : NaN
+    if (family === 0 || address.includes('%') || more !== undefined || !(prefix <= widest)) throw new ConfigError(`${cidr} is not a range of addresses like 10.0.0.0/8 or fd00::/8`)
+    list.addSubnet(address, prefix, family === 4 ? 'ipv4' : 'ipv6')
+  }
+  return list
+}
+
+const holds = (list: BlockList, address: string): boolean => list.check(address, isIPv4(address) ? 'ipv4' : 'ipv6')
+const isLoopback = (host: string): boolean => host === '::1' || (isIPv4(host) && host.startsWith('127.')) || host === 'localhost' || host.endsWith('.localhost')
+const isThisMachine = (host: string): boolean => isLoopback(host) || Object.values(networkInterfaces()).some((cards) => cards?.some((card) => card.address === host))
+const isWildcard = (host: string): boolean => host === '0.0.0.0' || host === '::' || host === ''
+
+/** Whether `host` is one that `own`, an address we listen at, answers to. */
+const isOwn = (own: string, host: string): boolean => own === host || (isWildcard(own) ? isThisMachine(host) : isLoopback(own) && isLoopback(host))
+
+/**
+ * The policy of hosts: never metadata services, `0.0.0.0/8`, link-local, multicast or broadcast addresses, in whatever form;
+ * loopback and private networks are where agents live and are allowed, unless `cidrs` says otherwise.
+ * @param rules.cidrs if any, agents are limited to these ranges
+ * @param rules.own where we and our Redis listen: never an agent
+ * @throws ConfigError when a range is none
+ */
+export const createHostPolicy = (rules: { cidrs: readonly string[]; own?: readonly HostPort[] }): HostPolicy => {
+  const forbidden = neverPostedTo()
+  const allowed = ranges(rules.cidrs)
+  const own = (rules.own ?? []).map(({ host, port }) => ({ host: host.toLowerCase().replace(/^\[(.*)\]$/, '$1'), port }))
+
+  const isOurs = (host: string, port: number | undefined): boolean => port !== undefined && own.some((at) => at.port === port && isOwn(at.host, host))
+
+  /** Why we do not post to an address, or null. */
+  const objection = (address: string, port: number | undefined): string | null => {
+    if (isIP(address) === 0 || address.includes('%')) return 'is not an address we post to'
+    const meant = (isIPv6(address) && embeddedIPv4(address)) || address
+    if (holds(forbidden, address) || holds(forbidden, meant)) return 'is never posted to: metadata, link-local, multicast, broadcast and unspecified addresses are not agents'
+    if (allowed !== null && !holds(allowed, address) && !holds(allowed, meant)) return 'is outside the ranges that agents are limited to (AGENT_CIDRS)'
+    return isOurs(meant, port) ? 'is where this Switchyard or its store listens, not an agent' : null
+  }
+
+  return {
+    checkLiteral(host, port) {
+      const name = host.toLowerCase().replace(/\.$/, '')
+      if (isIP(name) !== 0) {
+        const why = objection(name, port)
+        if (why !== null) throw new HostNotAllowed(`${host}:${port} ${why}`)
+        return
+      }
+      if (METADATA_NAMES.has(name)) throw new HostNotAllowed(`${host} is never posted to: it is a metadata service`)
+      if (isOurs(name, port)) throw new HostNotAllowed(`${host}:${port} is where this Switchyard or its store listens, not an agent`)
+    },
+    allowsAddress: (address, port) => objection(address, port) === null,
+  }
+}

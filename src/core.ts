@@ -1,0 +1,36 @@
+/** What the API and the workers are both made of: one Redis connection and everything that speaks over it. */
+import type { Config } from './config.ts'
+import type { Logger } from './logger.ts'
+import { createQueues } from './queues/queues.ts'
+import { checkRedis, createRedis, whenReady } from './redis/client.ts'
+import { joinEmbedded } from './redis/embedded.ts'
+import { createKeys } from './redis/keys.ts'
+import { createPresence } from './registry/presence.ts'
+import { createRegistry, createTypes } from './registry/registry.ts'
+import { createTasks } from './tasks/tasks.ts'
+
+export type Core = Awaited<ReturnType<typeof createCore>>
+
+/**
+ * Connects, checks the Redis, and puts the parts together. Without REDIS_URL the embedded Redis of the data folder is joined.
+ * @throws ConfigError when there is no Redis to use, or one that would lose tasks
+ */
+export const createCore = async ({ config, log, name }: { config: Config; log: Logger; name: string }) => {
+  const redisUrl = config.redisUrl ?? (await joinEmbedded({ dataDir: config.dataDir })).url
+  const redis = createRedis({ url: redisUrl, name: `switchyard-${name}`, log })
+  try {
+    await whenReady(redis, redisUrl)
+    await checkRedis(redis, log)
+  } catch (error) {
+    redis.disconnect()
+    throw error
+  }
+  const keys = createKeys(config.redisPrefix)
+  const types = createTypes({ redis, keys })
+  const registry = createRegistry({ redis, keys, types })
+  const queues = createQueues({ redis, keys })
+  await queues.ready()
+  const tasks = createTasks({ redis, keys, types, queues, retention: config.retention })
+  const presence = createPresence({ redis, keys })
+  return { redisUrl, redis, keys, types, registry, queues, tasks, presence }
+}

@@ -1,0 +1,31 @@
+/**
+ * When a failed attempt is tried again. The dispatcher asks `retryDelayMs`, tells the record, and hands the same delay to BullMQ inside
+ * the error (`RetryLater`), so both agree.
+ */
+import type { MinimalJob } from 'bullmq'
+
+/** No retry waits longer than this, whatever the task or the agent asks. */
+export const MAX_RETRY_DELAY_MS = 300_000
+
+/** What a failed attempt's job fails with: why, and when it may go again. */
+export class RetryLater extends Error {
+  readonly delayMs: number
+  constructor(message: string, delayMs: number) {
+    super(message)
+    this.delayMs = delayMs
+  }
+}
+
+/**
+ * Exponential: between half and all of `retryDelayMs · 2^retries`, so that tasks that failed together do not come back together
+ * and none comes back at once. Fixed: within a tenth of `retryDelayMs`. An agent's Retry-After is the least. Capped at 5 minutes.
+ * @param retries how often the task has been retried before
+ */
+export const retryDelayMs = (o: { backoff: string; retryDelayMs: number; retries: number; retryAfterMs?: number | undefined }): number => {
+  const full = o.backoff === 'fixed' ? o.retryDelayMs : o.retryDelayMs * 2 ** Math.min(o.retries, 20)
+  const jittered = o.backoff === 'fixed' ? full * (0.9 + Math.random() * 0.1) : full * (0.5 + Math.random() * 0.5)
+  return Math.round(Math.min(Math.max(jittered, o.retryAfterMs ?? 0, 1), MAX_RETRY_DELAY_MS))
+}
+
+/** BullMQ's `backoffStrategy`. A job that failed without a delay of ours (nothing does) would wait a second. */
+export const backoffStrategy = (_made: number, _type?: string, error?: Error, _job?: MinimalJob): number => (error instanceof RetryLater ? error.delayMs : 1000)

@@ -1,0 +1,21 @@
+-- What waits in the queues, read from BullMQ's keys. Included by scripts; no other Lua knows these names.
+-- BullMQ keeps jobs that come back from a dead worker in the list `wait` (they go first, by its own rule) and ours,
+-- which all have a priority, in the zset `prioritized`: score = (16 - priority) * 2^32 + a counter.
+
+local function bull_key(queue, part) return base .. queue .. ':' .. part end
+local function queue_of(pool) return agent_type .. '.' .. pool end
+
+-- How many jobs could go now.
+local function waiting(queue)
+  return redis.call('LLEN', bull_key(queue, 'wait')) + redis.call('ZCARD', bull_key(queue, 'prioritized'))
+end
+
+-- The rank of the job that stands `nth` (from 0) in a queue: lower goes first. And its id; nil when there is none.
+local function head(queue, nth)
+  local stalled = redis.call('LLEN', bull_key(queue, 'wait'))
+  if nth < stalled then return 0, redis.call('LINDEX', bull_key(queue, 'wait'), -1 - nth) end
+  local at = nth - stalled
+  local entry = redis.call('ZRANGE', bull_key(queue, 'prioritized'), at, at, 'WITHSCORES')
+  if not entry[1] then return nil end
+  return math.floor(tonumber(entry[2]) / 4294967296), entry[1]
+end

@@ -1,0 +1,63 @@
+/**
+ * One queue as a dispatcher sees it: take a job, settle it, perhaps take the next in the same call. BullMQ's Worker without its loop
+ * (a slot decides when to fetch, see workers/dispatcher.ts), used as its manual "fetch and move" pattern describes:
+ * https://docs.bullmq.io/patterns/manually-fetching-jobs
+ *
+ * `token` is the lock's: whoever holds it may settle the job. The next job fetched by a settling call is locked with the same token.
+ */
+import { type Job, UnrecoverableError, Worker, type RedisQueueBackend, type WorkerOptions } from 'bullmq'
+import { RetryLater } from './backoff.ts'
+import { LOCK_MS, type JobData } from './queues.ts'
+
+export type TaskJob = Job<JobData>
+
+export class Lane extends Worker<JobData> {
+  constructor(name: string, options: WorkerOptions, backend: () => RedisQueueBackend) {
+    super(name, null, options, backend)
+  }
+
+  /** The next job by BullMQ's order, locked; undefined when none can go. */
+  async take(token: string): Promise<TaskJob | undefined> {
+    return (await this.getNextJob(token, { block: false })) as TaskJob | undefined
+  }
+
+  /** The task has ended well. `fetchNext`: and the next job, if there is one. */
+  async complete(job: TaskJob, token: string, fetchNext: boolean): Promise<TaskJob | undefined> {
+    return this.#next(await job.moveToCompleted(null as never, token, fetchNext), token)
+  }
+
+  /** The task has ended otherwise. */
+  async fail(job: TaskJob, why: string, token: string, fetchNext: boolean): Promise<TaskJob | undefined> {
+    return this.#next(await job.moveToFailed(new UnrecoverableError(why), token, fetchNext), token)
+  }
+
+  /**
+   * The attempt failed and goes again after `delayMs`. The record has already allowed it; should BullMQ count differently
+   * (it can only have counted more), the record wins.
+   */
+  async retry(job: TaskJob, why: string, delayMs: number, token: string, fetchNext: boolean): Promise<TaskJob | undefined> {
+    if (job.attemptsMade + 1 < (job.opts.attempts ?? 1)) return this.#next(await job.moveToFailed(new RetryLater(why, delayMs), token, fetchNext), token)
+    await this.defer(job, delayMs, token)
+    return fetchNext ? this.take(token) : undefined
+  }
+
+  /** Not yet: the job waits so long, and no attempt is counted. */
+  async defer(job: TaskJob, delayMs: number, token: string): Promise<void> {
+    await job.moveToDelayed(Date.now() + delayMs, token)
+  }
+
+  /** Back to the front of its priority, no attempt counted. */
+  async putBack(job: TaskJob, token: string): Promise<void> {
+    await job.moveToWait(token)
+  }
+
+  /** Renews locks; returns the ids of jobs that are no longer ours. */
+  async renew(jobs: { id: string; token: string }[]): Promise<string[]> {
+    return this.getBackend().extendLocks(jobs.map((j) => j.id), jobs.map((j) => j.token), LOCK_MS)
+  }
+
+  async #next(reply: unknown, token: string): Promise<TaskJob | undefined> {
+    if (!Array.isArray(reply)) return undefined
+    return (await this.nextJobFromJobData(reply[0], reply[1], token)) as TaskJob | undefined
+  }
+}

@@ -1,0 +1,111 @@
+/**
+ * The queues: BullMQ, and the only folder that knows it. A job carries a task through its queue (priority, delay, backoff, locks, stall
+ * recovery, the Board); what a task has come to is its record's to say, never a job's.
+ *
+ * All queues of a process share one connection: BullMQ's `forQueue` gives each a backend of its own on it, and slots are reserved
+ * before jobs are fetched, so nothing blocks and no queue needs a connection to wait on.
+ */
+import { createRedisBackend, Queue, type JobsOptions, type RedisQueueBackend } from 'bullmq'
+import type { Redis } from '../redis/client.ts'
+import type { Keys } from '../redis/keys.ts'
+import { backoffStrategy } from './backoff.ts'
+import { Lane } from './lane.ts'
+
+/** What a job carries, for people who look at the Board; a dispatcher reads the record. */
+export type JobData = { task_type: string; agent_type: string; agent_id?: string; parameters: unknown }
+
+export type NewJob = { id: string; type: string; queue: string; taskType: string; priority: number; maxRetries: number; delayMs: number; data: JobData }
+
+/** Locks are renewed at a third of this; a dead dispatcher's jobs come round again after it, plus up to two stall checks. */
+export const LOCK_MS = 10_000
+export const STALL_CHECK_MS = 3_000
+/** Finished jobs kept per queue, for the Board only. */
+const KEPT_JOBS = 200
+/** Queue objects held in memory; the one used longest ago is dropped first. */
+const MAX_OPEN = 5_000
+
+/** Ours: 15 goes first; BullMQ's: 1 goes first, and 0 would jump everything. */
+const bullPriority = (priority: number): number => 16 - priority
+
+export type Queues = ReturnType<typeof createQueues>
+
+export const createQueues = ({ redis, keys }: { redis: Redis; keys: Keys }) => {
+  const options = {
+    connection: redis,
+    prefix: keys.bullPrefix('_'),
+    lockDuration: LOCK_MS,
+    stalledInterval: STALL_CHECK_MS,
+    // The record counts redeliveries and caps them; a job must never fail by this count.
+    maxStalledCount: 1_000_000,
+    streams: { events: { maxLen: 100 } },
+    skipVersionCheck: true,
+  }
+  const shared = createRedisBackend('_', options) as RedisQueueBackend
+  shared.on('error', () => {}) // client.ts says when Redis is away
+  const backendFor = (type: string, queue: string) => () => shared.forQueue(queue, keys.bullPrefix(type)) as RedisQueueBackend
+
+  const opened = <T>(make: (type: string, queue: string) => T) => {
+    const open = new Map<string, T>()
+    return (type: string, queue: string): T => {
+      let it = open.get(queue)
+      if (it === undefined) it = make(type, queue)
+      else open.delete(queue)
+      open.set(queue, it)
+      if (open.size > MAX_OPEN) open.delete(open.keys().next().value!)
+      return it
+    }
+  }
+
+  /** A queue to add to, and for the Board. */
+  const queue = opened((type, name) => {
+    const q = new Queue<JobData>(name, { ...options, prefix: keys.bullPrefix(type) }, backendFor(type, name))
+    q.on('error', () => {})
+    return q
+  })
+
+  /** A queue to take from. */
+  const lane = opened((type, name) => {
+    const l = new Lane(name, { ...options, prefix: keys.bullPrefix(type), autorun: false, settings: { backoffStrategy } }, backendFor(type, name))
+    l.on('error', () => {})
+    return l
+  })
+
+  return {
+    queue,
+    lane,
+    /** Resolves once scripts can run. */
+    ready: () => shared.waitUntilReady(),
+    /** Adds a task's job. Adding it twice changes nothing while the first is there. */
+    add: async (job: NewJob): Promise<void> => {
+      const jobOptions: JobsOptions = {
+        jobId: job.id,
+        priority: bullPriority(job.priority),
+        attempts: job.maxRetries + 1,
+        backoff: { type: 'switchyard' },
+        removeOnComplete: { count: KEPT_JOBS },
+        removeOnFail: { count: KEPT_JOBS },
+        stackTraceLimit: 0,
+      }
+      if (job.delayMs > 0) jobOptions.delay = job.delayMs
+      await queue(job.type, job.queue).add(job.taskType, job.data, jobOptions)
+    },
+    /** Takes a job out of its queue; false when it is at a dispatcher or not there. */
+    remove: async (type: string, name: string, id: string): Promise<boolean> => {
+      try {
+        return (await queue(type, name).remove(id)) === 1
+      } catch {
+        return false // locked: it comes round, finds its record ended, and ends
+      }
+    },
+    /** Moves a delayed job to where it can be taken; nothing when it already is. */
+    promote: async (type: string, name: string, id: string): Promise<void> => {
+      try {
+        await queue(type, name).getBackend().promote(id)
+      } catch (error) {
+        if (redis.status !== 'ready') throw error
+      }
+    },
+    /** Puts jobs whose lock has run out back to the front of their queue. Returns how many. */
+    recoverStalled: async (type: string, name: string): Promise<number> => (await lane(type, name).getBackend().moveStalledJobsToWait()).length,
+  }
+}

@@ -1,0 +1,101 @@
+/**
+ * Every Redis key and channel, named in one place: for TypeScript by `createKeys`, for Lua by `luaKeys` (made from the same table).
+ *
+ * All keys of one agent type in one namespace share a hash tag, `sy:{default/cost}:`, so each script is atomic on one node
+ * and agent types may spread over a cluster. BullMQ's own keys live beside ours under the same tag: its queue names hold a dot
+ * (`cost.analyze`) and none of ours do, so the two can never meet.
+ */
+
+/** Keys with an id behind them: `sy:{default/cost}:agent:<id>`. */
+const WITH_ID = {
+  /** hash: an agent; expires 24 h after its last beat */
+  agent: 'agent:',
+  /** zset: its leases, attempt id → deadline in ms of Redis time */
+  leases: 'leases:',
+  /** set: its attempts whose tasks are to be cancelled */
+  cancels: 'cancels:',
+  /** zset: the living agents of a capability (or `@<agent id>`), by score: see registry/slots.lua */
+  pool: 'pool:',
+  /** hash: a task's record */
+  task: 'task:',
+  /** zset, all scores 0: the ids of the tasks of a status; by id is by time */
+  tasks: 'tasks:',
+} as const
+
+/** Keys of which an agent type has one. */
+const SINGLE = {
+  /** zset, all scores 0: every agent known */
+  agents: 'agents',
+  /** zset: agent → when someone must look at it next (silence, rest, a lease's deadline) */
+  watch: 'watch',
+  /** zset: task → when someone must look at its record next (due, expired, overdue, to be forgotten) */
+  timers: 'timers',
+  /** zset: queue → when it was last seen with work */
+  queues: 'queues',
+  /** zset: dispatcher → its load as last said, plus the wakes sent since */
+  dispatchers: 'dispatchers',
+  /** hash: `tick`, when a dispatcher last looked; `grace`, since when silence counts again */
+  sweep: 'sweep',
+  /** hash: counts for /metrics */
+  stats: 'stats',
+  /** counter: orders agents by how long they have waited */
+  turns: 'turns',
+} as const
+
+/** The local functions and names by which Lua builds the same keys. KEYS[1] of every script is the base. */
+export const luaKeys = [
+  'local base = KEYS[1]',
+  "local scope = string.match(base, '{(.-)}')",
+  "local agent_type = string.match(scope, '/(.*)$')",
+  "local prefix = string.match(base, '^(.-):{')",
+  ...Object.entries(WITH_ID).map(([name, part]) => `local function ${name}_key(id) return base .. '${part}' .. id end`),
+  ...Object.entries(SINGLE).map(([name, part]) => `local ${name.toUpperCase()} = base .. '${part}'`),
+  "local function wake_channel(dispatcher) return prefix .. ':wake:' .. dispatcher end",
+].join('\n')
+
+export type Keys = ReturnType<typeof createKeys>
+
+/**
+ * @param prefix what all keys begin with (`sy`)
+ * @param namespace whose agents and tasks these are
+ */
+export const createKeys = (prefix: string, namespace = 'default') => {
+  const base = (type: string) => `${prefix}:{${namespace}/${type}}:`
+  const withId = (part: keyof typeof WITH_ID) => (type: string, id: string) => base(type) + WITH_ID[part] + id
+  const single = (part: keyof typeof SINGLE) => (type: string) => base(type) + SINGLE[part]
+  return {
+    prefix,
+    namespace,
+    /** KEYS[1] of every script. */
+    base,
+    /** BullMQ's prefix for the queues of a type. */
+    bullPrefix: (type: string) => `${prefix}:{${namespace}/${type}}`,
+    /** How a type is named in wakes and in the set of types. */
+    scope: (type: string) => `${namespace}/${type}`,
+    agent: withId('agent'),
+    leases: withId('leases'),
+    pool: withId('pool'),
+    task: withId('task'),
+    tasks: withId('tasks'),
+    agents: single('agents'),
+    watch: single('watch'),
+    timers: single('timers'),
+    queues: single('queues'),
+    dispatchers: single('dispatchers'),
+    sweep: single('sweep'),
+    stats: single('stats'),
+    /** set of `namespace/type`; the channel of the same name says when one is added */
+    types: `${prefix}:types`,
+    /** hash: agent id → type; written before the agent, repaired when it lies */
+    agentTypes: `${prefix}:agent-types:${namespace}`,
+    /** zset: dispatcher → ms of Redis time at which it last made progress */
+    alive: `${prefix}:dispatchers`,
+    wakeChannel: (dispatcher: string) => `${prefix}:wake:${dispatcher}`,
+  }
+}
+
+/** The queue of a capability. A pinned task's is `cost.@<agent id>`: no capability begins with `@`. */
+export const queueName = (type: string, capabilityOrPin: string): string => `${type}.${capabilityOrPin}`
+/** The type in front of a task id's first dot; types hold no dots. Undefined when the id is not of our form. */
+export const typeOfTask = (taskId: string): string | undefined =>
+  /^([A-Za-z0-9][A-Za-z0-9_-]{0,63})\.[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/.exec(taskId)?.[1]

@@ -1,0 +1,19 @@
+-- Forgets the agents that are dead now, at once.
+-- KEYS[1] base   ARGV[1] at most so many looked at  [2] the id to begin behind
+-- Returns {removed ids, last id looked at or ''}
+--- @include "health.lua"
+
+local now, removed = now_ms(), {}
+local ids = redis.call('ZRANGEBYLEX', AGENTS, ARGV[2] == '' and '-' or '(' .. ARGV[2], '+', 'LIMIT', 0, ARGV[1])
+for _, id in ipairs(ids) do
+  local a = redis.call('HMGET', agent_key(id), 'seen', 'ttl', 'out')
+  if not a[1] or a[3] == 'dead' or now >= silent_since(a[1]) + tonumber(a[2]) then
+    leave_pools(id)
+    ends_leases(id)
+    redis.call('DEL', agent_key(id))
+    redis.call('ZREM', AGENTS, id)
+    redis.call('ZREM', WATCH, id)
+    removed[#removed + 1] = id
+  end
+end
+return { removed, #ids > 0 and ids[#ids] or '' }

@@ -1,0 +1,51 @@
+-- Whether agents live: silence is measured in Redis time, and forgiven when it was us who were away.
+-- `out` of an agent is '' or why it gets nothing: `refused` (until its next beat), `silent` (0.75 of its TTL has passed), `dead`.
+--- @include "slots.lua"
+
+-- The ms at which the agent's silence began: its last beat, or the end of our own absence if that is later.
+local function silent_since(seen)
+  return math.max(tonumber(seen), tonumber(redis.call('HGET', SWEEP, 'grace') or 0))
+end
+
+-- When no dispatcher has looked for so long, it was we who were away (or Redis): every agent gets one TTL from now.
+local AWAY_MS = 10000
+local function forgive_absence(now)
+  local tick = redis.call('HGET', SWEEP, 'tick')
+  if tick and now - tonumber(tick) > AWAY_MS then redis.call('HSET', SWEEP, 'grace', integer(now), 'tick', integer(now)) end
+end
+
+local function ends_leases(id)
+  redis.call('DEL', leases_key(id), cancels_key(id))
+end
+
+-- Looks at one agent: marks it silent or dead, lets go of leases past their end, brings it back from a rest; says when to look again.
+-- Returns 'dead' when it died now.
+local function look(id, now)
+  local a = redis.call('HMGET', agent_key(id), 'seen', 'ttl', 'out', 'rest')
+  if not a[1] then -- the record has expired: nothing is left to say
+    redis.call('ZREM', AGENTS, id)
+    redis.call('ZREM', WATCH, id)
+    redis.call('ZREM', pool_key('@' .. id), id)
+    redis.call('DEL', leases_key(id))
+    return
+  end
+  local ttl, rest = tonumber(a[2]), tonumber(a[4])
+  local since = silent_since(a[1])
+  redis.call('ZREM', WATCH, id)
+  if a[3] == 'dead' or now >= since + ttl then
+    leave_pools(id)
+    ends_leases(id)
+    redis.call('HSET', agent_key(id), 'out', 'dead')
+    local left = redis.call('PTTL', agent_key(id))
+    if left > 0 then watch(id, now + left + 1000) end
+    return a[3] ~= 'dead' and 'dead' or nil
+  end
+  local quiet_at = since + ttl * 0.75
+  if a[3] == '' and now >= quiet_at then redis.call('HSET', agent_key(id), 'out', 'silent') end
+  watch(id, now < quiet_at and quiet_at or since + ttl)
+  if rest > now then watch(id, rest) end
+  local room = rescore(id, now)
+  local first = redis.call('ZRANGE', leases_key(id), 0, 0, 'WITHSCORES')
+  if first[2] then watch(id, tonumber(first[2]) + 1) end
+  if room then offer(id) end
+end

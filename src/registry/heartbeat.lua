@@ -1,0 +1,46 @@
+-- A sign of life. Revives an agent that was silent, refused or dead: its record is kept for a day.
+-- KEYS[1] base
+-- ARGV[1] id  [2] kept for, ms  [3] status or ''  [4] max_concurrency or ''  [5] most metadata fields
+-- ARGV[6] 1 when the agent said what is running  [7] how many fields follow
+-- ARGV[8…] m:<key>, value of each metadata field; then the attempt ids that run
+-- Returns nil when unknown, 'metadata' when there would be too many fields, else {ttl ms, status, list of attempts to cancel, list of attempts lost, now}
+--- @include "health.lua"
+
+local id, keep, status, max = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+local old = redis.call('HMGET', agent_key(id), 'seen', 'ttl', 'status', 'out')
+if not old[1] then return nil end
+local fields = tonumber(ARGV[7])
+if fields > 0 then
+  local before = redis.call('HLEN', agent_key(id))
+  for i = 8, 7 + fields * 2, 2 do
+    if redis.call('HEXISTS', agent_key(id), ARGV[i]) == 0 then before = before + 1 end
+  end
+  if before > tonumber(ARGV[5]) then return 'metadata' end
+  redis.call('HSET', agent_key(id), unpack(ARGV, 8, 7 + fields * 2))
+end
+local now = now_ms()
+forgive_absence(now)
+if old[4] == 'dead' or now >= silent_since(old[1]) + tonumber(old[2]) then ends_leases(id) end
+redis.call('HSET', agent_key(id), 'seen', integer(now), 'out', '')
+if status ~= '' then redis.call('HSET', agent_key(id), 'status', status) end
+if max ~= '' then redis.call('HSET', agent_key(id), 'max', max) end
+redis.call('PEXPIRE', agent_key(id), keep)
+
+local cancel, lost = {}, {}
+if ARGV[6] == '1' then
+  local runs = {}
+  for i = 8 + fields * 2, #ARGV do
+    runs[ARGV[i]] = true
+    if not redis.call('ZSCORE', leases_key(id), ARGV[i]) then lost[#lost + 1] = ARGV[i]
+    elseif redis.call('SISMEMBER', cancels_key(id), ARGV[i]) == 1 then cancel[#cancel + 1] = ARGV[i] end
+  end
+  -- An attempt begun before the previous beat that the agent does not know of is over: its slot comes back. A younger one may
+  -- still be on its way to the agent, and a hold (`h.`) is no attempt yet.
+  for _, member in ipairs(redis.call('ZRANGE', leases_key(id), 0, -1)) do
+    local began = tonumber(string.match(member, '^(%d+)%.'))
+    if began and began < tonumber(old[1]) and not runs[member] then redis.call('ZREM', leases_key(id), member) end
+  end
+end
+redis.call('ZREM', WATCH, id)
+look(id, now)
+return { old[2], status ~= '' and status or old[3], cancel, lost, integer(now) }

@@ -1,0 +1,40 @@
+-- Writes an agent, new or known, and puts it into its pools.
+-- KEYS[1] base
+-- ARGV[1] id  [2] instance_id or ''  [3] host  [4] port  [5] ttl ms  [6] kept for, ms  [7] pools ('a b @id')  [8] status or ''
+-- ARGV[9] max_concurrency  [10…] name, value of further fields (name, version, capabilities, m:<key>)
+-- Returns {created 0|1, generation, was alive 0|1}
+--- @include "health.lua"
+
+local id, instance, host, port, ttl, keep, pools, status, max = ARGV[1], ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5]), ARGV[6], ARGV[7], ARGV[8], ARGV[9]
+local now = now_ms()
+forgive_absence(now)
+local old = redis.call('HMGET', agent_key(id), 'generation', 'instance', 'host', 'port', 'seen', 'ttl', 'out', 'registered', 'turn', 'rest')
+local known = old[1] ~= false
+local alive = known and old[7] ~= 'dead' and now < silent_since(old[5]) + tonumber(old[6])
+local generation = known and tonumber(old[1]) or 1
+local registered, turn = integer(now), '0'
+if known then
+  leave_pools(id) -- its capabilities may have changed
+  registered, turn = old[8], old[9]
+  if not alive or old[3] ~= host or old[4] ~= port or (instance ~= '' and old[2] ~= instance) then
+    generation = generation + 1
+    ends_leases(id)
+  end
+  -- metadata is replaced as a whole; a heartbeat merges
+  for _, field in ipairs(redis.call('HKEYS', agent_key(id))) do
+    if string.sub(field, 1, 2) == 'm:' then redis.call('HDEL', agent_key(id), field) end
+  end
+end
+if instance == '' and known then instance = old[2] end
+redis.call('HSET', agent_key(id), 'id', id, 'instance', instance, 'host', host, 'port', port, 'ttl', integer(ttl), 'pools', pools,
+  'status', status ~= '' and status or 'healthy', 'max', max, 'generation', integer(generation), 'seen', integer(now),
+  'registered', registered, 'turn', turn, 'rest', '0', 'out', '', unpack(ARGV, 10))
+redis.call('PEXPIRE', agent_key(id), keep)
+redis.call('PERSIST', leases_key(id)) -- unregistering lets it expire
+redis.call('ZADD', AGENTS, 0, id)
+redis.call('ZREM', WATCH, id)
+look(id, now)
+for pool in string.gmatch(pools, '%S+') do
+  if waiting(queue_of(pool)) > 0 then wake(queue_of(pool)) end
+end
+return { known and 0 or 1, generation, alive and 1 or 0 }

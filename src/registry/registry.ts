@@ -1,0 +1,255 @@
+/**
+ * Agents and their slots. Every change is one atomic script (*.lua beside this file); this file gives them types.
+ * An agent's bookkeeping lives under its type; a small index, agent id → type, is written first and repaired when it lies.
+ */
+import { v7 as uuidv7 } from 'uuid'
+import type { Agent, Heartbeat, HeartbeatAnswer, Registration } from '../contracts/agent.ts'
+import { AgentTypeConflict, InvalidRequest } from '../errors.ts'
+import type { Redis } from '../redis/client.ts'
+import type { Keys } from '../redis/keys.ts'
+import { loadScript } from '../redis/scripts.ts'
+
+/** A dead agent's record is kept this long: a heartbeat brings it back. */
+const KEEP_MS = 24 * 3_600_000
+/** Metadata fields an agent may have, and what goes beside them in its hash. */
+const MAX_METADATA_FIELDS = 64
+const OTHER_FIELDS = 32
+/** A reserved slot waits this long for its job; then it is free again. */
+export const HOLD_MS = 10_000
+
+/** A reserved place at an agent, for one attempt. */
+export type Slot = {
+  type: string
+  /** The queue whose next job it is for. */
+  queue: string
+  /** The hold, until an attempt begins. */
+  lease: string
+  agentId: string
+  name: string
+  host: string
+  port: number
+  /** The agent serves one capability only, so its next job comes from the same queue. */
+  single: boolean
+}
+
+/** Reads what the scripts' `slot_reply` gives; '' is no slot. */
+export const readSlot = (type: string, cells: unknown): Slot | null => {
+  if (!Array.isArray(cells)) return null
+  const [lease, queue, agentId, name, host, port, single] = cells as [string, string, string, string, string, string, number]
+  return { type, queue, lease, agentId, name, host, port: Number(port), single: single === 1 }
+}
+
+const iso = (ms: number): string => new Date(ms).toISOString()
+
+/** An agent as read: on the wire, plus `metadataText`, its metadata as the JSON text that was sent. */
+export type AgentView = Omit<Agent, 'metadata'> & { metadataText: string }
+
+const view = (cells: [string[], number, string, string]): AgentView | null => {
+  const [flat, inFlight, since, now] = cells
+  if (flat.length === 0) return null
+  const f: Record<string, string> = Object.create(null)
+  for (let i = 0; i < flat.length; i += 2) f[flat[i]!] = flat[i + 1]!
+  if (f.id === undefined) return null
+  const ttl = Number(f.ttl)
+  const silence = Number(now) - Number(since)
+  const dead = f.out === 'dead' || silence >= ttl
+  const status = dead ? 'dead' : silence >= ttl * 0.75 || f.out === 'refused' || f.out === 'silent' ? 'unreachable' : (f.status as Agent['status'])
+  const metadata = Object.keys(f).flatMap((k) => (k.startsWith('m:') ? [`${JSON.stringify(k.slice(2))}:${f[k]}`] : []))
+  return {
+    id: f.id,
+    agent_id: f.id,
+    name: f.name!,
+    agent_name: f.name!,
+    type: f.type!,
+    host: f.host!,
+    port: Number(f.port),
+    capabilities: JSON.parse(f.capabilities!) as string[],
+    status,
+    version: f.version ? f.version : null,
+    ttl_seconds: ttl / 1000,
+    max_concurrency: Number(f.max),
+    in_flight: inFlight,
+    is_alive: !dead,
+    registered_at: iso(Number(f.registered)),
+    last_seen: iso(Number(f.seen)),
+    last_heartbeat: iso(Number(f.seen)),
+    generation: Number(f.generation),
+    metadataText: `{${metadata.join(',')}}`,
+  }
+}
+
+/** Metadata by top-level key, each value as JSON text: merging is then Redis's HSET. */
+export type MetadataFields = [key: string, value: string][]
+const flatten = (metadata: MetadataFields): string[] => metadata.flatMap(([k, v]) => [`m:${k}`, v])
+
+export type AgentFilter = { type?: string | undefined; capability?: string | undefined; status?: string | undefined; includeDead?: boolean; limit: number; cursor?: string | undefined }
+
+export type Registry = ReturnType<typeof createRegistry>
+
+export const createRegistry = ({ redis, keys, types }: { redis: Redis; keys: Keys; types: Types }) => {
+  const script = (file: string) => loadScript(redis, new URL(file, import.meta.url))
+  const scripts = {
+    register: script('./register.lua'),
+    heartbeat: script('./heartbeat.lua'),
+    unregister: script('./unregister.lua'),
+    reserve: script('./reserve.lua'),
+    release: script('./release.lua'),
+    sweep: script('./sweep.lua'),
+    cleanup: script('./cleanup.lua'),
+    read: script('./read.lua'),
+  }
+
+  const readMany = async (type: string, ids: string[]): Promise<(AgentView | null)[]> => {
+    if (ids.length === 0) return []
+    const rows = (await scripts.read(keys.base(type), ...ids)) as [string[], number, string, string][]
+    return rows.map(view)
+  }
+
+  const typeOf = async (id: string): Promise<string | null> => redis.hget(keys.agentTypes, id)
+
+  /** The agent, or null. */
+  const get = async (id: string): Promise<AgentView | null> => {
+    const type = await typeOf(id)
+    return type === null ? null : ((await readMany(type, [id]))[0] ?? null)
+  }
+
+  /**
+   * Registers an agent, or updates it: idempotent for a known `agent_id`.
+   * @param at where it is, host and port apart
+   * @throws AgentTypeConflict when a living agent of another type has this id
+   */
+  const register = async (r: Registration, at: { host: string; port: number }, metadata: MetadataFields): Promise<{ created: boolean; agent: AgentView }> => {
+    if (metadata.length > MAX_METADATA_FIELDS) throw tooMuchMetadata()
+    const id = r.agent_id ?? uuidv7()
+    const known = r.agent_id === undefined ? null : await get(id)
+    if (known && known.type !== r.type) {
+      if (known.is_alive) throw new AgentTypeConflict(id, known.type)
+      await scripts.unregister(keys.base(known.type), id)
+    }
+    await types.ensure(r.type)
+    await redis.hset(keys.agentTypes, id, r.type)
+    const capabilities = [...new Set(r.capabilities)]
+    const name = r.name ?? r.agent_name!
+    const ttlMs = Math.round(r.ttl_seconds * 1000)
+    const [created] = (await scripts.register(
+      keys.base(r.type), id, r.instance_id ?? '', at.host, at.port, ttlMs, KEEP_MS + ttlMs, [...capabilities, `@${id}`].join(' '), r.status ?? '', r.max_concurrency,
+      'name', name, 'type', r.type, 'version', r.version ?? '', 'capabilities', JSON.stringify(capabilities), ...flatten(metadata),
+    )) as [number, number, number]
+    const [agent] = await readMany(r.type, [id])
+    return { created: created === 1, agent: agent! }
+  }
+
+  const tooMuchMetadata = () => new InvalidRequest([{ pointer: '/metadata', detail: `holds more than ${MAX_METADATA_FIELDS} members` }])
+
+  /**
+   * A sign of life; revives an agent that fell silent or died.
+   * @returns null for an id never registered, or unregistered
+   */
+  const heartbeat = async (id: string, beat: Heartbeat, metadata: MetadataFields): Promise<HeartbeatAnswer | null> => {
+    const type = await typeOf(id)
+    if (type === null) return null
+    if (metadata.length > MAX_METADATA_FIELDS) throw tooMuchMetadata()
+    const reply = await scripts.heartbeat(
+      keys.base(type), id, KEEP_MS, beat.status ?? '', beat.max_concurrency ?? '', MAX_METADATA_FIELDS + OTHER_FIELDS, beat.running ? 1 : 0, metadata.length,
+      ...flatten(metadata), ...(beat.running ?? []),
+    )
+    if (reply === null) return null
+    if (reply === 'metadata') throw tooMuchMetadata()
+    const [ttl, status, cancel, lost, now] = reply as [string, string, string[], string[], string]
+    return { received: true, next_interval_seconds: Number(ttl) / 3000, timestamp: iso(Number(now)), cancel, lost, drain: status === 'draining' }
+  }
+
+  /** Idempotent. The index goes last, so a crash in between leaves something to repeat. */
+  const unregister = async (id: string): Promise<boolean> => {
+    const type = await typeOf(id)
+    if (type === null) return false
+    const was = await scripts.unregister(keys.base(type), id)
+    await redis.hdel(keys.agentTypes, id)
+    return was === 1
+  }
+
+  /** Agents by type and id; `next_cursor` continues behind the last one looked at. */
+  const list = async (filter: AgentFilter): Promise<{ agents: AgentView[]; next: { type: string; id: string } | null }> => {
+    const all = filter.type === undefined ? (await types.list()).sort() : [filter.type]
+    const [fromType, fromId] = filter.cursor === undefined ? ['', ''] : (filter.cursor.split('/', 2) as [string, string])
+    const agents: AgentView[] = []
+    for (const type of all) {
+      if (type < fromType) continue
+      let after = type === fromType ? fromId : ''
+      for (;;) {
+        const ids = await redis.zrange(keys.agents(type), after === '' ? '-' : `(${after}`, '+', 'BYLEX', 'LIMIT', 0, 200)
+        const rows = await readMany(type, ids)
+        for (const [i, id] of ids.entries()) {
+          const a = rows[i]
+          if (!a || (!a.is_alive && !filter.includeDead && filter.status !== 'dead')) continue
+          if (filter.status !== undefined && a.status !== filter.status) continue
+          if (filter.capability !== undefined && !a.capabilities.includes(filter.capability)) continue
+          agents.push(a)
+          if (agents.length === filter.limit) return { agents, next: { type, id } }
+        }
+        if (ids.length < 200) break
+        after = ids.at(-1)!
+      }
+    }
+    return { agents, next: null }
+  }
+
+  /** Removes the dead now. */
+  const cleanup = async (): Promise<number> => {
+    let removed = 0
+    for (const type of await types.list()) {
+      let after = ''
+      for (;;) {
+        const [ids, last] = (await scripts.cleanup(keys.base(type), 500, after)) as [string[], string]
+        if (ids.length > 0) await redis.hdel(keys.agentTypes, ...ids)
+        removed += ids.length
+        if (last === '') break
+        after = last
+      }
+    }
+    return removed
+  }
+
+  /**
+   * Reserves up to `tokens.length` slots for the next jobs of a queue, at the least-loaded agents.
+   * @param tokens unguessable, one for each slot wanted
+   */
+  const reserve = async (type: string, queue: string, dispatcher: string, inFlight: number, tokens: string[]): Promise<Slot[]> => {
+    const rows = (await scripts.reserve(keys.base(type), queue, dispatcher, inFlight, HOLD_MS, ...tokens)) as unknown[]
+    return rows.map((row) => readSlot(type, row)!)
+  }
+
+  /** Gives back a slot that no attempt came of. */
+  const release = async (slot: Slot): Promise<void> => {
+    await scripts.release(keys.base(slot.type), slot.agentId, slot.lease)
+  }
+
+  /** Looks at the agents whose time has come; says who died. */
+  const sweep = async (type: string): Promise<{ died: string[]; more: boolean }> => {
+    const [died, more] = (await scripts.sweep(keys.base(type), 200)) as [string[], number]
+    return { died, more: more === 1 }
+  }
+
+  return { typeOf, register, heartbeat, unregister, get, list, cleanup, reserve, release, sweep }
+}
+
+/** The agent types in use: a set, and a channel that says when one is added. */
+export type Types = ReturnType<typeof createTypes>
+export const createTypes = ({ redis, keys }: { redis: Redis; keys: Keys }) => {
+  const known = new Set<string>()
+  return {
+    /** Makes a type known to every dispatcher; awaited before anything is put under it. */
+    ensure: async (type: string): Promise<void> => {
+      if (known.has(type)) return
+      await redis.sadd(keys.types, keys.scope(type))
+      await redis.publish(keys.types, keys.scope(type))
+      if (known.size > 10_000) known.clear()
+      known.add(type)
+    },
+    list: async (): Promise<string[]> => {
+      const scopes = await redis.smembers(keys.types)
+      const mine = `${keys.namespace}/`
+      return scopes.filter((s) => s.startsWith(mine)).map((s) => s.slice(mine.length))
+    },
+  }
+}

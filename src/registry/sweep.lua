@@ -1,0 +1,13 @@
+-- Looks at the agents whose time has come: takes the silent and the dead out of the pools, frees leases past their end.
+-- KEYS[1] base   ARGV[1] at most so many agents
+-- Returns the ids of those that died now; a second value says whether more are due.
+--- @include "health.lua"
+
+local now, most = now_ms(), tonumber(ARGV[1])
+forgive_absence(now)
+local due = redis.call('ZRANGEBYSCORE', WATCH, '-inf', integer(now), 'LIMIT', 0, most)
+local died = {}
+for _, id in ipairs(due) do
+  if look(id, now) == 'dead' then died[#died + 1] = id end
+end
+return { died, #due == most and 1 or 0 }

@@ -1,0 +1,11 @@
+-- The agent leaves: it gets no new task. What it is running may still end; its record goes, tasks pinned to it wait for it to come back.
+-- KEYS[1] base   ARGV[1] id
+-- Returns 1 when it was there.
+--- @include "slots.lua"
+
+local id = ARGV[1]
+leave_pools(id)
+redis.call('ZREM', AGENTS, id)
+redis.call('ZREM', WATCH, id)
+redis.call('PEXPIRE', leases_key(id), 3600000)
+return redis.call('DEL', agent_key(id), cancels_key(id)) > 0 and 1 or 0

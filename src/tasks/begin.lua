@@ -1,0 +1,87 @@
+-- Fences a new attempt, or says why there is to be none. Awaited before the POST: after this, only this attempt may end the task.
+-- KEYS[1] base
+-- ARGV[1] id  [2] agent  [3] the hold on its slot  [4] unguessable token  [5] dispatcher
+-- ARGV[6] how long records of failed tasks are kept, ms  [7] the same of cancelled ones
+-- Returns
+--   {'go', attempt id, delivery number, task_type, parameters, metadata, priority, timeout ms, traceparent, retries, max_retries,
+--    retry delay ms, backoff, ms since it could go, slot or ''}   the slot names another agent, when this one had failed the task before
+--   {'ended', status}    nothing to do: finish the job; the hold stays
+--   {'later', ms}        not before that; the hold stays
+--   {'no_slot'}          the hold is gone
+--   {'unknown'}          there is no such record
+--- @include "record.lua"
+
+local id, agent, hold, token, dispatcher = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
+local t = redis.call('HMGET', task_key(id), 'status', 'not_before', 'expires', 'cancel', 'attempt', 'deliveries', 'redeliveries', 'agent',
+  'deadline', 'avoid', 'queue', 'task_type', 'parameters', 'metadata', 'priority', 'timeout', 'traceparent', 'retries', 'max_retries',
+  'retry_delay', 'backoff', 'started')
+local status = t[1]
+if not status then return { 'unknown' } end
+if ENDS[status] then return { 'ended', status } end
+local now = now_ms()
+local not_before = tonumber(t[2])
+
+if status == 'sent' or status == 'running' then
+  -- The job came round again although an attempt was under way: its dispatcher is dead or cut off. The attempt is fenced off;
+  -- its lease stays until the agent says it is not running, or its deadline. It costs the user nothing, but not without end.
+  local redeliveries = tonumber(t[7] or 0) + 1
+  end_delivery(id, t[6], now, 'lost', '', 'the dispatcher stopped answering')
+  count('redelivered', 'lost')
+  redis.call('HSET', task_key(id), 'redeliveries', redeliveries, 'attempt', '')
+  watch(t[8], tonumber(t[9]) + 1001)
+  if t[4] == '1' then
+    finish_record(id, status, 'cancelled', now, tonumber(ARGV[7]), { 'error', 'cancelled' })
+    return { 'ended', 'cancelled' }
+  end
+  if redeliveries > MAX_REDELIVERIES then
+    finish_record(id, status, 'failed', now, tonumber(ARGV[6]),
+      { 'error', 'given up: ' .. redeliveries .. ' dispatchers in a row stopped answering while they delivered this task' })
+    return { 'ended', 'failed' }
+  end
+  not_before = now + math.min(1000 * 2 ^ (redeliveries - 1), 30000)
+  set_status(id, status, 'queued')
+  redis.call('HSET', task_key(id), 'not_before', integer(not_before))
+  redis.call('HDEL', task_key(id), 'deadline', 'dispatcher')
+  status = 'queued'
+end
+
+if not_before > now then
+  look_at(id, not_before)
+  return { 'later', integer(not_before - now) }
+end
+if expired(t[3], now) then
+  finish_record(id, status, 'timeout', now, tonumber(ARGV[6]), { 'error', 'expired' })
+  return { 'ended', 'timeout' }
+end
+if not redis.call('ZSCORE', leases_key(agent), hold) then return { 'no_slot' } end
+redis.call('ZREM', leases_key(agent), hold)
+
+-- A retry goes to another agent than those that failed it, if one has room.
+local moved = ''
+local avoid = t[10] or ''
+if string.find(avoid, ' ' .. agent .. ' ', 1, true) then
+  local others = redis.call('ZRANGE', pool_key(pool_of(t[11])), 0, MAX_AVOIDED, 'WITHSCORES')
+  for i = 1, #others, 2 do
+    if tonumber(others[i + 1]) < FULL and not string.find(avoid, ' ' .. others[i] .. ' ', 1, true) then
+      if rescore(agent, now) then offer(agent) end
+      agent = others[i]
+      moved = slot_reply(agent, '', t[11])
+      break
+    end
+  end
+end
+
+local deadline = now + tonumber(t[16])
+local attempt = integer(now) .. '.' .. token
+local n = tonumber(t[6] or 0) + 1
+-- The dispatcher lets go at the deadline and has up to a second to say so.
+if moved ~= '' then lease(agent, attempt, deadline + 1000, now)
+else redis.call('ZADD', leases_key(agent), integer(deadline + 1000), attempt) end
+set_status(id, status, 'sent')
+redis.call('HSET', task_key(id), 'attempt', attempt, 'agent', agent, 'deadline', integer(deadline), 'dispatcher', dispatcher, 'deliveries', n)
+if not t[22] then redis.call('HSET', task_key(id), 'started', integer(now)) end
+redis.call('HDEL', task_key(id), 'unconfirmed')
+note_delivery(id, n, agent, redis.call('HGET', agent_key(agent), 'name') or '', now)
+-- If nobody ends it, its job comes round again; should even the job be lost, the sweeper sees it here.
+look_at(id, deadline + 30000)
+return { 'go', attempt, n, t[12], t[13], t[14], t[15], t[16], t[17] or '', t[18] or '0', t[19], t[20], t[21], integer(now - not_before), moved }

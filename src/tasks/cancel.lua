@@ -1,0 +1,18 @@
+-- Cancels a task: at once while it waits; once it is at an agent, by asking the dispatcher that delivers it.
+-- KEYS[1] base   ARGV[1] id  [2] retention, ms
+-- Returns nil when unknown, {'cancelled', queue}, {'requested', status} or {'ended', status}
+--- @include "record.lua"
+
+local id = ARGV[1]
+local t = redis.call('HMGET', task_key(id), 'status', 'queue', 'dispatcher', 'attempt', 'agent')
+if not t[1] then return nil end
+if ENDS[t[1]] then return { 'ended', t[1] } end
+if t[1] == 'sent' or t[1] == 'running' then
+  redis.call('HSET', task_key(id), 'cancel', '1')
+  redis.call('SADD', cancels_key(t[5]), t[4])
+  redis.call('PEXPIRE', cancels_key(t[5]), 86400000)
+  if t[3] then redis.call('PUBLISH', wake_channel(t[3]), 'cancel\t' .. t[4]) end
+  return { 'requested', t[1] }
+end
+finish_record(id, t[1], 'cancelled', now_ms(), tonumber(ARGV[2]), { 'error', 'cancelled', 'cancel', '1' })
+return { 'cancelled', t[2] }

@@ -1,0 +1,18 @@
+-- Sent right behind the add: if the job is there, the record is confirmed, and one dispatcher is told if there is room for it.
+-- KEYS[1] base   ARGV[1] id  [2] queue
+-- Returns 1 when the job is there.
+--- @include "record.lua"
+
+local id, queue = ARGV[1], ARGV[2]
+if redis.call('EXISTS', bull_key(queue, id)) == 0 then return 0 end
+if redis.call('HDEL', task_key(id), 'unconfirmed') == 1 then
+  local t = redis.call('HMGET', task_key(id), 'status', 'not_before', 'expires')
+  if t[1] == 'pending' then
+    look_at(id, tonumber(t[2]))
+    wake(queue, math.max(0, tonumber(t[2]) - now_ms()))
+    return 1
+  end
+  look_at(id, tonumber(t[3]))
+end
+if next_agent(pool_of(queue)) then wake(queue) end
+return 1

@@ -1,0 +1,25 @@
+-- Makes a task's record. It is not in its queue yet: until `confirm` has seen the job, the sweeper looks at it again and adds it.
+-- KEYS[1] base
+-- ARGV[1] id  [2] queue  [3] delay ms, or ''  [4] run at (ms since the epoch), or ''  [5] expires in, ms  [6] at most so many queues
+-- ARGV[7] 1 to refuse when no agent is alive for it  [8] how long to wait for the confirmation, ms  [9…] name, value of further fields
+-- Returns {'ok', status, created, ms until its time comes}, {'exists', status, created, 0}, {'queues'} or {'no_agent'}
+--- @include "record.lua"
+
+local id, queue = ARGV[1], ARGV[2]
+local known = redis.call('HMGET', task_key(id), 'status', 'created')
+if known[1] then return { 'exists', known[1], known[2], 0 } end
+if ARGV[7] == '1' and redis.call('ZCARD', pool_key(pool_of(queue))) == 0 then return { 'no_agent' } end
+local now = now_ms()
+local seen = redis.call('ZSCORE', QUEUES, queue)
+if not seen and redis.call('ZCARD', QUEUES) >= tonumber(ARGV[6]) then return { 'queues' } end
+if not seen or now - tonumber(seen) > 60000 then redis.call('ZADD', QUEUES, integer(now), queue) end
+local not_before = now
+if ARGV[3] ~= '' then not_before = now + tonumber(ARGV[3]) end
+if ARGV[4] ~= '' then not_before = math.max(now, tonumber(ARGV[4])) end
+local status = not_before > now and 'pending' or 'queued'
+redis.call('HSET', task_key(id), 'queue', queue, 'created', integer(now), 'not_before', integer(not_before),
+  'expires', integer(not_before + tonumber(ARGV[5])), 'attempt', '', 'unconfirmed', '1', unpack(ARGV, 9))
+set_status(id, nil, status)
+look_at(id, now + tonumber(ARGV[8]))
+count('submitted')
+return { 'ok', status, integer(now), integer(not_before - now) }

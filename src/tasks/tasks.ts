@@ -1,0 +1,363 @@
+/**
+ * The record of a task: it decides. Every change of state is one atomic script (*.lua beside this file), fenced by the attempt that may
+ * speak, and comes before BullMQ hears of it. A late, stale, doubled or cancelled outcome cannot change a record.
+ */
+import { v7 as uuidv7 } from 'uuid'
+import { isEnd, type Attempt, type NewTask, type Submitted, type TaskStatus } from '../contracts/task.ts'
+import { AlreadyRetried, NoAgent, NotFound, TaskEnded, TaskNotEnded, TooManyQueues } from '../errors.ts'
+import type { Config } from '../config.ts'
+import type { Queues } from '../queues/queues.ts'
+import type { Redis } from '../redis/client.ts'
+import { queueName, typeOfTask, type Keys } from '../redis/keys.ts'
+import { loadScript, text } from '../redis/scripts.ts'
+import { HOLD_MS, readSlot, type Slot, type Types } from '../registry/registry.ts'
+
+const MAX_QUEUES_PER_TYPE = 10_000
+/** How long the sweeper waits for a submit to be confirmed before it adds the job itself. */
+const CONFIRM_MS = 5_000
+/** Parameters longer than this are not repeated in the job that the Board shows. */
+const MAX_BOARD_TEXT = 2_000
+
+/** What a submit needs beside the parsed body: the JSON texts as they were sent, and what the request said. */
+export type SubmitExtra = { parameters: string; metadata: string; requireAgent?: boolean; traceparent?: string | undefined; retryOf?: string; id?: string }
+
+/** A record as read. `parameters`, `result` and `metadata` are JSON texts, byte for byte as they came. */
+export type TaskView = {
+  taskId: string
+  taskType: string
+  agentType: string
+  pinnedTo: string | null
+  agentId: string | null
+  priority: number
+  status: TaskStatus
+  parameters: string
+  metadata: string
+  result: string
+  error: string | null
+  createdMs: number
+  startedMs: number | null
+  endedMs: number | null
+  notBeforeMs: number
+  expiresMs: number
+  timeoutMs: number
+  retries: number
+  maxRetries: number
+  retryDelayMs: number
+  backoff: string
+  redeliveries: number
+  cancelRequested: boolean
+  retryOf: string | null
+  retriedAs: string | null
+  executionMs: number | null
+  traceparent: string | null
+  attempts: Attempt[]
+}
+
+/** What `begin` says of a job that was just fetched. */
+export type Begun =
+  | { verdict: 'go'; attemptId: string; attempt: number; taskType: string; parameters: string; metadata: string; priority: number; timeoutMs: number; traceparent: string | undefined; retries: number; maxRetries: number; retryDelayMs: number; backoff: string; waitedMs: number; movedTo: Slot | null }
+  | { verdict: 'ended'; status: string }
+  | { verdict: 'later'; ms: number }
+  | { verdict: 'no_slot' }
+  | { verdict: 'unknown' }
+
+/** How an attempt ended, as `finish` takes it. */
+export type AttemptEnd = {
+  taskId: string
+  attemptId: string
+  agentId: string
+  outcome: Exclude<Attempt['outcome'], null | 'lost'>
+  statusCode: number | null
+  error: string
+  result: string
+  executionMs: number | null
+  retryInMs: number
+  restMs: number
+}
+/** `ok`: the outcome counts. `stale`: another attempt, or an end, came first; `status` says what is. */
+export type Finished = { verdict: 'ok' | 'stale'; status: TaskStatus | ''; waitMs: number; next: Slot | null }
+
+/** What the sweeper is to do with a task's job. */
+export type Due = { what: 'promote' | 'add' | 'remove'; id: string; queue: string }
+
+const num = (s: string | undefined): number | null => (s === undefined || s === '' ? null : Number(s))
+const iso = (ms: number): string => new Date(ms).toISOString()
+
+const readAttempts = (f: Record<string, string>): Attempt[] => {
+  const attempts: Attempt[] = []
+  const last = Number(f.deliveries ?? 0)
+  for (let n = Math.max(1, last - 99); n <= last; n++) {
+    const cells = f[`a${n}`]?.split('\t')
+    if (!cells) continue
+    const [agent, name, sent, ended, outcome, code, ...error] = cells
+    attempts.push({
+      attempt: n,
+      agent_id: agent!,
+      agent_name: name!,
+      sent_at: iso(Number(sent)),
+      ended_at: ended ? iso(Number(ended)) : null,
+      outcome: (outcome as Attempt['outcome']) ?? null,
+      status_code: num(code),
+      error: error.length > 0 && error[0] !== '' ? error.join('\t') : null,
+    })
+  }
+  return attempts
+}
+
+const readRecord = (taskId: string, f: Record<string, string>): TaskView => ({
+  taskId,
+  taskType: f.task_type!,
+  agentType: typeOfTask(taskId)!,
+  pinnedTo: f.pin ? f.pin : null,
+  agentId: f.agent ?? (f.pin ? f.pin : null),
+  priority: Number(f.priority),
+  status: f.status as TaskStatus,
+  parameters: f.parameters!,
+  metadata: f.metadata!,
+  result: f.result ?? 'null',
+  error: f.error ? f.error : null,
+  createdMs: Number(f.created),
+  startedMs: num(f.started),
+  endedMs: num(f.ended),
+  notBeforeMs: Number(f.not_before),
+  expiresMs: Number(f.expires),
+  timeoutMs: Number(f.timeout),
+  retries: Number(f.retries ?? 0),
+  maxRetries: Number(f.max_retries),
+  retryDelayMs: Number(f.retry_delay),
+  backoff: f.backoff!,
+  redeliveries: Number(f.redeliveries ?? 0),
+  cancelRequested: f.cancel === '1',
+  retryOf: f.retry_of ?? null,
+  retriedAs: f.retried_as ?? null,
+  executionMs: num(f.execution_ms),
+  traceparent: f.traceparent ?? null,
+  attempts: readAttempts(f),
+})
+
+/** Runs `then` once the promise chains begun in this turn have sent their commands: the connection keeps the order record, job, wake. */
+const afterThisTurn = <T>(then: () => Promise<T>): Promise<T> =>
+  new Promise((resolve, reject) => {
+    queueMicrotask(() => process.nextTick(() => then().then(resolve, reject)))
+  })
+
+export type TaskFilter = { statuses: readonly string[]; types?: string[] | undefined; taskType?: string | undefined; agentId?: string | undefined; limit: number; before?: string | undefined }
+
+export type Tasks = ReturnType<typeof createTasks>
+
+export const createTasks = ({ redis, keys, types, queues, retention }: { redis: Redis; keys: Keys; types: Types; queues: Queues; retention: Config['retention'] }) => {
+  const script = (file: string) => loadScript(redis, new URL(file, import.meta.url))
+  const scripts = {
+    submit: script('./submit.lua'),
+    confirm: script('./confirm.lua'),
+    withdraw: script('./withdraw.lua'),
+    begin: script('./begin.lua'),
+    finish: script('./finish.lua'),
+    cancel: script('./cancel.lua'),
+    retry: script('./retry.lua'),
+    tick: script('./tick.lua'),
+    trim: script('./trim.lua'),
+  }
+
+  const job = (id: string, type: string, queue: string, t: { task_type: string; agent_id?: string | undefined; priority: number; max_retries: number }, parameters: string, delayMs: number) => ({
+    id,
+    type,
+    queue,
+    taskType: t.task_type,
+    priority: t.priority,
+    maxRetries: t.max_retries,
+    delayMs,
+    data: {
+      task_type: t.task_type,
+      agent_type: type,
+      ...(t.agent_id === undefined ? {} : { agent_id: t.agent_id }),
+      parameters: parameters.length <= MAX_BOARD_TEXT ? JSON.parse(parameters) : `${parameters.length} characters: see GET /tasks/${id}`,
+    },
+  })
+
+  /**
+   * Takes a task: its record, then its job, then a wake, each sent behind the other without waiting, as one packet; answered when all have.
+   * Dying anywhere between leaves a record that the sweeper finds and completes.
+   * @param agentType its agent type, resolved from `agent_id` where the body named none
+   * @throws NoAgent, TooManyQueues
+   */
+  const submit = async (t: NewTask, agentType: string, extra: SubmitExtra): Promise<Submitted> => {
+    await types.ensure(agentType)
+    const id = extra.id ?? `${agentType}.${uuidv7()}`
+    const queue = queueName(agentType, t.agent_id === undefined ? t.task_type : `@${t.agent_id}`)
+    const base = keys.base(agentType)
+    const delayMs = t.delay_seconds !== undefined ? Math.round(t.delay_seconds * 1000) : t.run_at !== undefined ? Date.parse(t.run_at) - Date.now() : 0
+    const recorded = scripts.submit(
+      base, id, queue, t.delay_seconds === undefined ? '' : Math.round(t.delay_seconds * 1000), t.run_at === undefined ? '' : Date.parse(t.run_at),
+      Math.ceil(t.expires_in_seconds * 1000), MAX_QUEUES_PER_TYPE, extra.requireAgent ? 1 : 0, CONFIRM_MS,
+      'task_type', t.task_type, 'pin', t.agent_id ?? '', 'priority', t.priority, 'timeout', Math.ceil(t.timeout_seconds * 1000), 'max_retries', t.max_retries,
+      'retry_delay', Math.round(t.retry_delay_seconds * 1000), 'backoff', t.backoff, 'parameters', extra.parameters, 'metadata', extra.metadata,
+      ...(extra.traceparent === undefined ? [] : ['traceparent', extra.traceparent]), ...(extra.retryOf === undefined ? [] : ['retry_of', extra.retryOf]),
+    ) as Promise<[string, TaskStatus, string, number]>
+    const refuse = ([verdict]: [string, ...unknown[]]) => {
+      if (verdict === 'no_agent') throw new NoAgent(`no agent that can do ${t.task_type} for ${agentType} is alive; start one, or submit without require_agent and the task waits`)
+      if (verdict === 'queues') throw new TooManyQueues(agentType, MAX_QUEUES_PER_TYPE)
+    }
+    // Asked whether it may, a submit waits for the answer; otherwise the job follows at once.
+    if (extra.requireAgent) refuse(await recorded)
+    const [record, added] = await Promise.allSettled([
+      recorded,
+      queues.add(job(id, agentType, queue, t, extra.parameters, delayMs)),
+      afterThisTurn(() => scripts.confirm(base, id, queue)),
+    ])
+    if (record.status === 'rejected') throw record.reason
+    const [, status, created] = record.value
+    try {
+      refuse(record.value)
+    } catch (error) {
+      await queues.remove(agentType, queue, id)
+      throw error
+    }
+    if (added.status === 'rejected') {
+      // The client is told no: take the record back, or else the sweeper would run it.
+      await scripts.withdraw(base, id).catch(() => {})
+      throw added.reason
+    }
+    return { task_id: id, status, agent_id: t.agent_id ?? null, created_at: iso(Number(created)), status_url: `/tasks/${id}`, ...(extra.retryOf === undefined ? {} : { retry_of: extra.retryOf }) }
+  }
+
+  /** Fences a new attempt, or says why there is none. `slot.lease` is the hold; the attempt's id takes its place. */
+  const begin = async (taskId: string, slot: Slot, token: string, dispatcher: string): Promise<Begun> => {
+    const r = (await scripts.begin(keys.base(slot.type), taskId, slot.agentId, slot.lease, token, dispatcher, retention.failedMs, retention.completedMs)) as unknown[]
+    switch (r[0]) {
+      case 'go': {
+        const [, attemptId, attempt, taskType, parameters, metadata, priority, timeout, traceparent, retries, maxRetries, retryDelay, backoff, waited, moved] = r as string[]
+        return {
+          verdict: 'go', attemptId: attemptId!, attempt: Number(attempt), taskType: taskType!, parameters: parameters!, metadata: metadata!, priority: Number(priority), timeoutMs: Number(timeout),
+          traceparent: traceparent ? traceparent : undefined, retries: Number(retries), maxRetries: Number(maxRetries), retryDelayMs: Number(retryDelay), backoff: backoff!, waitedMs: Number(waited),
+          movedTo: readSlot(slot.type, moved),
+        }
+      }
+      case 'ended':
+        return { verdict: 'ended', status: text(r[1]) }
+      case 'later':
+        return { verdict: 'later', ms: Number(r[1]) }
+      case 'no_slot':
+        return { verdict: 'no_slot' }
+      default:
+        return { verdict: 'unknown' }
+    }
+  }
+
+  /**
+   * Ends an attempt and frees its slot, or leases it again at once.
+   * @param nextToken for the next hold; null when the dispatcher wants none
+   */
+  const finish = async (type: string, end: AttemptEnd, dispatcher: string, inFlight: number, nextToken: string | null): Promise<Finished> => {
+    const [verdict, status, waitMs, next] = (await scripts.finish(
+      keys.base(type), end.taskId, end.attemptId, end.agentId, end.outcome, end.statusCode ?? '', end.error, end.result, end.executionMs ?? '', end.retryInMs, end.restMs,
+      retention.completedMs, retention.failedMs, dispatcher, inFlight, nextToken ?? '', HOLD_MS,
+    )) as ['ok' | 'stale', TaskStatus | '', string, unknown]
+    return { verdict, status, waitMs: Number(waitMs), next: readSlot(type, next) }
+  }
+
+  const readOne = async (id: string): Promise<TaskView | null> => {
+    const fields = await redis.hgetall(keys.task(typeOfTask(id)!, id))
+    return fields.status === undefined ? null : readRecord(id, fields)
+  }
+
+  /** The task, or null: unknown, forgotten, or not of our form. */
+  const get = async (id: string): Promise<TaskView | null> => (typeOfTask(id) === undefined ? null : readOne(id))
+
+  /**
+   * Cancels a task. `cancelled`: it has ended so. `requested`: it is at an agent, and will.
+   * @throws NotFound, TaskEnded
+   */
+  const cancel = async (id: string): Promise<{ status: TaskStatus; requested: boolean }> => {
+    const type = typeOfTask(id)
+    const reply = type === undefined ? null : ((await scripts.cancel(keys.base(type), id, retention.completedMs)) as [string, string] | null)
+    if (type === undefined || reply === null) throw new NotFound(`there is no task ${id}`)
+    const [verdict, what] = reply
+    if (verdict === 'ended') throw new TaskEnded(id, what)
+    if (verdict === 'requested') return { status: what as TaskStatus, requested: true }
+    await queues.remove(type, what, id).catch(() => false)
+    return { status: 'cancelled', requested: false }
+  }
+
+  /**
+   * Submits an ended task again, as a new one; once. Repeating the call after a crash in between completes it.
+   * @throws NotFound, TaskNotEnded, AlreadyRetried
+   */
+  const retry = async (id: string): Promise<Submitted> => {
+    const old = await get(id)
+    if (!old) throw new NotFound(`there is no task ${id}`)
+    const newId = `${old.agentType}.${uuidv7()}`
+    const reply = (await scripts.retry(keys.base(old.agentType), id, newId)) as [string, string] | null
+    if (reply === null) throw new NotFound(`there is no task ${id}`)
+    const [verdict, what] = reply
+    if (verdict === 'not_ended') throw new TaskNotEnded(id, what)
+    if (verdict === 'again' && (await readOne(what))) throw new AlreadyRetried(id, what)
+    const again: NewTask = {
+      task_type: old.taskType,
+      agent_type: old.agentType,
+      ...(old.pinnedTo === null ? {} : { agent_id: old.pinnedTo }),
+      priority: old.priority,
+      timeout_seconds: old.timeoutMs / 1000,
+      max_retries: old.maxRetries,
+      retry_delay_seconds: old.retryDelayMs / 1000,
+      backoff: old.backoff as NewTask['backoff'],
+      expires_in_seconds: (old.expiresMs - old.createdMs) / 1000,
+    }
+    return submit(again, old.agentType, { id: what, parameters: old.parameters, metadata: old.metadata, retryOf: id, traceparent: old.traceparent ?? undefined })
+  }
+
+  /** Tasks newest first, merged over types and statuses by id. `next` is the id to go on behind, null at the end. */
+  const list = async (filter: TaskFilter): Promise<{ tasks: TaskView[]; next: string | null }> => {
+    const all = filter.types ?? (await types.list())
+    const found: TaskView[] = []
+    let before = filter.before
+    // Filters that need the record may pass over many: a page reads a bounded number and says where to go on.
+    for (let round = 0; round < 10; round++) {
+      const pages = await Promise.all(
+        all.flatMap((type) =>
+          filter.statuses.map((status) => redis.zrange(keys.tasks(type, status), before === undefined ? '+' : `(${type}.${before}`, '-', 'BYLEX', 'REV', 'LIMIT', 0, filter.limit)),
+        ),
+      )
+      const uuidOf = (id: string) => id.slice(id.indexOf('.') + 1)
+      const ids = [...new Set(pages.flat())].sort((a, b) => (uuidOf(a) < uuidOf(b) ? 1 : -1)).slice(0, filter.limit)
+      const rows = await Promise.all(ids.map(readOne))
+      for (const [i, id] of ids.entries()) {
+        before = uuidOf(id)
+        const t = rows[i]
+        if (!t || !filter.statuses.includes(t.status)) continue
+        if (filter.taskType !== undefined && t.taskType !== filter.taskType) continue
+        if (filter.agentId !== undefined && t.agentId !== filter.agentId) continue
+        found.push(t)
+        if (found.length === filter.limit) return { tasks: found, next: before }
+      }
+      if (ids.length < filter.limit) return { tasks: found, next: null }
+    }
+    return { tasks: found, next: before ?? null }
+  }
+
+  /** The records whose time has come. */
+  const tick = async (type: string): Promise<{ due: Due[]; more: boolean }> => {
+    const rows = (await scripts.tick(keys.base(type), 200, retention.failedMs)) as [string, string, string][]
+    const more = rows.at(-1)?.[0] === 'more'
+    if (more) rows.pop()
+    return { due: rows.map(([what, id, queue]) => ({ what: what as Due['what'], id, queue })), more }
+  }
+
+  /** Adds the job that a record lacks, and wakes a dispatcher. */
+  const readd = async (type: string, id: string, queue: string): Promise<void> => {
+    const t = await readOne(id)
+    if (!t || isEnd(t.status)) return
+    await queues.remove(type, queue, id) // a finished job of this id would make the add do nothing
+    await queues.add(job(id, type, queue, { task_type: t.taskType, agent_id: t.pinnedTo ?? undefined, priority: t.priority, max_retries: t.maxRetries }, t.parameters, Math.max(0, t.notBeforeMs - Date.now())))
+    await scripts.confirm(keys.base(type), id, queue)
+  }
+
+  /** Keeps ended records within their numbers. */
+  const trim = async (type: string): Promise<void> => {
+    for (const [status, count] of [['completed', retention.completedCount], ['cancelled', retention.completedCount], ['failed', retention.failedCount], ['timeout', retention.failedCount]] as const) {
+      while ((await scripts.trim(keys.base(type), status, count, 500)) === 500) continue
+    }
+  }
+
+  return { submit, begin, finish, get, cancel, retry, list, tick, readd, trim, wake: (type: string, id: string, queue: string) => scripts.confirm(keys.base(type), id, queue) }
+}

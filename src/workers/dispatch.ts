@@ -1,0 +1,223 @@
+/**
+ * One slot's work: fetch a job, fence an attempt, post it, end it, go on with the slot that the end handed over.
+ *
+ * The order is what the promises rest on. `begin` is awaited before the POST, so a cancelled or ended task is never sent and only one
+ * attempt may speak. `finish` (the record) is sent before the job is moved (BullMQ), so a crash in between makes the job come round,
+ * find its record ended, and end. Any call may fail at any point: what is left behind is a lock, a hold or a lease, and each ends by itself.
+ */
+import { randomUUID } from 'node:crypto'
+import type { Logger } from '../logger.ts'
+import { retryDelayMs } from '../queues/backoff.ts'
+import type { Lane, TaskJob } from '../queues/lane.ts'
+import type { Queues } from '../queues/queues.ts'
+import type { Registry, Slot } from '../registry/registry.ts'
+import type { AttemptEnd, Begun, Finished, Tasks } from '../tasks/tasks.ts'
+import { isEnd } from '../contracts/task.ts'
+import type { Outcome, Transport } from '../transports/transport.ts'
+import type { Locks } from './locks.ts'
+import type { Metrics } from './metrics.ts'
+
+/** A slot and the job fetched for it; no job: the slot goes back. Null: nothing is left in hand. */
+type Hand = { slot: Slot; job: TaskJob | undefined } | null
+type Go = Extract<Begun, { verdict: 'go' }>
+
+export type DispatchDeps = {
+  /** This dispatcher's name in Redis. */
+  id: string
+  tasks: Tasks
+  registry: Registry
+  queues: Queues
+  transport: Transport
+  locks: Locks
+  log: Logger
+  metrics: Metrics
+  /** Attempts in hand, for the balance between dispatchers. */
+  inFlight: () => number
+  /** False while draining: no slot is taken on. */
+  takesMore: () => boolean
+  /** A task of the type is due then: someone is to look. */
+  dueIn: (type: string, ms: number) => void
+  /** An agent's rest ends then. */
+  restsFor: (type: string, ms: number) => void
+}
+
+export type Dispatch = ReturnType<typeof createDispatch>
+
+export const createDispatch = (deps: DispatchDeps) => {
+  const { id, tasks, registry, queues, transport, locks, log, metrics } = deps
+  /** Attempts at agents now, by attempt id. */
+  const sent = new Map<string, (why: 'cancelled' | 'drained') => void>()
+  let hurry = false
+
+  /** Repeats until Redis takes it: the outcome is known and only we know it. A second run of one that was taken is stale, and harmless. */
+  const finish = async (type: string, end: AttemptEnd): Promise<Finished> => {
+    for (let wait = 50; ; wait = Math.min(wait * 2, 1000)) {
+      try {
+        return await tasks.finish(type, end, id, deps.inFlight(), deps.takesMore() ? randomUUID() : null)
+      } catch (error) {
+        if (hurry) throw error
+        log.debug({ task: end.taskId, error: String(error) }, 'could not record an outcome; trying again')
+        await new Promise((resolve) => setTimeout(resolve, wait))
+      }
+    }
+  }
+
+  /** What an outcome means to the record. */
+  const endOf = (o: Outcome, why: 'cancelled' | 'drained', taskId: string, agentId: string, go: Go): AttemptEnd => {
+    const end: AttemptEnd = { taskId, attemptId: go.attemptId, agentId, outcome: 'failed', statusCode: 'statusCode' in o ? o.statusCode : null, error: 'error' in o ? o.error : '', result: '', executionMs: null, retryInMs: 0, restMs: 0 }
+    switch (o.kind) {
+      case 'completed':
+        return { ...end, outcome: 'completed', result: o.result, executionMs: o.executionTimeMs }
+      case 'aborted':
+        return { ...end, outcome: why }
+      case 'no_room':
+        return { ...end, outcome: 'no_room', restMs: o.retryAfterMs }
+      case 'rejected':
+        return { ...end, outcome: 'rejected' }
+      case 'accepted':
+        // Until callbacks are taken, an agent that promises one cannot keep it.
+        return { ...end, outcome: 'rejected', error: 'the agent answered 202 (result later), which is not supported' }
+      default:
+        return { ...end, outcome: o.kind, retryInMs: retryDelayMs({ backoff: go.backoff, retryDelayMs: go.retryDelayMs, retries: go.retries, retryAfterMs: o.kind === 'failed' ? o.retryAfterMs : undefined }) }
+    }
+  }
+
+  /** Posts the attempt and says how it ended. */
+  const attempt = async (slot: Slot, job: TaskJob, go: Go): Promise<AttemptEnd> => {
+    const taskId = job.id!
+    const began = performance.now()
+    let why: 'cancelled' | 'drained' = 'drained'
+    const sending = transport.send({
+      target: { agentId: slot.agentId, name: slot.name, host: slot.host, port: slot.port },
+      taskId, taskType: go.taskType, attempt: go.attempt, attemptId: go.attemptId, parameters: go.parameters, metadata: go.metadata, priority: go.priority, timeoutMs: go.timeoutMs, traceparent: go.traceparent,
+    })
+    sent.set(go.attemptId, (reason) => {
+      why = reason
+      sending.abort()
+    })
+    log.info({ task: taskId, attempt: go.attempt, agent: slot.agentId, status: 'sent' }, 'sent')
+    metrics.wait.observe({ agent_type: slot.type }, go.waitedMs / 1000)
+    const outcome = await sending.outcome
+    sent.delete(go.attemptId)
+    const end = endOf(outcome, why, taskId, slot.agentId, go)
+    metrics.run.observe({ agent_type: slot.type, outcome: end.outcome }, (performance.now() - began) / 1000)
+    metrics.attempts.inc({ agent_type: slot.type, outcome: end.outcome })
+    return end
+  }
+
+  const report = (end: AttemptEnd, go: Go, fin: Finished) => {
+    const line = { task: end.taskId, attempt: go.attempt, agent: end.agentId, outcome: end.outcome, status: fin.status, ...(end.error === '' ? {} : { error: end.error }), ...(fin.status === 'retrying' ? { retry_in_ms: fin.waitMs } : {}) }
+    if (fin.verdict === 'stale') log.warn(line, 'an outcome came too late and changed nothing')
+    else log.info(line, fin.status)
+  }
+
+  /** Tells BullMQ what the record has come to; the job that it hands out in return is for `fin.next`. */
+  const settle = async (lane: Lane, job: TaskJob, lock: string, end: AttemptEnd, fin: Finished, fetchNext: boolean): Promise<TaskJob | undefined> => {
+    if (fin.status === 'completed') return lane.complete(job, lock, fetchNext)
+    if (fin.status === '' || isEnd(fin.status)) return lane.fail(job, fin.status === 'cancelled' || end.error === '' ? fin.status || 'no record' : end.error, lock, fetchNext)
+    if (fin.verdict === 'stale') return fetchNext ? lane.take(lock) : undefined // another attempt has the job
+    if (fin.status === 'retrying') return lane.retry(job, end.error, fin.waitMs, lock, fetchNext)
+    await lane.putBack(job, lock)
+    return fetchNext ? lane.take(lock) : undefined
+  }
+
+  /** The slot that `finish` handed over, with a job of its queue. */
+  const handOver = async (slot: Slot, lock: string): Promise<Hand> => {
+    try {
+      return { slot, job: await queues.lane(slot.type, slot.queue).take(lock) }
+    } catch {
+      return { slot, job: undefined }
+    }
+  }
+
+  /** A job was fetched for a slot that we did not get: find it one, or put it back. */
+  const findSlot = async (slot: Slot, lane: Lane, job: TaskJob, lock: string): Promise<Hand> => {
+    const [other] = deps.takesMore() ? await registry.reserve(slot.type, slot.queue, id, deps.inFlight(), [randomUUID()]) : []
+    if (other?.queue === slot.queue) return { slot: other, job }
+    await lane.putBack(job, lock)
+    return other ? handOver(other, lock) : null
+  }
+
+  /** One job with one slot, from begin to end. */
+  const step = async (slot: Slot, job: TaskJob, lock: string): Promise<Hand> => {
+    const lane = queues.lane(slot.type, slot.queue)
+    if (!deps.takesMore()) {
+      await lane.putBack(job, lock)
+      return { slot, job: undefined }
+    }
+    locks.hold(job.id!, lane, lock)
+    try {
+      const begun = await tasks.begin(job.id!, slot, randomUUID(), id)
+      switch (begun.verdict) {
+        case 'unknown':
+          return { slot, job: await lane.fail(job, 'there is no record of this task', lock, true) }
+        case 'ended':
+          return { slot, job: begun.status === 'completed' ? await lane.complete(job, lock, true) : await lane.fail(job, begun.status, lock, true) }
+        case 'later':
+          await lane.defer(job, begun.ms, lock)
+          deps.dueIn(slot.type, begun.ms)
+          return handOver(slot, lock)
+        case 'no_slot':
+          await lane.putBack(job, lock)
+          return null
+      }
+      const at = begun.movedTo === null ? slot : { ...begun.movedTo, queue: slot.queue }
+      const end = await attempt(at, job, begun)
+      if (end.restMs > 0) deps.restsFor(at.type, end.restMs)
+
+      if (end.outcome === 'completed' && at.single && deps.takesMore()) {
+        // The next job can only come from this queue: ask for it right behind `finish`, in the same packet. BullMQ's lock fences a
+        // stale move; a job without a slot is put back.
+        const [fin, next] = await Promise.all([finish(at.type, end), lane.complete(job, lock, true).catch(() => undefined)])
+        report(end, begun, fin)
+        if (next === undefined) return fin.next && (fin.next.queue === at.queue ? { slot: fin.next, job: undefined } : handOver(fin.next, lock))
+        if (fin.next?.queue === at.queue) return { slot: fin.next, job: next }
+        if (fin.next === null) return findSlot(at, lane, next, lock)
+        await lane.putBack(next, lock)
+        return handOver(fin.next, lock)
+      }
+
+      const fin = await finish(at.type, end)
+      report(end, begun, fin)
+      const same = fin.next?.queue === at.queue
+      const next = await settle(lane, job, lock, end, fin, same).catch((error: unknown) => {
+        log.debug({ task: end.taskId, error: String(error) }, 'could not move a job; it comes round again')
+        return undefined
+      })
+      if (fin.status === 'retrying') deps.dueIn(at.type, fin.waitMs)
+      return fin.next && (same ? { slot: fin.next, job: next } : handOver(fin.next, lock))
+    } finally {
+      locks.letGo(job.id!)
+    }
+  }
+
+  return {
+    /** Works with a slot until nothing is left for it. Never rejects. */
+    run: async (first: Slot): Promise<void> => {
+      const lock = randomUUID()
+      let slot: Slot | null = first
+      try {
+        let hand: Hand = await handOver(first, lock)
+        while (hand?.job) {
+          slot = hand.slot
+          hand = await step(hand.slot, hand.job, lock)
+        }
+        slot = hand?.slot ?? null
+      } catch (error) {
+        log.warn({ queue: first.queue, error: String(error) }, 'a step failed; the job comes round again')
+      }
+      if (slot) await registry.release(slot).catch(() => {})
+    },
+    /** Cuts an attempt off. False when it is not here. */
+    abort: (attemptId: string, why: 'cancelled' | 'drained'): boolean => {
+      const cut = sent.get(attemptId)
+      cut?.(why)
+      return cut !== undefined
+    },
+    /** Cuts all off, and gives up what Redis does not take. */
+    abortAll: () => {
+      hurry = true
+      for (const cut of sent.values()) cut('drained')
+    },
+  }
+}

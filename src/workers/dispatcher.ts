@@ -1,0 +1,220 @@
+/**
+ * A dispatcher: waits to be woken, reserves slots, and runs each with `dispatch`. Any number of them work side by side on one Redis.
+ *
+ * What wakes it: a message on its own channel (one dispatcher is told, not all), and once a second its own look at each agent type, the
+ * net under lost messages and dead dispatchers.
+ */
+import { randomUUID } from 'node:crypto'
+import type { Logger } from '../logger.ts'
+import { STALL_CHECK_MS, type Queues } from '../queues/queues.ts'
+import type { Redis } from '../redis/client.ts'
+import type { Keys } from '../redis/keys.ts'
+import { loadScript } from '../redis/scripts.ts'
+import { PROGRESS_MS, type Presence } from '../registry/presence.ts'
+import type { Registry, Slot, Types } from '../registry/registry.ts'
+import type { Tasks } from '../tasks/tasks.ts'
+import type { Transport } from '../transports/transport.ts'
+import { createDispatch } from './dispatch.ts'
+import { createLocks } from './locks.ts'
+import type { Metrics } from './metrics.ts'
+import { createSweeper } from './sweeper.ts'
+
+const SURVEY_MS = 1000
+/** Slots reserved in one call: enough to fill a burst in few calls, few enough to leave some to the others. */
+const RESERVE_AT_ONCE = 8
+
+export type DispatcherDeps = {
+  redis: Redis
+  /** A connection of its own: a subscriber can do nothing else. */
+  subscriber: Redis
+  keys: Keys
+  types: Types
+  registry: Registry
+  tasks: Tasks
+  queues: Queues
+  presence: Presence
+  transport: Transport
+  concurrency: number
+  drainMs: number
+  log: Logger
+  metrics: Metrics
+}
+
+export type Dispatcher = ReturnType<typeof createDispatcher>
+
+export const createDispatcher = (deps: DispatcherDeps) => {
+  const { redis, subscriber, keys, types, registry, tasks, queues, presence, concurrency, log, metrics } = deps
+  const id = randomUUID()
+  const surveyScript = loadScript(redis, new URL('./survey.lua', import.meta.url))
+  const locks = createLocks({ log })
+  const known = new Set<string>()
+  let running = 0
+  let stopping = false
+  let lastSurvey = 0
+  /** Since when a queue has had work and room, by our surveys. */
+  const waitingSince = new Map<string, number>()
+  const lastStallCheck = new Map<string, number>()
+
+  const sweeper = createSweeper({ tasks, queues, registry, log })
+  const dispatch = createDispatch({
+    ...deps, id, locks,
+    inFlight: () => running,
+    takesMore: () => !stopping,
+    dueIn: (type, ms) => lookIn(ms, () => sweeper.records(type)),
+    restsFor: (type, ms) => lookIn(ms + 1, () => sweeper.agents(type)),
+  })
+
+  /** Timers for what is known to come due: retries, delayed tasks, the ends of rests. The survey is the net under them. */
+  const timers = new Set<NodeJS.Timeout>()
+  const lookIn = (ms: number, look: () => Promise<unknown>) => {
+    if (stopping || ms > 3_600_000 || timers.size > 10_000) return
+    const timer = setTimeout(() => {
+      timers.delete(timer)
+      look().catch(() => {})
+    }, ms)
+    timers.add(timer)
+  }
+
+  const start = (slot: Slot) => {
+    running++
+    metrics.inFlight.set(running)
+    void dispatch.run(slot).finally(() => {
+      running--
+      metrics.inFlight.set(running)
+      if (refused.size > 0 && !stopping) {
+        const again = [...refused]
+        refused.clear()
+        for (const [queue, type] of again) void pump(type, queue)
+      }
+    })
+  }
+
+  /** Queues being pumped; true when woken again meanwhile. */
+  const pumping = new Map<string, boolean>()
+  /** Queues whose wake came while all of our places were taken, and their types. */
+  const refused = new Map<string, string>()
+
+  /** Reserves slots for a queue while there are jobs, room and places. */
+  const pump = async (type: string, queue: string): Promise<void> => {
+    if (pumping.has(queue)) return void pumping.set(queue, true)
+    pumping.set(queue, false)
+    try {
+      for (;;) {
+        const wanted = Math.min(RESERVE_AT_ONCE, concurrency - running)
+        if (stopping) return
+        if (wanted <= 0) return void refused.set(queue, type)
+        const slots = await registry.reserve(type, queue, id, running, Array.from({ length: wanted }, () => randomUUID()))
+        for (const slot of slots) start(slot)
+        if (slots.length === wanted) continue
+        if (!pumping.get(queue)) return
+        pumping.set(queue, false)
+      }
+    } catch (error) {
+      log.debug({ queue, error: String(error) }, 'could not reserve')
+    } finally {
+      pumping.delete(queue)
+    }
+  }
+
+  /** Looks at one agent type: what is due, what waits, what has stalled. */
+  const survey = async (type: string): Promise<void> => {
+    const [recordsDue, agentsDue, busy] = (await surveyScript(keys.base(type), id, running)) as [number, number, [string, number, number, number][]]
+    const now = performance.now()
+    if (agentsDue === 1) await sweeper.agents(type)
+    if (recordsDue === 1) await sweeper.records(type)
+    const seen = new Set<string>()
+    for (const [queue, waits, active, room] of busy) {
+      if (waits > 0 && room === 1) {
+        seen.add(queue)
+        if (!waitingSince.has(queue)) waitingSince.set(queue, now)
+        void pump(type, queue)
+      }
+      if (active > 0 && now - (lastStallCheck.get(queue) ?? 0) >= STALL_CHECK_MS) {
+        lastStallCheck.set(queue, now)
+        const stalled = await queues.recoverStalled(type, queue)
+        if (stalled > 0) {
+          log.warn({ queue, jobs: stalled }, 'jobs of a dispatcher that stopped answering come round again')
+          void pump(type, queue)
+        }
+      }
+    }
+    for (const queue of waitingSince.keys()) if (queue.startsWith(`${type}.`) && !seen.has(queue)) waitingSince.delete(queue)
+    if (lastStallCheck.size > 20_000) lastStallCheck.clear()
+    await sweeper.trim(type)
+  }
+
+  const surveyAll = async (): Promise<void> => {
+    for (const type of await types.list()) known.add(type)
+    for (const type of known) if (!stopping) await survey(type)
+    lastSurvey = performance.now()
+    if (!stopping && makesProgress()) await presence.note(id)
+  }
+
+  /** Work that had a free slot at every look for 5 s has not gone out: something is stuck. A dispatcher with all its places taken is not. */
+  const makesProgress = (): boolean => {
+    const now = performance.now()
+    const stuck = [...waitingSince.values()].some((since) => now - since > PROGRESS_MS)
+    return now - lastSurvey < PROGRESS_MS && (!stuck || running >= concurrency)
+  }
+
+  let surveying: Promise<void> | null = null
+  const surveyNow = (): Promise<void> => {
+    surveying ??= surveyAll()
+      .catch((error: unknown) => log.debug({ error: String(error) }, 'could not look at the queues'))
+      .finally(() => {
+        surveying = null
+      })
+    return surveying
+  }
+  let surveyTimer: NodeJS.Timeout | undefined
+
+  const mine = keys.namespace + '/'
+  const onMessage = (channel: string, message: string) => {
+    if (stopping && !message.startsWith('cancel\t')) return
+    const [first, second, inMs] = message.split('\t') as [string, string | undefined, string | undefined]
+    if (channel === keys.types) {
+      if (!first.startsWith(mine)) return
+      known.add(first.slice(mine.length))
+      return void survey(first.slice(mine.length)).catch(() => {})
+    }
+    if (first === 'cancel') return void dispatch.abort(second!, 'cancelled')
+    const type = first.slice(mine.length)
+    if (inMs === undefined) return void pump(type, second!)
+    lookIn(Number(inMs), () => sweeper.records(type))
+  }
+
+  return {
+    id,
+    /** True while work that can go out goes out. */
+    makesProgress,
+    inFlight: () => running,
+    start: async (): Promise<void> => {
+      subscriber.on('message', onMessage)
+      await subscriber.subscribe(keys.wakeChannel(id), keys.types)
+      // After an outage: look at once, do not wait for the next second.
+      redis.on('ready', () => void surveyNow())
+      await surveyNow()
+      surveyTimer = setInterval(() => void surveyNow(), SURVEY_MS)
+    },
+    /** Drains: takes nothing new, lets what runs end, hands back what is left. Bounded by `drainMs` and a few seconds. */
+    stop: async (): Promise<void> => {
+      stopping = true
+      clearInterval(surveyTimer)
+      for (const timer of timers) clearTimeout(timer)
+      const leave = [presence.leave(id), ...[...known].map((type) => redis.zrem(keys.dispatchers(type), id))]
+      await Promise.race([Promise.allSettled(leave), new Promise((resolve) => setTimeout(resolve, 2000))])
+      const idle = async (ms: number) => {
+        const until = performance.now() + ms
+        while (running > 0 && performance.now() < until) await new Promise((resolve) => setTimeout(resolve, 20))
+      }
+      if (running > 0) log.info({ in_flight: running }, 'draining')
+      await idle(deps.drainMs)
+      if (running > 0) {
+        log.warn({ in_flight: running }, 'handing back what has not ended')
+        dispatch.abortAll()
+        await idle(5000)
+      }
+      locks.stop()
+    },
+  }
+}

@@ -1,0 +1,30 @@
+/** A worker's own health and metrics over HTTP, for its supervisor and for Prometheus. */
+import { createServer, type Server } from 'node:http'
+import type { Redis } from '../redis/client.ts'
+import type { Dispatcher } from './dispatcher.ts'
+import type { Metrics } from './metrics.ts'
+
+/** `/health/live` never depends on Redis; `/health/ready` is 200 while Redis answers and work that can go out goes out. */
+export const createHealthServer = ({ dispatcher, redis, metrics }: { dispatcher: Dispatcher; redis: Redis; metrics: Metrics }): Server =>
+  createServer(async (req, res) => {
+    const json = (status: number, body: object) => res.writeHead(status, { 'content-type': 'application/json' }).end(JSON.stringify(body))
+    try {
+      if (req.method !== 'GET' && req.method !== 'HEAD') return void json(405, { error: 'GET only' })
+      switch (req.url?.split('?')[0]) {
+        case '/health/live':
+          return void json(200, { status: 'live' })
+        case '/health':
+        case '/health/ready': {
+          const state = { redis: redis.status === 'ready', dispatching: dispatcher.makesProgress(), in_flight: dispatcher.inFlight() }
+          return void json(state.redis && state.dispatching ? 200 : 503, { status: state.redis && state.dispatching ? 'ready' : 'not ready', ...state })
+        }
+        case '/metrics':
+          res.writeHead(200, { 'content-type': metrics.register.contentType })
+          return void res.end(await metrics.register.metrics())
+        default:
+          return void json(404, { error: 'try /health/live, /health/ready or /metrics' })
+      }
+    } catch (error) {
+      json(500, { error: String(error) })
+    }
+  })

@@ -1,0 +1,31 @@
+-- A dispatcher's look at an agent type, once a second: what waits, what is due; it also says that the dispatcher is there.
+-- KEYS[1] base   ARGV[1] dispatcher  [2] its attempts in flight
+-- Returns {1 when records are due, 1 when agents are due, list of {queue, waiting, active, room}}
+-- A queue without jobs for an hour is forgotten.
+--- @include "../registry/health.lua"
+
+local HOUR = 3600000
+local now = now_ms()
+redis.call('ZADD', DISPATCHERS, ARGV[2], ARGV[1])
+forgive_absence(now)
+redis.call('HSET', SWEEP, 'tick', integer(now))
+
+local next_record = redis.call('ZRANGE', TIMERS, 0, 0, 'WITHSCORES')[2]
+local next_look = redis.call('ZRANGE', WATCH, 0, 0, 'WITHSCORES')[2]
+local busy = {}
+local queues = redis.call('ZRANGE', QUEUES, 0, -1, 'WITHSCORES')
+for i = 1, #queues, 2 do
+  local queue, seen = queues[i], tonumber(queues[i + 1])
+  local waits, active = waiting(queue), redis.call('LLEN', bull_key(queue, 'active'))
+  if waits > 0 or active > 0 then
+    if now - seen > 60000 then redis.call('ZADD', QUEUES, integer(now), queue) end
+    busy[#busy + 1] = { queue, waits, active, next_agent(pool_of(queue)) and 1 or 0 }
+  elseif now - seen > HOUR and redis.call('ZCARD', bull_key(queue, 'delayed')) == 0 then
+    redis.call('ZREM', QUEUES, queue)
+  end
+end
+return {
+  next_record and tonumber(next_record) <= now and 1 or 0,
+  next_look and tonumber(next_look) <= now and 1 or 0,
+  busy,
+}

@@ -1,0 +1,17 @@
+import { defineConfig } from 'vitest/config'
+
+export default defineConfig({
+  test: {
+    environment: 'node',
+    include: ['test/**/*.test.ts', 'sdk/typescript/**/*.test.ts'],
+    globalSetup: ['test/redis.ts'],
+    // The last line of a run is `N passed, N failed`, for whoever reads only that.
+    reporters: ['default', './test/reporter.ts'],
+    testTimeout: 20_000,
+    hookTimeout: 20_000,
+    pool: 'forks',
+    maxWorkers: 2,
+    // A test that passes at the second try has failed.
+    retry: 0,
+  },
+})
