@@ -34,7 +34,7 @@ const registerAgent = async (urls: Urls): Promise<void> => {
 /** The sum over every label set of the counter that has status="completed". */
 const completedOf = (metrics: string): number => {
   let sum = 0
-  for (const [, value] of metrics.matchAll(/^switchyard_tasks_ended_total\{[^}]*status="completed"[^}]*\} (\S+)/gm)) sum += Number(value)
+  for (const [, value] of metrics.matchAll(/^switchyard_worker_attempts_total\{[^}]*outcome="completed"[^}]*\} (\S+)/gm)) sum += Number(value)
   return sum
 }
 

@@ -265,7 +265,7 @@ describe('the deadline', () => {
     const [outcome, took] = await timed(post(port, { timeoutMs: 150 }))
     expect(outcome).toEqual({ kind: 'timeout', error: expect.stringContaining(error) })
     expect(took).toBeGreaterThan(140)
-    expect(took).toBeLessThan(600)
+    expect(took).toBeLessThan(1150) // what is promised: the timeout and a second
     await until(() => sockets.size === 0)
   }
   const every = (ms: number, socket: Socket, text: string): void => {
@@ -306,7 +306,7 @@ describe('the cap on answers', () => {
     const { port, sockets } = await tcpAgent((s) => s.write(`HTTP/1.1 200 OK\r\ncontent-length: ${5 * 1024 ** 3}\r\n\r\n`))
     const [outcome, took] = await timed(post(port))
     expect(outcome).toEqual({ kind: 'failed', error: "the agent's answer is larger than 1048576 bytes", statusCode: 200 })
-    expect(took).toBeLessThan(500)
+    expect(took).toBeLessThan(1000)
     await until(() => sockets.size === 0)
   })
 
@@ -514,7 +514,7 @@ describe('connections', () => {
     await post(port, {}, transport)
     await until(() => sockets.size === 2)
     const [, took] = await timed(transport.close())
-    expect(took).toBeLessThan(100)
+    expect(took).toBeLessThan(500)
     await until(() => sockets.size === 1)
     answer()
     expect(await busy.outcome).toMatchObject({ kind: 'completed', result: '2' })
