@@ -8,40 +8,54 @@ import { onStop } from '../lifetime.ts'
 import { createLogger } from '../logger.ts'
 import { createApp } from './app.ts'
 
+/** Requests under way get so long to end when we stop. */
+const LAST_REQUESTS_MS = 5_000
+
 const run = async () => {
   const config = readConfig()
   const log = createLogger('api', config.logLevel)
-  const core = await createCore({ config, log, name: 'api' })
-  // Back after an outage, agents' silence is our own: settle that before anyone asks who is alive.
-  core.redis.on('ready', () => {
-    void core.types.list().then((types) => Promise.all(types.map((type) => core.registry.sweep(type)))).catch(() => {})
-  })
-  const policy = createHostPolicy({ cidrs: config.agentCidrs, own: [{ host: config.host, port: config.port }] })
-  const server = createServer({ maxHeaderSize: 16 * 1024, keepAliveTimeout: 65_000 }, createApp({ core, config, policy, log }))
-
-  const stop = onStop(async (reason) => {
-    log.info(`stopping (${reason})`)
-    await new Promise<void>((resolve) => {
-      server.close(() => resolve())
-      server.closeIdleConnections()
-      setTimeout(() => server.closeAllConnections(), 5000).unref()
+  /** What is to be ended, the last first; grows as the parts come up. */
+  const ends: (() => unknown)[] = []
+  const stop = onStop(
+    async (reason) => {
+      log.info(`stopping (${reason})`)
+      for (const end of ends.reverse()) await end()
+      log.info('stopped')
+    },
+    { deadlineMs: LAST_REQUESTS_MS + 5_000 },
+  )
+  try {
+    const core = await createCore({ config, log, name: 'api' })
+    ends.push(() => core.redis.disconnect())
+    // Back after an outage, agents' silence is our own: settle that before anyone asks who is alive.
+    core.redis.on('ready', () => {
+      void core.types.list().then((types) => Promise.all(types.map((type) => core.registry.sweep(type)))).catch(() => {})
     })
-    core.redis.disconnect()
-    log.info('stopped')
-  })
-  server.on('error', (error: NodeJS.ErrnoException) => {
-    log.fatal(error.code === 'EADDRINUSE' ? `port ${config.port} is taken: set PORT, or 0 for a free one` : String(error))
-    stop('no port', 1)
-  })
-  server.listen(config.port, config.host, () => {
+    const policy = createHostPolicy({ cidrs: config.agentCidrs, own: [{ host: config.host, port: config.port }] })
+    const server = createServer({ maxHeaderSize: 16 * 1024, keepAliveTimeout: 65_000 }, createApp({ core, config, policy, log }))
+    await new Promise<void>((resolve, reject) => {
+      server.once('error', (error: NodeJS.ErrnoException) => reject(error.code === 'EADDRINUSE' ? new ConfigError(`Port ${config.port} is taken: set PORT to another one, or to 0 for a free one.`) : error))
+      server.listen(config.port, config.host, resolve)
+    })
+    ends.push(
+      () =>
+        new Promise<void>((resolve) => {
+          server.close(() => resolve())
+          server.closeIdleConnections()
+          setTimeout(() => server.closeAllConnections(), LAST_REQUESTS_MS).unref()
+        }),
+    )
     const { port } = server.address() as { port: number }
     const url = `http://${config.host.includes(':') ? `[${config.host}]` : config.host}:${port}`
     log.info({ url }, 'listening')
     process.send?.({ ready: true, url })
-  })
+  } catch (error) {
+    log.fatal(error instanceof ConfigError ? error.message : String(error))
+    stop('could not start', 1)
+  }
 }
 
 run().catch((error: unknown) => {
-  process.stderr.write(`${error instanceof ConfigError ? error.message : error instanceof Error ? error.stack : String(error)}\n`)
-  process.exit(1)
+  process.stderr.write(`${error instanceof ConfigError ? error.message : String(error)}\n`)
+  process.exitCode = 1
 })

@@ -5,11 +5,9 @@
  *
  * `token` is the lock's: whoever holds it may settle the job. The next job fetched by a settling call is locked with the same token.
  */
-import { type Job, UnrecoverableError, Worker, type RedisQueueBackend, type WorkerOptions } from 'bullmq'
+import { UnrecoverableError, Worker, type RedisQueueBackend, type WorkerOptions } from 'bullmq'
 import { RetryLater } from './backoff.ts'
-import { LOCK_MS, type JobData } from './queues.ts'
-
-export type TaskJob = Job<JobData>
+import { LOCK_MS, type JobData, type TaskJob } from './job.ts'
 
 export class Lane extends Worker<JobData> {
   constructor(name: string, options: WorkerOptions, backend: () => RedisQueueBackend) {

@@ -9,16 +9,11 @@ import { createRedisBackend, Queue, type JobsOptions, type RedisQueueBackend } f
 import type { Redis } from '../redis/client.ts'
 import type { Keys } from '../redis/keys.ts'
 import { backoffStrategy } from './backoff.ts'
+import { LOCK_MS, STALL_CHECK_MS, type JobData } from './job.ts'
 import { Lane } from './lane.ts'
-
-/** What a job carries, for people who look at the Board; a dispatcher reads the record. */
-export type JobData = { task_type: string; agent_type: string; agent_id?: string; parameters: unknown }
 
 export type NewJob = { id: string; type: string; queue: string; taskType: string; priority: number; maxRetries: number; delayMs: number; data: JobData }
 
-/** Locks are renewed at a third of this; a dead dispatcher's jobs come round again after it, plus up to two stall checks. */
-export const LOCK_MS = 10_000
-export const STALL_CHECK_MS = 3_000
 /** Finished jobs kept per queue, for the Board only. */
 const KEPT_JOBS = 200
 /** Queue objects held in memory; the one used longest ago is dropped first. */

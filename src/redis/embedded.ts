@@ -6,19 +6,16 @@
  * A lock file lets one starter in at a time; whoever finds a server that answers adopts it.
  */
 import { execFileSync, spawn } from 'node:child_process'
-import { createHash } from 'node:crypto'
-import { accessSync, closeSync, constants, lstatSync, mkdirSync, openSync, readFileSync, readlinkSync, realpathSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import { accessSync, closeSync, constants, mkdirSync, openSync, readFileSync, realpathSync, rmSync, writeFileSync } from 'node:fs'
 import { connect } from 'node:net'
-import { tmpdir } from 'node:os'
-import { basename, dirname, join, resolve } from 'node:path'
+import { basename, join, resolve } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { ConfigError } from '../errors.ts'
 import type { Logger } from '../logger.ts'
 import { takeLock } from './lock.ts'
 import { ends, isAlive, nameOf } from './process.ts'
+import { chooseSocket } from './socket.ts'
 
-/** sockaddr_un holds 108 bytes on Linux and 104 on macOS, the closing zero included. */
-const LONGEST_SOCKET_PATH = 100
 const OLDEST = [6, 2] as const
 /** How long a new server may take before it answers at all; loading its AOF does not count, it answers meanwhile. */
 const START_MS = 15_000
@@ -91,7 +88,7 @@ export const startEmbedded = async ({ dataDir, log, signal }: { dataDir: string;
     signal?.throwIfAborted()
     throw new ConfigError(`${basename(server)} did not start (${state.ended ?? `no answer in ${START_MS / 1000} s`}); the end of ${logFile}:\n${lastLines(logFile)}`)
   }
-  log.debug({ pid: info.pid, version: info.version, socket }, 'started a Redis server')
+  log.debug({ redisPid: info.pid, version: info.version, socket }, 'started a Redis server')
   // Not awaited here, so the lock is let go: whoever else comes now finds the server and waits for its data as well.
   writeOwner(dir)
   return ready({ dir, socket, info, log, signal }, { adopted: false, gone })
@@ -136,52 +133,6 @@ const makeFolder = (dataDir: string): string => {
   }
 }
 
-/**
- * The socket of a data folder: in it, or, where that path is too long or too odd for an address, in a folder of ours under
- * the temporary one. A link in the data folder then says where, as TMPDIR may differ from one process to the next.
- */
-const chooseSocket = (dataDir: string): string => {
-  let dir = dataDir
-  try {
-    dir = realpathSync(dataDir)
-  } catch {
-    // Not there yet, so nothing runs in it.
-  }
-  const inside = join(dir, 'redis.sock')
-  if (Buffer.byteLength(inside) <= LONGEST_SOCKET_PATH && /^[\w./-]+$/.test(inside)) return inside
-  const linked = readLink(inside)
-  if (linked && isOurs(dirname(linked))) return linked
-  const folder = join(tmpdir(), `switchyard-${createHash('sha256').update(dir).digest('hex').slice(0, 16)}`)
-  const socket = join(folder, 'redis.sock')
-  mkdirSync(folder, { recursive: true, mode: 0o700 })
-  // Anyone may make folders in /tmp: one that another user put there could lead us to a server of theirs.
-  if (!isOurs(folder)) throw new ConfigError(`${folder} belongs to another user: set DATA_DIR to a shorter path, or remove that folder`)
-  try {
-    rmSync(inside, { force: true })
-    symlinkSync(socket, inside)
-  } catch {
-    // A data folder that is not there, or another process that made the link first.
-  }
-  return socket
-}
-
-const readLink = (path: string): string | null => {
-  try {
-    return readlinkSync(path)
-  } catch {
-    return null
-  }
-}
-
-const isOurs = (folder: string): boolean => {
-  try {
-    const found = lstatSync(folder)
-    return found.isDirectory() && found.uid === process.getuid?.()
-  } catch {
-    return false
-  }
-}
-
 /** What INFO says, which a server answers also while it loads. */
 type Info = { pid: number; version: string; loading: boolean; loadedPercent: string }
 
@@ -206,7 +157,7 @@ const adopt = (found: Found): Promise<Embedded> => {
   const { pid } = found.info
   const owner = livingOwner(found.dir)
   if (owner === null) writeOwner(found.dir)
-  found.log.info({ pid, owner }, 'a Redis server already runs in this data folder; adopting it')
+  found.log.info({ redisPid: pid, owner }, 'a Redis server already runs in this data folder; adopting it')
   const gone = (async () => {
     while (isAlive(pid)) await sleep(250, undefined, { ref: false })
   })()
@@ -244,8 +195,8 @@ const ready = async ({ dir, socket, info, log, signal }: Found, more: Pick<Embed
       signal.throwIfAborted()
     }
     if (!isAlive(pid)) throw new ConfigError(`Redis (pid ${pid}) ended while it loaded its data; see redis.log in the data folder`)
-    if (now && Date.now() - said > 2000) {
-      log.info(`Redis is loading its data: ${now.loadedPercent} %`)
+    if (Date.now() - said > 2000) {
+      log.info(`Redis is loading its data${now ? `: ${now.loadedPercent} %` : ''}`)
       said = Date.now()
     }
     await sleep(25)
@@ -273,7 +224,7 @@ const awaitPredecessor = async (dir: string, socket: string, log: Logger): Promi
     await sleep(50)
   }
   if (isIt()) {
-    log.warn({ pid }, 'a Redis server holds this data folder but does not answer; stopping it')
+    log.warn({ redisPid: pid }, 'a Redis server holds this data folder but does not answer; stopping it')
     await ends(pid, STOP_MS)
   }
   return null

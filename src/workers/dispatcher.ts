@@ -6,7 +6,8 @@
  */
 import { randomUUID } from 'node:crypto'
 import type { Logger } from '../logger.ts'
-import { STALL_CHECK_MS, type Queues } from '../queues/queues.ts'
+import { STALL_CHECK_MS } from '../queues/job.ts'
+import type { Queues } from '../queues/queues.ts'
 import type { Redis } from '../redis/client.ts'
 import type { Keys } from '../redis/keys.ts'
 import { loadScript } from '../redis/scripts.ts'

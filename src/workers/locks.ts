@@ -1,7 +1,7 @@
 /** Renews the locks of the jobs this process holds. A job whose lock runs out comes round again, at whichever dispatcher is alive. */
 import type { Logger } from '../logger.ts'
 import type { Lane } from '../queues/lane.ts'
-import { LOCK_MS } from '../queues/queues.ts'
+import { LOCK_MS } from '../queues/job.ts'
 
 export type Locks = ReturnType<typeof createLocks>
 

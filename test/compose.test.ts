@@ -1,0 +1,44 @@
+import { existsSync, readFileSync } from 'node:fs'
+import { fileURLToPath } from 'node:url'
+import { expect, test } from 'vitest'
+import { parse } from 'yaml'
+import { readConfig } from '../src/config.ts'
+
+type Service = {
+  image?: string
+  command: string[]
+  environment?: Record<string, string>
+  depends_on?: Record<string, { condition: string }>
+  healthcheck?: { test: string[] }
+  deploy?: { replicas: number }
+}
+
+const root = fileURLToPath(new URL('..', import.meta.url))
+const { services } = parse(readFileSync(`${root}/docker-compose.yml`, 'utf8'), { merge: true }) as { services: Record<string, Service> }
+
+test('what docker-compose.yml runs is there, and each service says when it is healthy', () => {
+  expect(Object.keys(services)).toEqual(['valkey', 'api', 'worker', 'text-agent', 'cost-agent'])
+  for (const [name, service] of Object.entries(services)) {
+    expect(service.healthcheck?.test.length, name).toBeGreaterThan(1)
+    const script = service.command.find((word) => /\.(ts|py)$/.test(word))
+    if (script) expect(existsSync(`${root}/${script}`), script).toBe(true)
+    for (const [on, { condition }] of Object.entries(service.depends_on ?? {})) {
+      expect(services[on]?.healthcheck, `${name} waits for ${on}`).toBeDefined()
+      expect(condition).toBe('service_healthy')
+    }
+  }
+})
+
+test('its store forgets nothing: AOF on, nothing evicted', () => {
+  const { command } = services['valkey'] ?? { command: [] }
+  expect(command.join(' ')).toContain('--appendonly yes')
+  expect(command.join(' ')).toContain('--maxmemory-policy noeviction')
+})
+
+test('the settings of api and workers are ones that they accept, and there are two workers', () => {
+  for (const name of ['api', 'worker']) {
+    const env = Object.fromEntries(Object.entries(services[name]?.environment ?? {}).map(([k, v]) => [k, v.replace(/^\$\{\w+:-(.*)\}$/, '$1')]))
+    expect(readConfig(env).redisUrl).toBe('redis://valkey:6379')
+  }
+  expect(services['worker']?.deploy?.replicas).toBe(2)
+})
