@@ -7,10 +7,13 @@
 export type Fault = { pointer: string; detail: string }
 
 export type ProblemType =
+  | 'malformed-request'
   | 'invalid-json'
   | 'invalid-request'
   | 'unsupported-media-type'
   | 'payload-too-large'
+  | 'headers-too-large'
+  | 'request-timeout'
   | 'not-found'
   | 'method-not-allowed'
   | 'host-not-allowed'

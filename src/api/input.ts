@@ -72,12 +72,20 @@ export const check = <T>(schema: z.ZodType<T>, value: unknown): T => {
 }
 
 const MAX_QUERY = 4096
+const NoQuery = z.strictObject({})
+/** For routes that take no query: a parameter is refused rather than silently ignored. */
+export const noQuery: RequestHandler = (req, _res, next) => {
+  query(NoQuery, req)
+  next()
+}
+
 /** The query, each parameter once, checked by a strict schema. */
 export const query = <T>(schema: z.ZodType<T>, req: Request): T => {
   const search = req.originalUrl.indexOf('?')
   const text = search < 0 ? '' : req.originalUrl.slice(search + 1)
   if (text.length > MAX_QUERY) throw new InvalidRequest([{ pointer: '', detail: `the query is longer than ${MAX_QUERY} characters` }])
   const values: Record<string, string> = Object.create(null)
+  if (text === '') return check(schema, {})
   for (const [name, value] of new URLSearchParams(text)) {
     if (name in values) throw new InvalidRequest([{ pointer: name.slice(0, 100), detail: 'is given more than once' }])
     values[name] = value
@@ -91,6 +99,7 @@ export const Limit = z
   .regex(/^\d{1,4}$/, 'must be a whole number from 1 to 200')
   .transform(Number)
   .refine((n) => n >= 1 && n <= 200, 'must be a whole number from 1 to 200')
+  .meta({ type: 'integer', minimum: 1, maximum: 200, description: 'How many in a page.' })
 
 /** A cursor is ours to read: base64url of where to go on. */
 export const toCursor = (at: string): string => Buffer.from(at).toString('base64url')
@@ -104,3 +113,4 @@ export const Cursor = (form: RegExp) =>
       context.addIssue({ code: 'custom', message: 'is not a cursor that this server gave' })
       return z.NEVER
     })
+    .describe('`next_cursor` of the page before.')

@@ -1,14 +1,19 @@
 /** Errors on the wire: RFC 9457 `application/problem+json`. The only place that gives an error its HTTP status; a 500 says nothing internal. */
+import type { Duplex } from 'node:stream'
 import type { ErrorRequestHandler, RequestHandler, Response } from 'express'
+import { z } from 'zod'
 import { SwitchyardError, type ProblemType } from '../errors.ts'
 import type { Logger } from '../logger.ts'
 
 /** Status and title by problem type. Each has a heading in docs/errors.md. */
 export const PROBLEMS: Record<ProblemType, { status: number; title: string }> = {
+  'malformed-request': { status: 400, title: 'The request could not be read' },
   'invalid-json': { status: 400, title: 'The body is not JSON' },
   'invalid-request': { status: 422, title: 'The request is not valid' },
   'unsupported-media-type': { status: 415, title: 'The body is not application/json in UTF-8' },
   'payload-too-large': { status: 413, title: 'The body is too large' },
+  'headers-too-large': { status: 431, title: 'The headers are too large' },
+  'request-timeout': { status: 408, title: 'The request took too long to arrive' },
   'not-found': { status: 404, title: 'There is no such thing' },
   'method-not-allowed': { status: 405, title: 'The method is not allowed here' },
   'host-not-allowed': { status: 403, title: 'This host is never posted to' },
@@ -22,32 +27,47 @@ export const PROBLEMS: Record<ProblemType, { status: number; title: string }> = 
   internal: { status: 500, title: 'Something went wrong on our side' },
 }
 
+/** A problem on the wire. Some types add members of their own, as task-ended does `task_id` and `status` of the task. */
+export const Problem = z
+  .looseObject({
+    type: z.string().describe('/docs/errors#<type>: where it is explained.'),
+    title: z.string(),
+    status: z.int().describe('The HTTP status.'),
+    detail: z.string().describe('What went wrong this time.'),
+    instance: z.string().describe('The path that was asked for.'),
+    errors: z
+      .array(z.object({ pointer: z.string().describe('A JSON Pointer into the body, or the name of a parameter.'), detail: z.string() }))
+      .optional()
+      .describe('Each fault of the input, for invalid-request.'),
+    error: z.string().describe('The same as detail.'),
+  })
+  .meta({ id: 'Problem' })
+
+const problemText = (instance: string, error: SwitchyardError): string => {
+  const { status, title } = PROBLEMS[error.type]
+  return JSON.stringify({
+    type: `/docs/errors#${error.type}`,
+    title,
+    status,
+    detail: error.message,
+    instance,
+    ...(error.faults === undefined ? {} : { errors: error.faults }),
+    ...error.extra,
+    error: error.message,
+  })
+}
+
 /** Sends a problem document. `error` repeats the detail as a string, which older clients read. */
 export const sendProblem = (res: Response, path: string, error: SwitchyardError): void => {
-  const { status, title } = PROBLEMS[error.type]
   if (error.retryAfterSeconds !== undefined) res.set('Retry-After', String(error.retryAfterSeconds))
-  res
-    .status(status)
-    .type('application/problem+json')
-    .send(
-      JSON.stringify({
-        type: `/docs/errors#${error.type}`,
-        title,
-        status,
-        detail: error.message,
-        instance: path,
-        ...(error.faults === undefined ? {} : { errors: error.faults }),
-        ...error.extra,
-        error: error.message,
-      }),
-    )
+  res.status(PROBLEMS[error.type].status).type('application/problem+json').send(problemText(path, error))
 }
 
 /** What Express and its body reader throw, in our words. */
 const fromHttpError = (e: { status?: number; type?: string; message?: string }): SwitchyardError | null => {
   if (e.type === 'entity.too.large') return new SwitchyardError('payload-too-large', 'the body is larger than 1 MiB')
   if (e.status === 415) return new SwitchyardError('unsupported-media-type', 'send application/json in UTF-8, plain, gzip, deflate or br')
-  if (e.status === 400) return new SwitchyardError('invalid-json', 'the request could not be read: its path, its encoding or its length is malformed')
+  if (e.status === 400) return new SwitchyardError('malformed-request', 'the request could not be read: its path, its encoding or its length is malformed')
   return null
 }
 
@@ -70,13 +90,31 @@ export const problemHandler =
     sendProblem(res, req.path, new SwitchyardError('internal', 'something went wrong on our side; the log says more'))
   }
 
-/** 405 with Allow for a known path, 404 for an unknown one. */
+/** For a known path: 405 with Allow, and Allow alone for OPTIONS. `HEAD` goes with `GET`, as Express has it. */
 export const notAllowed =
   (...methods: string[]): RequestHandler =>
   (req, res) => {
-    res.set('Allow', methods.join(', '))
-    sendProblem(res, req.path, new SwitchyardError('method-not-allowed', `use ${methods.join(' or ')} here`))
+    res.set('Allow', [...methods.flatMap((m) => (m === 'GET' ? ['GET', 'HEAD'] : [m])), 'OPTIONS'].join(', '))
+    if (req.method === 'OPTIONS') return void res.status(204).end()
+    sendProblem(res, req.originalUrl.split('?', 1)[0]!, new SwitchyardError('method-not-allowed', `use ${methods.join(' or ')} here`))
   }
 export const notFound: RequestHandler = (req, res) => {
   sendProblem(res, req.path, new SwitchyardError('not-found', 'there is nothing here; /docs lists what there is'))
+}
+
+/**
+ * What cannot even be read as HTTP never reaches Express: the server's `clientError`. It gets a problem too, as the last word on its connection.
+ * Whatever else the connection was waiting for (an answer under way to an earlier request) ends with it.
+ */
+export const refuseUnreadable = (error: NodeJS.ErrnoException, socket: Duplex): void => {
+  if (!socket.writable || error.code === 'ECONNRESET') return void socket.destroy()
+  const problem =
+    error.code === 'HPE_HEADER_OVERFLOW'
+      ? new SwitchyardError('headers-too-large', 'the request line and the headers are larger than 16 KiB together')
+      : error.code === 'ERR_HTTP_REQUEST_TIMEOUT'
+        ? new SwitchyardError('request-timeout', 'the request did not arrive in time')
+        : new SwitchyardError('malformed-request', 'this is not HTTP/1.1 as it should be')
+  const { status, title } = PROBLEMS[problem.type]
+  const text = problemText('', problem)
+  socket.end(`HTTP/1.1 ${status} ${title}\r\nContent-Type: application/problem+json; charset=utf-8\r\nContent-Length: ${Buffer.byteLength(text)}\r\nConnection: close\r\n\r\n${text}`)
 }

@@ -35,31 +35,30 @@ const MaxConcurrency = z.int().min(1).max(1000)
 /** POST /agents/register */
 export const Registration = z
   .strictObject({
-    name: Name.optional(),
-    agent_name: Name.optional(),
-    type: AgentType.default('default'),
-    host: z.string().min(1).max(300),
-    port: z.int().min(1).max(65535).optional(),
-    capabilities: z.array(Capability).max(MAX_CAPABILITIES).default([]),
-    version: Name.optional(),
-    status: ReportedStatus.optional(),
-    agent_id: AgentId.optional(),
-    ttl_seconds: Ttl.default(DEFAULT_TTL_SECONDS),
-    max_concurrency: MaxConcurrency.default(10),
-    instance_id: z.string().min(1).max(128).optional(),
-    metadata: JsonObject.optional(),
+    name: Name.optional().describe('For people. Required, here or as agent_name.'),
+    agent_name: Name.optional().describe('The same as name.'),
+    type: AgentType.default('default').describe('Which agent type it belongs to: tasks name the type they are for.'),
+    host: z.string().min(1).max(300).describe('A host name or an IP address, alone or as name:port. Tasks are posted to http://host:port/task.'),
+    port: z.int().min(1).max(65535).optional().describe('Required unless host holds it.'),
+    capabilities: z.array(Capability).max(MAX_CAPABILITIES).default([]).describe('The task types it can do. Without any it gets only tasks pinned to it.'),
+    version: Name.optional().describe('For people.'),
+    status: ReportedStatus.optional().describe('healthy unless said.'),
+    agent_id: AgentId.optional().describe('Its own id, to register again under; made by us when left out.'),
+    ttl_seconds: Ttl.default(DEFAULT_TTL_SECONDS).describe('It is dead after so long a silence. Beat at a third of it.'),
+    max_concurrency: MaxConcurrency.default(10).describe('It never has more tasks than this at once.'),
+    instance_id: z.string().min(1).max(128).optional().describe('Changes when the agent’s process is a new one: what the old one was running is over.'),
+    metadata: JsonObject.optional().describe('Anything, at most 64 members; replaced by each registration, merged by heartbeats.'),
   })
   .refine((r) => r.name !== undefined || r.agent_name !== undefined, { path: ['name'], message: 'is required (name, or agent_name)' })
-  .meta({ id: 'Registration' })
+  .meta({ id: 'Registration', anyOf: [{ required: ['name'] }, { required: ['agent_name'] }] })
 export type Registration = z.infer<typeof Registration>
 
 /** POST /agents/{id}/heartbeat; the body may be left out altogether. */
 export const Heartbeat = z
   .strictObject({
     status: ReportedStatus.optional(),
-    metadata: JsonObject.optional(),
-    /** Attempt ids the agent is working on now. Left out means unknown and frees nothing. */
-    running: z.array(z.string().min(1).max(128)).max(2000).optional(),
+    metadata: JsonObject.optional().describe('Merged, member by member, into what is known.'),
+    running: z.array(z.string().min(1).max(128)).max(2000).optional().describe('The attempt ids it is working on now. Left out means unknown, and frees nothing.'),
     max_concurrency: MaxConcurrency.optional(),
   })
   .meta({ id: 'Heartbeat' })
@@ -69,30 +68,30 @@ export type Heartbeat = z.infer<typeof Heartbeat>
 export const Agent = z
   .object({
     id: z.string(),
-    agent_id: z.string(),
+    agent_id: z.string().describe('The same as id.'),
     name: z.string(),
-    agent_name: z.string(),
+    agent_name: z.string().describe('The same as name.'),
     type: z.string(),
     host: z.string(),
     port: z.int(),
     capabilities: z.array(z.string()),
-    status: AgentStatus,
+    status: AgentStatus.describe('As reported or as dispatch shows; unreachable after 0.75 of the TTL in silence or a refused connection, dead after the TTL.'),
     version: z.string().nullable(),
     ttl_seconds: z.number(),
     max_concurrency: z.int(),
-    in_flight: z.int(),
+    in_flight: z.int().describe('Slots taken now.'),
     is_alive: z.boolean(),
     registered_at: z.iso.datetime(),
     last_seen: z.iso.datetime(),
-    last_heartbeat: z.iso.datetime(),
-    generation: z.int(),
+    last_heartbeat: z.iso.datetime().describe('The same as last_seen.'),
+    generation: z.int().describe('Goes up when the agent’s process, host or port is another one.'),
     metadata: JsonObject,
   })
   .meta({ id: 'Agent' })
 export type Agent = z.infer<typeof Agent>
 
 /** The answer to a registration: the agent, and how to stay alive. */
-export const Registered = Agent.extend({ heartbeat_url: z.string(), heartbeat_interval_seconds: z.number() }).meta({ id: 'Registered' })
+export const Registered = Agent.extend({ heartbeat_url: z.string(), heartbeat_interval_seconds: z.number().describe('A third of the TTL.') }).meta({ id: 'Registered' })
 
 /** The answer to a heartbeat: a control channel from us to the agent. */
 export const HeartbeatAnswer = z
@@ -100,14 +99,19 @@ export const HeartbeatAnswer = z
     received: z.literal(true),
     next_interval_seconds: z.number(),
     timestamp: z.iso.datetime(),
-    /** Attempts the agent should stop. */
-    cancel: z.array(z.string()),
-    /** Attempts the agent listed that are no longer its own. */
-    lost: z.array(z.string()),
-    /** True when the agent is draining: it gets nothing new. */
-    drain: z.boolean(),
+    cancel: z.array(z.string()).describe('Attempts the agent should stop.'),
+    lost: z.array(z.string()).describe('Attempts the agent listed that are no longer its own.'),
+    drain: z.boolean().describe('The agent is draining: it gets nothing new.'),
   })
   .meta({ id: 'HeartbeatAnswer' })
 export type HeartbeatAnswer = z.infer<typeof HeartbeatAnswer>
 
-export const AgentList = z.object({ agents: z.array(Agent), count: z.int(), next_cursor: z.string().nullable() }).meta({ id: 'AgentList' })
+export const AgentList = z
+  .object({ agents: z.array(Agent), count: z.int().describe('How many are in this page.'), next_cursor: z.string().nullable().describe('Give it as cursor for the next page; null at the end.') })
+  .meta({ id: 'AgentList' })
+
+/** What DELETE /agents/{id} answers. */
+export const Unregistered = z.object({ agent_id: z.string(), unregistered: z.boolean().describe('False when it was not registered.') }).meta({ id: 'Unregistered' })
+
+/** What POST /agents/cleanup answers. */
+export const CleanedUp = z.object({ removed: z.int().describe('How many dead agents were removed.') }).meta({ id: 'CleanedUp' })

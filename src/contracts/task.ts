@@ -19,25 +19,30 @@ export const isEnd = (status: string): boolean => (END_STATUSES as readonly stri
 export const newTaskSchema = (maxTimeoutSeconds: number) =>
   z
     .strictObject({
-      task_type: Capability,
-      agent_type: AgentType.optional(),
-      agent_id: AgentId.optional(),
-      parameters: JsonObject.optional(),
+      task_type: Capability.describe('What is to be done: a capability of the agents.'),
+      agent_type: AgentType.optional().describe('Which agents are to do it. Required unless agent_id is given.'),
+      agent_id: AgentId.optional().describe('Pins the task to this agent, which needs no capability for it.'),
+      parameters: JsonObject.optional().describe('For the agent, which gets them byte for byte as they are here.'),
       priority: z
         .union([z.int().min(1).max(15), z.enum(['low', 'normal', 'high', 'critical']).transform((name) => NAMED_PRIORITIES[name])], { error: 'must be an integer from 1 to 15, or low, normal, high, critical' })
-        .default(5),
-      timeout_seconds: z.number().min(0.01).max(maxTimeoutSeconds).default(Math.min(30, maxTimeoutSeconds)),
-      max_retries: z.int().min(0).max(100).default(3),
-      retry_delay_seconds: z.number().min(0).max(3600).default(5),
-      backoff: z.enum(['exponential', 'fixed']).default('exponential'),
-      delay_seconds: z.number().min(0).max(MAX_DAYS_SECONDS).optional(),
-      run_at: z.iso.datetime({ offset: true }).optional(),
-      expires_in_seconds: z.number().min(0.01).max(MAX_DAYS_SECONDS).default(86_400),
-      metadata: JsonObject.optional(),
+        .default(5)
+        .describe('Higher goes first. low, normal, high, critical are 1, 5, 10, 15.'),
+      timeout_seconds: z.number().min(0.01).max(maxTimeoutSeconds).default(Math.min(30, maxTimeoutSeconds)).describe('For each attempt.'),
+      max_retries: z.int().min(0).max(100).default(3).describe('How often a failed attempt is followed by another; 0 means never.'),
+      retry_delay_seconds: z.number().min(0).max(3600).default(5).describe('Before the first retry, jittered; no delay is longer than 5 minutes.'),
+      backoff: z.enum(['exponential', 'fixed']).default('exponential').describe('Whether the delay doubles with each retry.'),
+      delay_seconds: z.number().min(0).max(MAX_DAYS_SECONDS).optional().describe('Not before so many seconds from now.'),
+      run_at: z.iso
+        .datetime({ offset: true })
+        .refine((at) => Date.parse(at) <= Date.now() + MAX_DAYS_SECONDS * 1000, 'must be within 30 days from now')
+        .optional()
+        .describe('Not before this time. One that is past means now.'),
+      expires_in_seconds: z.number().min(0.01).max(MAX_DAYS_SECONDS).default(86_400).describe('Ends as timeout (error: expired) when no attempt could begin within so long.'),
+      metadata: JsonObject.optional().describe('Goes along to the agent, and comes back as it is here.'),
     })
     .refine((t) => t.agent_type !== undefined || t.agent_id !== undefined, { path: ['agent_type'], message: 'is required unless agent_id is given' })
     .refine((t) => t.delay_seconds === undefined || t.run_at === undefined, { path: ['run_at'], message: 'give delay_seconds or run_at, not both' })
-    .meta({ id: 'NewTask' })
+    .meta({ id: 'NewTask', anyOf: [{ required: ['agent_type'] }, { required: ['agent_id'] }] })
 export type NewTask = z.infer<ReturnType<typeof newTaskSchema>>
 
 /** How one delivery of a task went. `outcome` is null while it lasts. */
@@ -61,8 +66,8 @@ export const Attempt = z
     agent_name: z.string(),
     sent_at: z.iso.datetime(),
     ended_at: z.iso.datetime().nullable(),
-    outcome: AttemptOutcome.nullable(),
-    status_code: z.int().nullable(),
+    outcome: AttemptOutcome.nullable().describe('Null while it lasts. no_room, lost and drained cost the task no retry.'),
+    status_code: z.int().nullable().describe('What the agent answered, if it did.'),
     error: z.string().nullable(),
   })
   .meta({ id: 'Attempt' })
@@ -85,27 +90,29 @@ export const Task = z
     status: TaskStatus,
     parameters: JsonObject,
     result: z.unknown().meta({ description: 'The agent’s result, any JSON value; null until completed.' }),
-    error: z.string().nullable(),
+    error: z.string().nullable().describe('The agent’s own words, or ours.'),
     created_at: z.iso.datetime(),
     started_at: z.iso.datetime().nullable(),
     completed_at: z.iso.datetime().nullable(),
     run_at: z.iso.datetime().nullable().meta({ description: 'When it may next go, for pending and retrying tasks.' }),
     expires_at: z.iso.datetime(),
     timeout_seconds: z.number(),
-    retry_count: z.int(),
+    retry_count: z.int().describe('Retries so far.'),
     max_retries: z.int(),
     redeliveries: z.int().meta({ description: 'Deliveries repeated because we failed, not the agent.' }),
     progress: z.unknown().nullable(),
     metadata: JsonObject,
-    cancel_requested: z.boolean(),
-    retry_of: z.string().nullable(),
-    retried_as: z.string().nullable(),
+    cancel_requested: z.boolean().describe('It is at an agent and will end cancelled.'),
+    retry_of: z.string().nullable().describe('The ended task that this one repeats.'),
+    retried_as: z.string().nullable().describe('The task that repeats this one.'),
     execution_time_ms: z.number().nullable(),
-    attempts: z.array(Attempt),
+    attempts: z.array(Attempt).describe('Deliveries, oldest first; the last 100.'),
   })
   .meta({ id: 'Task' })
 
-export const TaskList = z.object({ tasks: z.array(Task), count: z.int(), next_cursor: z.string().nullable() }).meta({ id: 'TaskList' })
+export const TaskList = z
+  .object({ tasks: z.array(Task), count: z.int().describe('How many are in this page.'), next_cursor: z.string().nullable().describe('Give it as cursor for the next page; null at the end.') })
+  .meta({ id: 'TaskList' })
 
 /** What DELETE /tasks/{id} answers. */
 export const Cancelled = z.object({ task_id: z.string(), status: TaskStatus, cancel_requested: z.boolean() }).meta({ id: 'Cancelled' })

@@ -1,5 +1,5 @@
 /**
- * Every Redis key and channel, named in one place: for TypeScript by `createKeys`, for Lua by `luaKeys` (made from the same table).
+ * Every Redis key and channel, named in one place: for TypeScript by `createKeys`, for Lua by `luaNames` (made from the same table).
  *
  * All keys of one agent type in one namespace share a hash tag, `sy:{default/cost}:`, so each script is atomic on one node
  * and agent types may spread over a cluster. BullMQ's own keys live beside ours under the same tag: its queue names hold a dot
@@ -38,20 +38,18 @@ const SINGLE = {
   sweep: 'sweep',
   /** hash: counts for /metrics */
   stats: 'stats',
-  /** counter: orders agents by how long they have waited */
-  turns: 'turns',
+  /** zset: records whose job is not yet known to be in its queue → since when */
+  admitting: 'admitting',
 } as const
 
-/** The local functions and names by which Lua builds the same keys. KEYS[1] of every script is the base. */
-export const luaKeys = [
-  'local base = KEYS[1]',
-  "local scope = string.match(base, '{(.-)}')",
-  "local agent_type = string.match(scope, '/(.*)$')",
-  "local prefix = string.match(base, '^(.-):{')",
-  ...Object.entries(WITH_ID).map(([name, part]) => `local function ${name}_key(id) return base .. '${part}' .. id end`),
-  ...Object.entries(SINGLE).map(([name, part]) => `local ${name.toUpperCase()} = base .. '${part}'`),
-  "local function wake_channel(dispatcher) return prefix .. ':wake:' .. dispatcher end",
-].join('\n')
+/** Lua for the same keys, by the name that a script uses; KEYS[1] of every script is the base. Only what a script names is put into it. */
+export const luaNames: Record<string, string> = Object.fromEntries([
+  ...Object.entries(WITH_ID).map(([name, part]) => [`${name}_key`, `local function ${name}_key(id) return base .. '${part}' .. id end`]),
+  ...Object.entries(SINGLE).map(([name, part]) => [name.toUpperCase(), `local ${name.toUpperCase()} = base .. '${part}'`]),
+  ['wake_channel', "local function wake_channel(dispatcher) return prefix .. ':wake:' .. dispatcher end"],
+])
+/** What every script begins with: `sy:{default/cost}:` gives prefix sy, scope default/cost, agent_type cost. */
+export const luaBase = "local base = KEYS[1]\nlocal prefix, scope, agent_type = string.match(base, '^(.-):{(.-/(.-))}:$')"
 
 export type Keys = ReturnType<typeof createKeys>
 

@@ -44,6 +44,7 @@ local function look(id, now)
   if a[3] == '' and now >= quiet_at then redis.call('HSET', agent_key(id), 'out', 'silent') end
   watch(id, now < quiet_at and quiet_at or since + ttl)
   if rest > now then watch(id, rest) end
+  redis.call('ZREMRANGEBYSCORE', leases_key(id), '-inf', integer(now))
   local room = rescore(id, now)
   local first = redis.call('ZRANGE', leases_key(id), 0, 0, 'WITHSCORES')
   if first[2] then watch(id, tonumber(first[2]) + 1) end

@@ -7,24 +7,24 @@
 --- @include "slots.lua"
 
 local queue, dispatcher, in_flight, hold_ms = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
-local now = now_ms()
+local now, turn = now_ms()
 local pool = pool_of(queue)
 local left = waiting(queue)
 local taken, slots = {}, {}
 for i = 5, #ARGV do
   if left <= 0 then break end
-  local agent = next_agent(pool)
-  if not agent then break end
-  local pools = redis.call('HGET', agent_key(agent), 'pools')
-  if not pools then
-    redis.call('ZREM', pool_key(pool), agent) -- its record has expired
+  local id = next_agent(pool)
+  if not id then break end
+  local agent = read_agent(id)
+  if not agent then
+    redis.call('ZREM', pool_key(pool), id) -- its record has expired
   else
-    local chosen = best_queue(pools, taken)
+    local chosen = best_queue(agent.pools, taken)
     if not chosen then break end
     taken[chosen] = (taken[chosen] or 0) + 1
     if chosen == queue then left = left - 1 end
     local member = 'h.' .. ARGV[i]
-    lease(agent, member, now + hold_ms, now)
+    lease(agent, member, now + hold_ms, now, turn)
     slots[#slots + 1] = slot_reply(agent, member, chosen)
   end
 end

@@ -5,16 +5,17 @@
 --   class 3  alive but not to be used now: unhealthy, draining, silent, resting, refused
 -- The score is computed anew from the agent's leases at each touch, so it cannot drift. ZSET scores are doubles: all stays below 2^53.
 -- A lease is an entry of the zset leases:<agent>: `h.<token>` holds a slot until a job is found for it, `<ms>.<token>` is an attempt
--- begun at that ms of Redis time; the score is when it ends by itself.
+-- begun at that ms of Redis time; the score is when it ends by itself. Whoever makes a lease says in `watch` when that is.
 --- @include "policies/least-loaded.lua"
 --- @include "../queues/heads.lua"
 
 local CLASS = 2 ^ 51
 local FULL = 2 * CLASS
 
+-- ms since the epoch; and microseconds, which order agents by how long they have waited (wraps every 12 days: one unfair turn).
 local function now_ms()
   local t = redis.call('TIME')
-  return t[1] * 1000 + math.floor(t[2] / 1000)
+  return t[1] * 1000 + math.floor(t[2] / 1000), (t[1] * 1000000 + t[2]) % 2 ^ 40
 end
 
 local function integer(n) return string.format('%.0f', n) end
@@ -39,20 +40,37 @@ local function wake(queue, in_ms)
   end
 end
 
--- Puts the agent at its place in all of its pools, by its state and its leases; returns true when it has room.
-local function rescore(id, now)
-  local a = redis.call('HMGET', agent_key(id), 'pools', 'max', 'status', 'out', 'rest', 'turn')
-  if not a[1] then return false end
-  redis.call('ZREMRANGEBYSCORE', leases_key(id), '-inf', integer(now))
+-- What placing an agent needs to know of it; nil when it is gone. `single`: it offers one capability, or none.
+local function read_agent(id)
+  local a = redis.call('HMGET', agent_key(id), 'pools', 'max', 'status', 'out', 'rest', 'turn', 'name', 'host', 'port')
+  if not a[1] then return nil end
+  local pools = {}
+  for pool in string.gmatch(a[1], '%S+') do pools[#pools + 1] = pool end
+  return { id = id, pools = pools, max = tonumber(a[2]), status = a[3], out = a[4], rest = tonumber(a[5]), turn = tonumber(a[6]),
+    name = a[7], host = a[8], port = a[9], in_flight = redis.call('ZCARD', leases_key(id)) }
+end
+
+local function score_of(agent, now)
   local class = 0
-  local max = tonumber(a[2])
-  local load = redis.call('ZCARD', leases_key(id)) / max
-  if a[4] ~= '' or (a[3] ~= 'healthy' and a[3] ~= 'degraded') or tonumber(a[5]) > now then class = 3
+  local load = agent.in_flight / agent.max
+  if agent.out ~= '' or (agent.status ~= 'healthy' and agent.status ~= 'degraded') or agent.rest > now then class = 3
   elseif load >= 1 then class = 2
-  elseif a[3] == 'degraded' then class = 1 end
-  local score = integer(class * CLASS + policy_score(math.min(load, 0.9999), tonumber(a[6])))
-  for pool in string.gmatch(a[1], '%S+') do redis.call('ZADD', pool_key(pool), score, id) end
-  return class < 2
+  elseif agent.status == 'degraded' then class = 1 end
+  return class * CLASS + policy_score(math.min(load, 0.9999), agent.turn)
+end
+
+local function place(agent, score)
+  local at = integer(score)
+  for _, pool in ipairs(agent.pools) do redis.call('ZADD', pool_key(pool), at, agent.id) end
+end
+
+-- Puts an agent where it belongs in its pools; returns true when it has room.
+local function rescore(id, now)
+  local agent = read_agent(id)
+  if not agent then return false end
+  local score = score_of(agent, now)
+  place(agent, score)
+  return score < FULL
 end
 
 -- Takes the agent out of its pools altogether: it is dead or gone.
@@ -62,19 +80,20 @@ local function leave_pools(id)
   for pool in string.gmatch(pools, '%S+') do redis.call('ZREM', pool_key(pool), id) end
 end
 
--- Leases a slot of the agent until `until_ms` and sends it to the end of the line among its equals.
-local function lease(id, member, until_ms, now)
-  redis.call('ZADD', leases_key(id), integer(until_ms), member)
-  redis.call('HSET', agent_key(id), 'turn', redis.call('INCR', TURNS))
-  watch(id, until_ms)
-  rescore(id, now)
+-- Leases a slot of an agent (as read) until `until_ms`, and sends it to the end of the line among its equals.
+local function lease(agent, member, until_ms, now, turn)
+  redis.call('ZADD', leases_key(agent.id), integer(until_ms), member)
+  redis.call('HSET', agent_key(agent.id), 'turn', integer(turn))
+  watch(agent.id, until_ms)
+  agent.in_flight, agent.turn = agent.in_flight + 1, turn
+  place(agent, score_of(agent, now))
 end
 
--- The agent's queue whose head goes first: by priority, ties by age (ids sort by time). `taken` counts, per queue,
+-- The queue whose head goes first of those an agent serves: by priority, ties by age (ids sort by time). `taken` counts, per queue,
 -- jobs already spoken for in this call. Returns nil when nothing waits.
 local function best_queue(pools, taken)
   local best, best_rank, best_id
-  for pool in string.gmatch(pools, '%S+') do
+  for _, pool in ipairs(pools) do
     local queue = queue_of(pool)
     local rank, id = head(queue, taken and taken[queue] or 0)
     if rank and (not best or rank < best_rank or (rank == best_rank and id < best_id)) then
@@ -84,25 +103,23 @@ local function best_queue(pools, taken)
   return best
 end
 
--- The agent that is next in a pool and has room, or nil.
+-- The agent that is next in a pool and has room, or nil; and its score.
 local function next_agent(pool)
   local top = redis.call('ZRANGE', pool_key(pool), 0, 0, 'WITHSCORES')
-  if top[1] and tonumber(top[2]) < FULL then return top[1] end
+  local score = tonumber(top[2])
+  if score and score < FULL then return top[1], score end
 end
 
 local function pool_of(queue) return string.sub(queue, #agent_type + 2) end
 
--- What a dispatcher needs to know of a slot: who, where, and whether the agent serves one capability only.
-local function slot_reply(id, member, queue)
-  local a = redis.call('HMGET', agent_key(id), 'name', 'host', 'port', 'pools')
-  local _, spaces = string.gsub(a[4], ' ', '')
-  return { member, queue, id, a[1], a[2], a[3], spaces <= 1 and 1 or 0 }
+-- What a dispatcher needs to know of a slot: who, where, and whether the agent's next job can only come from one queue (or its own).
+local function slot_reply(agent, member, queue)
+  return { member, queue, agent.id, agent.name, agent.host, agent.port, #agent.pools <= 2 and 1 or 0 }
 end
 
 -- A slot of the agent came free (or the agent came back): tells one dispatcher, if something waits for it.
 local function offer(id)
-  local pools = redis.call('HGET', agent_key(id), 'pools')
-  if not pools then return end
-  local queue = best_queue(pools)
+  local agent = read_agent(id)
+  local queue = agent and best_queue(agent.pools)
   if queue then wake(queue) end
 end

@@ -1,7 +1,7 @@
 -- Fences a new attempt, or says why there is to be none. Awaited before the POST: after this, only this attempt may end the task.
 -- KEYS[1] base
 -- ARGV[1] id  [2] agent  [3] the hold on its slot  [4] unguessable token  [5] dispatcher
--- ARGV[6] how long records of failed tasks are kept, ms  [7] the same of cancelled ones
+-- ARGV[6] how long records of failed tasks are kept, ms  [7] the same of cancelled ones  [8] the agent's name
 -- Returns
 --   {'go', attempt id, delivery number, task_type, parameters, metadata, priority, timeout ms, traceparent, retries, max_retries,
 --    retry delay ms, backoff, ms since it could go, slot or ''}   the slot names another agent, when this one had failed the task before
@@ -12,36 +12,33 @@
 --- @include "record.lua"
 
 local id, agent, hold, token, dispatcher = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
-local t = redis.call('HMGET', task_key(id), 'status', 'not_before', 'expires', 'cancel', 'attempt', 'deliveries', 'redeliveries', 'agent',
+local t = redis.call('HMGET', task_key(id), 'status', 'not_before', 'expires', 'cancel', 'sending', 'deliveries', 'redeliveries', 'agent',
   'deadline', 'avoid', 'queue', 'task_type', 'parameters', 'metadata', 'priority', 'timeout', 'traceparent', 'retries', 'max_retries',
   'retry_delay', 'backoff', 'started')
 local status = t[1]
 if not status then return { 'unknown' } end
 if ENDS[status] then return { 'ended', status } end
-local now = now_ms()
+local now, turn = now_ms()
 local not_before = tonumber(t[2])
 
 if status == 'sent' or status == 'running' then
   -- The job came round again although an attempt was under way: its dispatcher is dead or cut off. The attempt is fenced off;
   -- its lease stays until the agent says it is not running, or its deadline. It costs the user nothing, but not without end.
   local redeliveries = tonumber(t[7] or 0) + 1
-  end_delivery(id, t[6], now, 'lost', '', 'the dispatcher stopped answering')
-  count('redelivered', 'lost')
-  redis.call('HSET', task_key(id), 'redeliveries', redeliveries, 'attempt', '')
+  local a, entry = delivery_ended(id, t[6], t[5], now, 'lost', '', 'the dispatcher stopped answering')
+  count('redelivered:lost')
   watch(t[8], tonumber(t[9]) + 1001)
   if t[4] == '1' then
-    finish_record(id, status, 'cancelled', now, tonumber(ARGV[7]), { 'error', 'cancelled' })
+    end_record(id, status, 'cancelled', now, tonumber(ARGV[7]), a, entry, 'error', 'cancelled')
     return { 'ended', 'cancelled' }
   end
   if redeliveries > MAX_REDELIVERIES then
-    finish_record(id, status, 'failed', now, tonumber(ARGV[6]),
-      { 'error', 'given up: ' .. redeliveries .. ' dispatchers in a row stopped answering while they delivered this task' })
+    end_record(id, status, 'failed', now, tonumber(ARGV[6]), a, entry, 'redeliveries', redeliveries, 'error',
+      'given up: ' .. redeliveries .. ' dispatchers in a row stopped answering while they delivered this task')
     return { 'ended', 'failed' }
   end
   not_before = now + math.min(1000 * 2 ^ (redeliveries - 1), 30000)
-  set_status(id, status, 'queued')
-  redis.call('HSET', task_key(id), 'not_before', integer(not_before))
-  redis.call('HDEL', task_key(id), 'deadline', 'dispatcher')
+  set_status(id, status, 'queued', 'attempt', '', a, entry, 'redeliveries', redeliveries, 'not_before', integer(not_before))
   status = 'queued'
 end
 
@@ -50,24 +47,25 @@ if not_before > now then
   return { 'later', integer(not_before - now) }
 end
 if expired(t[3], now) then
-  finish_record(id, status, 'timeout', now, tonumber(ARGV[6]), { 'error', 'expired' })
+  end_record(id, status, 'timeout', now, tonumber(ARGV[6]), 'error', 'expired')
   return { 'ended', 'timeout' }
 end
-if not redis.call('ZSCORE', leases_key(agent), hold) then return { 'no_slot' } end
-redis.call('ZREM', leases_key(agent), hold)
+if redis.call('ZREM', leases_key(agent), hold) == 0 then return { 'no_slot' } end
 
 -- A retry goes to another agent than those that failed it, if one has room.
-local moved = ''
-local avoid = t[10] or ''
-if string.find(avoid, ' ' .. agent .. ' ', 1, true) then
+local name, moved, other = ARGV[8], '', nil
+local avoid = t[10]
+if avoid and string.find(avoid, ' ' .. agent .. ' ', 1, true) then
   local others = redis.call('ZRANGE', pool_key(pool_of(t[11])), 0, MAX_AVOIDED, 'WITHSCORES')
   for i = 1, #others, 2 do
     if tonumber(others[i + 1]) < FULL and not string.find(avoid, ' ' .. others[i] .. ' ', 1, true) then
-      if rescore(agent, now) then offer(agent) end
-      agent = others[i]
-      moved = slot_reply(agent, '', t[11])
-      break
+      other = read_agent(others[i])
+      if other then break end
     end
+  end
+  if other then
+    if rescore(agent, now) then offer(agent) end
+    agent, name, moved = other.id, other.name, slot_reply(other, '', t[11])
   end
 end
 
@@ -75,13 +73,10 @@ local deadline = now + tonumber(t[16])
 local attempt = integer(now) .. '.' .. token
 local n = tonumber(t[6] or 0) + 1
 -- The dispatcher lets go at the deadline and has up to a second to say so.
-if moved ~= '' then lease(agent, attempt, deadline + 1000, now)
+if other then lease(other, attempt, deadline + 1000, now, turn)
 else redis.call('ZADD', leases_key(agent), integer(deadline + 1000), attempt) end
-set_status(id, status, 'sent')
-redis.call('HSET', task_key(id), 'attempt', attempt, 'agent', agent, 'deadline', integer(deadline), 'dispatcher', dispatcher, 'deliveries', n)
-if not t[22] then redis.call('HSET', task_key(id), 'started', integer(now)) end
-redis.call('HDEL', task_key(id), 'unconfirmed')
-note_delivery(id, n, agent, redis.call('HGET', agent_key(agent), 'name') or '', now)
+set_status(id, status, 'sent', 'attempt', attempt, 'agent', agent, 'deadline', integer(deadline), 'dispatcher', dispatcher,
+  'deliveries', n, 'sending', delivery_sent(agent, name, now), 'started', t[22] or integer(now))
 -- If nobody ends it, its job comes round again; should even the job be lost, the sweeper sees it here.
 look_at(id, deadline + 30000)
 return { 'go', attempt, n, t[12], t[13], t[14], t[15], t[16], t[17] or '', t[18] or '0', t[19], t[20], t[21], integer(now - not_before), moved }

@@ -11,8 +11,8 @@ if t[1] == 'sent' or t[1] == 'running' then
   redis.call('HSET', task_key(id), 'cancel', '1')
   redis.call('SADD', cancels_key(t[5]), t[4])
   redis.call('PEXPIRE', cancels_key(t[5]), 86400000)
-  if t[3] then redis.call('PUBLISH', wake_channel(t[3]), 'cancel\t' .. t[4]) end
+  redis.call('PUBLISH', wake_channel(t[3]), 'cancel\t' .. t[4])
   return { 'requested', t[1] }
 end
-finish_record(id, t[1], 'cancelled', now_ms(), tonumber(ARGV[2]), { 'error', 'cancelled', 'cancel', '1' })
+end_record(id, t[1], 'cancelled', now_ms(), tonumber(ARGV[2]), 'error', 'cancelled', 'cancel', '1')
 return { 'cancelled', t[2] }

@@ -5,14 +5,8 @@
 
 local id, queue = ARGV[1], ARGV[2]
 if redis.call('EXISTS', bull_key(queue, id)) == 0 then return 0 end
-if redis.call('HDEL', task_key(id), 'unconfirmed') == 1 then
-  local t = redis.call('HMGET', task_key(id), 'status', 'not_before', 'expires')
-  if t[1] == 'pending' then
-    look_at(id, tonumber(t[2]))
-    wake(queue, math.max(0, tonumber(t[2]) - now_ms()))
-    return 1
-  end
-  look_at(id, tonumber(t[3]))
-end
-if next_agent(pool_of(queue)) then wake(queue) end
+redis.call('ZREM', ADMITTING, id)
+local t = redis.call('HMGET', task_key(id), 'status', 'not_before')
+if t[1] == 'pending' then wake(queue, math.max(0, tonumber(t[2]) - now_ms()))
+elseif next_agent(pool_of(queue)) then wake(queue) end
 return 1

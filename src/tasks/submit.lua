@@ -1,7 +1,7 @@
--- Makes a task's record. It is not in its queue yet: until `confirm` has seen the job, the sweeper looks at it again and adds it.
+-- Makes a task's record. It is not in its queue yet: `admitting` names it until `confirm` has seen the job; the sweeper looks there.
 -- KEYS[1] base
 -- ARGV[1] id  [2] queue  [3] delay ms, or ''  [4] run at (ms since the epoch), or ''  [5] expires in, ms  [6] at most so many queues
--- ARGV[7] 1 to refuse when no agent is alive for it  [8] how long to wait for the confirmation, ms  [9…] name, value of further fields
+-- ARGV[7] 1 to refuse when no agent is alive for it  [8…] name, value of further fields
 -- Returns {'ok', status, created, ms until its time comes}, {'exists', status, created, 0}, {'queues'} or {'no_agent'}
 --- @include "record.lua"
 
@@ -17,9 +17,10 @@ local not_before = now
 if ARGV[3] ~= '' then not_before = now + tonumber(ARGV[3]) end
 if ARGV[4] ~= '' then not_before = math.max(now, tonumber(ARGV[4])) end
 local status = not_before > now and 'pending' or 'queued'
-redis.call('HSET', task_key(id), 'queue', queue, 'created', integer(now), 'not_before', integer(not_before),
-  'expires', integer(not_before + tonumber(ARGV[5])), 'attempt', '', 'unconfirmed', '1', unpack(ARGV, 9))
-set_status(id, nil, status)
-look_at(id, now + tonumber(ARGV[8]))
+local expires = not_before + tonumber(ARGV[5])
+set_status(id, nil, status, 'queue', queue, 'created', integer(now), 'not_before', integer(not_before), 'expires', integer(expires),
+  'attempt', '', unpack(ARGV, 8))
+redis.call('ZADD', ADMITTING, integer(now), id)
+look_at(id, status == 'pending' and not_before or expires)
 count('submitted')
 return { 'ok', status, integer(now), integer(not_before - now) }

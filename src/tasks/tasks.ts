@@ -14,7 +14,7 @@ import { HOLD_MS, readSlot, type Slot, type Types } from '../registry/registry.t
 
 const MAX_QUEUES_PER_TYPE = 10_000
 /** How long the sweeper waits for a submit to be confirmed before it adds the job itself. */
-const CONFIRM_MS = 5_000
+export const CONFIRM_MS = 5_000
 /** Parameters longer than this are not repeated in the job that the Board shows. */
 const MAX_BOARD_TEXT = 2_000
 
@@ -87,7 +87,7 @@ const readAttempts = (f: Record<string, string>): Attempt[] => {
   const attempts: Attempt[] = []
   const last = Number(f.deliveries ?? 0)
   for (let n = Math.max(1, last - 99); n <= last; n++) {
-    const cells = f[`a${n}`]?.split('\t')
+    const cells = (f[`a${n}`] ?? (n === last ? f.sending : undefined))?.split('\t')
     if (!cells) continue
     const [agent, name, sent, ended, outcome, code, ...error] = cells
     attempts.push({
@@ -189,7 +189,7 @@ export const createTasks = ({ redis, keys, types, queues, retention }: { redis: 
     const delayMs = t.delay_seconds !== undefined ? Math.round(t.delay_seconds * 1000) : t.run_at !== undefined ? Date.parse(t.run_at) - Date.now() : 0
     const recorded = scripts.submit(
       base, id, queue, t.delay_seconds === undefined ? '' : Math.round(t.delay_seconds * 1000), t.run_at === undefined ? '' : Date.parse(t.run_at),
-      Math.ceil(t.expires_in_seconds * 1000), MAX_QUEUES_PER_TYPE, extra.requireAgent ? 1 : 0, CONFIRM_MS,
+      Math.ceil(t.expires_in_seconds * 1000), MAX_QUEUES_PER_TYPE, extra.requireAgent ? 1 : 0,
       'task_type', t.task_type, 'pin', t.agent_id ?? '', 'priority', t.priority, 'timeout', Math.ceil(t.timeout_seconds * 1000), 'max_retries', t.max_retries,
       'retry_delay', Math.round(t.retry_delay_seconds * 1000), 'backoff', t.backoff, 'parameters', extra.parameters, 'metadata', extra.metadata,
       ...(extra.traceparent === undefined ? [] : ['traceparent', extra.traceparent]), ...(extra.retryOf === undefined ? [] : ['retry_of', extra.retryOf]),
@@ -223,7 +223,7 @@ export const createTasks = ({ redis, keys, types, queues, retention }: { redis: 
 
   /** Fences a new attempt, or says why there is none. `slot.lease` is the hold; the attempt's id takes its place. */
   const begin = async (taskId: string, slot: Slot, token: string, dispatcher: string): Promise<Begun> => {
-    const r = (await scripts.begin(keys.base(slot.type), taskId, slot.agentId, slot.lease, token, dispatcher, retention.failedMs, retention.completedMs)) as unknown[]
+    const r = (await scripts.begin(keys.base(slot.type), taskId, slot.agentId, slot.lease, token, dispatcher, retention.failedMs, retention.completedMs, slot.name)) as unknown[]
     switch (r[0]) {
       case 'go': {
         const [, attemptId, attempt, taskType, parameters, metadata, priority, timeout, traceparent, retries, maxRetries, retryDelay, backoff, waited, moved] = r as string[]
@@ -337,7 +337,7 @@ export const createTasks = ({ redis, keys, types, queues, retention }: { redis: 
 
   /** The records whose time has come. */
   const tick = async (type: string): Promise<{ due: Due[]; more: boolean }> => {
-    const rows = (await scripts.tick(keys.base(type), 200, retention.failedMs)) as [string, string, string][]
+    const rows = (await scripts.tick(keys.base(type), 200, retention.failedMs, CONFIRM_MS)) as [string, string, string][]
     const more = rows.at(-1)?.[0] === 'more'
     if (more) rows.pop()
     return { due: rows.map(([what, id, queue]) => ({ what: what as Due['what'], id, queue })), more }

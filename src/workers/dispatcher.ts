@@ -13,7 +13,7 @@ import type { Keys } from '../redis/keys.ts'
 import { loadScript } from '../redis/scripts.ts'
 import { PROGRESS_MS, type Presence } from '../registry/presence.ts'
 import type { Registry, Slot, Types } from '../registry/registry.ts'
-import type { Tasks } from '../tasks/tasks.ts'
+import { CONFIRM_MS, type Tasks } from '../tasks/tasks.ts'
 import type { Transport } from '../transports/transport.ts'
 import { createDispatch } from './dispatch.ts'
 import { createLocks } from './locks.ts'
@@ -119,7 +119,7 @@ export const createDispatcher = (deps: DispatcherDeps) => {
 
   /** Looks at one agent type: what is due, what waits, what has stalled. */
   const survey = async (type: string): Promise<void> => {
-    const [recordsDue, agentsDue, busy] = (await surveyScript(keys.base(type), id, running)) as [number, number, [string, number, number, number][]]
+    const [recordsDue, agentsDue, busy] = (await surveyScript(keys.base(type), id, running, CONFIRM_MS)) as [number, number, [string, number, number, number][]]
     const now = performance.now()
     if (agentsDue === 1) await sweeper.agents(type)
     if (recordsDue === 1) await sweeper.records(type)
