@@ -7,6 +7,7 @@ import { joinEmbedded } from './redis/embedded.ts'
 import { createKeys } from './redis/keys.ts'
 import { createPresence } from './registry/presence.ts'
 import { createRegistry, createTypes } from './registry/registry.ts'
+import { createStats } from './tasks/stats.ts'
 import { createTasks } from './tasks/tasks.ts'
 
 export type Core = Awaited<ReturnType<typeof createCore>>
@@ -30,7 +31,8 @@ export const createCore = async ({ config, log, name }: { config: Config; log: L
   const registry = createRegistry({ redis, keys, types })
   const queues = createQueues({ redis, keys })
   await queues.ready()
-  const tasks = createTasks({ redis, keys, types, queues, retention: config.retention })
+  const stats = createStats({ redis, keys })
+  const tasks = createTasks({ redis, keys, types, queues, stats, retention: config.retention })
   const presence = createPresence({ redis, keys })
-  return { redisUrl, redis, keys, types, registry, queues, tasks, presence }
+  return { redisUrl, redis, keys, types, registry, queues, tasks, stats, presence }
 }

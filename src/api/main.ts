@@ -1,15 +1,23 @@
 /** An API process. */
 import { createServer } from 'node:http'
 import { readConfig } from '../config.ts'
-import { createHostPolicy } from '../contracts/host.ts'
+import { createHostPolicy, type HostPort } from '../contracts/host.ts'
 import { createCore } from '../core.ts'
 import { ConfigError } from '../errors.ts'
 import { onStop } from '../lifetime.ts'
 import { createLogger } from '../logger.ts'
 import { createApp } from './app.ts'
+import { MAX_HEADER_BYTES, refuseUnreadable } from './problem.ts'
 
 /** Requests under way get so long to end when we stop. */
 const LAST_REQUESTS_MS = 5_000
+
+/** Where our Redis listens, which is no agent either; a Unix socket is nowhere. */
+const redisAt = (url: string): HostPort[] => {
+  if (url.startsWith('unix:')) return []
+  const { hostname, port } = new URL(url)
+  return [{ host: hostname, port: Number(port || 6379) }]
+}
 
 const run = async () => {
   const config = readConfig()
@@ -26,13 +34,13 @@ const run = async () => {
   )
   try {
     const core = await createCore({ config, log, name: 'api' })
-    ends.push(() => core.redis.disconnect())
+    ends.push(() => core.redis.disconnect(), () => core.stats.stop())
     // Back after an outage, agents' silence is our own: settle that before anyone asks who is alive.
     core.redis.on('ready', () => {
       void core.types.list().then((types) => Promise.all(types.map((type) => core.registry.sweep(type)))).catch(() => {})
     })
-    const policy = createHostPolicy({ cidrs: config.agentCidrs, own: [{ host: config.host, port: config.port }] })
-    const server = createServer({ maxHeaderSize: 16 * 1024, keepAliveTimeout: 65_000 }, createApp({ core, config, policy, log }))
+    const server = createServer({ maxHeaderSize: MAX_HEADER_BYTES, keepAliveTimeout: 65_000 })
+    server.on('clientError', refuseUnreadable)
     await new Promise<void>((resolve, reject) => {
       server.once('error', (error: NodeJS.ErrnoException) => reject(error.code === 'EADDRINUSE' ? new ConfigError(`Port ${config.port} is taken: set PORT to another one, or to 0 for a free one.`) : error))
       server.listen(config.port, config.host, resolve)
@@ -46,6 +54,9 @@ const run = async () => {
         }),
     )
     const { port } = server.address() as { port: number }
+    // The port may have been chosen just now. Nobody is served before the turn in which it became known ends.
+    const policy = createHostPolicy({ cidrs: config.agentCidrs, own: [{ host: config.host, port }, ...redisAt(core.redisUrl)] })
+    server.on('request', createApp({ core, config, policy, log }))
     const url = `http://${config.host.includes(':') ? `[${config.host}]` : config.host}:${port}`
     log.info({ url }, 'listening')
     process.send?.({ ready: true, url })

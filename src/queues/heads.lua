@@ -3,6 +3,11 @@
 -- which all have a priority, in the zset `prioritized`: score = (16 - priority) * 2^32 + a counter.
 
 local function bull_key(queue, part) return base .. queue .. ':' .. part end
+-- Is there a job of this id that can still go? One that has finished is none: it was taken before its record was there.
+local function has_job(queue, id)
+  local job = redis.call('HMGET', bull_key(queue, id), 'timestamp', 'finishedOn')
+  return job[1] and not job[2]
+end
 local function queue_of(pool) return agent_type .. '.' .. pool end
 
 -- How many jobs could go now.

@@ -38,8 +38,8 @@ const SINGLE = {
   sweep: 'sweep',
   /** hash: counts for /metrics */
   stats: 'stats',
-  /** zset: records whose job is not yet known to be in its queue → since when */
-  admitting: 'admitting',
+  /** hash: queue → when a dispatcher was last told of it and has not come yet */
+  woken: 'woken',
 } as const
 
 /** Lua for the same keys, by the name that a script uses; KEYS[1] of every script is the base. Only what a script names is put into it. */

@@ -27,6 +27,10 @@ export const loadScript = (redis: Redis, url: URL): Script => {
   // defineCommand sends EVALSHA and falls back to EVAL, so a flushed script cache heals itself.
   redis.defineCommand(name, { numberOfKeys: 1, lua })
   const run = (redis as unknown as Record<string, (...a: (string | number)[]) => Promise<unknown>>)[name]!
+  // Loaded with each connection, so that EVALSHA is never answered NOSCRIPT in the midst of a packet and repeated behind what follows it.
+  const load = () => void redis.script('LOAD', lua).catch(() => {})
+  redis.on('ready', load)
+  if (redis.status === 'ready') load()
   return (base, ...args) => run.call(redis, base, ...args)
 }
 

@@ -2,13 +2,18 @@
 -- `out` of an agent is '' or why it gets nothing: `refused` (until its next beat), `silent` (0.75 of its TTL has passed), `dead`.
 --- @include "slots.lua"
 
--- The ms at which the agent's silence began: its last beat, or the end of our own absence if that is later.
-local function silent_since(seen)
-  return math.max(tonumber(seen), tonumber(redis.call('HGET', SWEEP, 'grace') or 0))
+-- When no dispatcher has looked for so long (they look once a second), it was we who were away, or Redis: every agent gets one TTL
+-- from now. Shorter than the shortest TTL, or an absence in between would kill.
+local AWAY_MS = 3000
+
+-- The ms at which the agent's silence began: its last beat, or the end of our own absence if that is later. That may be now: whoever
+-- asks first, before anyone has noted that we are back, is told the same as those after.
+local function silent_since(seen, now)
+  local sweep = redis.call('HMGET', SWEEP, 'grace', 'tick')
+  if sweep[2] and now - tonumber(sweep[2]) > AWAY_MS then return now end
+  return math.max(tonumber(seen), tonumber(sweep[1] or 0))
 end
 
--- When no dispatcher has looked for so long, it was we who were away (or Redis): every agent gets one TTL from now.
-local AWAY_MS = 10000
 local function forgive_absence(now)
   local tick = redis.call('HGET', SWEEP, 'tick')
   if tick and now - tonumber(tick) > AWAY_MS then redis.call('HSET', SWEEP, 'grace', integer(now), 'tick', integer(now)) end
@@ -30,7 +35,7 @@ local function look(id, now)
     return
   end
   local ttl, rest = tonumber(a[2]), tonumber(a[4])
-  local since = silent_since(a[1])
+  local since = silent_since(a[1], now)
   redis.call('ZREM', WATCH, id)
   if a[3] == 'dead' or now >= since + ttl then
     leave_pools(id)
@@ -48,5 +53,5 @@ local function look(id, now)
   local room = rescore(id, now)
   local first = redis.call('ZRANGE', leases_key(id), 0, 0, 'WITHSCORES')
   if first[2] then watch(id, tonumber(first[2]) + 1) end
-  if room then offer(id) end
+  if room then offer_all(id) end
 end

@@ -20,7 +20,8 @@ if fields > 0 then
 end
 local now = now_ms()
 forgive_absence(now)
-if old[4] == 'dead' or now >= silent_since(old[1]) + tonumber(old[2]) then ends_leases(id) end
+if old[4] == 'dead' or now >= silent_since(old[1], now) + tonumber(old[2]) then ends_leases(id) end
+if old[4] == 'refused' or old[4] == 'dead' then redis.call('HSET', agent_key(id), 'trial', '0') end
 redis.call('HSET', agent_key(id), 'seen', integer(now), 'out', '')
 if status ~= '' then redis.call('HSET', agent_key(id), 'status', status) end
 if max ~= '' then redis.call('HSET', agent_key(id), 'max', max) end
@@ -38,7 +39,10 @@ if ARGV[6] == '1' then
   -- still be on its way to the agent, and a hold (`h.`) is no attempt yet.
   for _, member in ipairs(redis.call('ZRANGE', leases_key(id), 0, -1)) do
     local began = tonumber(string.match(member, '^(%d+)%.'))
-    if began and began < tonumber(old[1]) and not runs[member] then redis.call('ZREM', leases_key(id), member) end
+    if began and began < tonumber(old[1]) and not runs[member] then
+      redis.call('ZREM', leases_key(id), member)
+      redis.call('SREM', cancels_key(id), member)
+    end
   end
 end
 redis.call('ZREM', WATCH, id)

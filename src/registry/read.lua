@@ -9,6 +9,6 @@ for i, id in ipairs(ARGV) do
   local seen
   for f = 1, #fields, 2 do if fields[f] == 'seen' then seen = fields[f + 1] end end
   local in_flight = redis.call('ZCOUNT', leases_key(id), '(' .. integer(now), '+inf')
-  answers[i] = { fields, in_flight, seen and integer(silent_since(seen)) or '0', integer(now) }
+  answers[i] = { fields, in_flight, seen and integer(silent_since(seen, now)) or '0', integer(now) }
 end
 return answers

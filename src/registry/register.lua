@@ -10,7 +10,7 @@ local now = now_ms()
 forgive_absence(now)
 local old = redis.call('HMGET', agent_key(id), 'generation', 'instance', 'host', 'port', 'seen', 'ttl', 'out', 'registered', 'turn', 'rest')
 local known = old[1] ~= false
-local alive = known and old[7] ~= 'dead' and now < silent_since(old[5]) + tonumber(old[6])
+local alive = known and old[7] ~= 'dead' and now < silent_since(old[5], now) + tonumber(old[6])
 local generation = known and tonumber(old[1]) or 1
 local registered, turn = integer(now), '0'
 if known then
@@ -34,7 +34,4 @@ redis.call('PERSIST', leases_key(id)) -- unregistering lets it expire
 redis.call('ZADD', AGENTS, 0, id)
 redis.call('ZREM', WATCH, id)
 look(id, now)
-for pool in string.gmatch(pools, '%S+') do
-  if waiting(queue_of(pool)) > 0 then wake(queue_of(pool)) end
-end
 return { known and 0 or 1, generation, alive and 1 or 0 }

@@ -9,6 +9,7 @@
 local queue, dispatcher, in_flight, hold_ms = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 local now, turn = now_ms()
 local pool = pool_of(queue)
+redis.call('HDEL', WOKEN, queue)
 local left = waiting(queue)
 local taken, slots = {}, {}
 for i = 5, #ARGV do

@@ -24,9 +24,13 @@ local function integer(n) return string.format('%.0f', n) end
 local function watch(id, at) redis.call('ZADD', WATCH, 'LT', integer(at), id) end
 
 -- Tells the least busy dispatcher that `queue` has work and room. One is woken, not all: it takes what there is, and whoever frees
--- a slot later serves the rest. A dispatcher that nobody hears any more is forgotten and the next one told.
+-- a slot later serves the rest. Told and not yet come (`reserve` is its coming), it is not told again at once: a burst wakes once.
+-- A dispatcher that nobody hears any more is forgotten and the next one told.
 -- `in_ms` (optional): not now but then.
+local WAKE_AGAIN_MS = 50
 local function wake(queue, in_ms)
+  local now = now_ms()
+  if not in_ms and now - tonumber(redis.call('HGET', WOKEN, queue) or 0) < WAKE_AGAIN_MS then return end
   for _ = 1, 8 do
     local dispatcher = redis.call('ZRANGE', DISPATCHERS, 0, 0)[1]
     if not dispatcher then return end
@@ -34,6 +38,7 @@ local function wake(queue, in_ms)
     if in_ms then message = message .. '\t' .. integer(in_ms) end
     if redis.call('PUBLISH', wake_channel(dispatcher), message) > 0 then
       redis.call('ZINCRBY', DISPATCHERS, 1, dispatcher)
+      if not in_ms then redis.call('HSET', WOKEN, queue, integer(now)) end
       return
     end
     redis.call('ZREM', DISPATCHERS, dispatcher)
@@ -42,17 +47,32 @@ end
 
 -- What placing an agent needs to know of it; nil when it is gone. `single`: it offers one capability, or none.
 local function read_agent(id)
-  local a = redis.call('HMGET', agent_key(id), 'pools', 'max', 'status', 'out', 'rest', 'turn', 'name', 'host', 'port')
+  local a = redis.call('HMGET', agent_key(id), 'pools', 'max', 'status', 'out', 'rest', 'turn', 'name', 'host', 'port', 'trial')
   if not a[1] then return nil end
   local pools = {}
   for pool in string.gmatch(a[1], '%S+') do pools[#pools + 1] = pool end
   return { id = id, pools = pools, max = tonumber(a[2]), status = a[3], out = a[4], rest = tonumber(a[5]), turn = tonumber(a[6]),
-    name = a[7], host = a[8], port = a[9], in_flight = redis.call('ZCARD', leases_key(id)) }
+    name = a[7], host = a[8], port = a[9], trial = a[10], in_flight = redis.call('ZCARD', leases_key(id)) }
+end
+
+-- Back from refusing connections, an agent gets one attempt at first, and the rest of its room when a second later that still stands:
+-- were it not so, each beat of an agent that nobody can connect to would cost as many attempts as it has slots.
+-- Its field `trial` is 0 until that attempt, then the ms at which it has passed.
+local TRIAL_MS = 1000
+local function on_trial(agent, now)
+  if agent.trial == '0' then
+    if agent.in_flight == 0 then return true end
+    agent.trial = integer(now + TRIAL_MS)
+    redis.call('HSET', agent_key(agent.id), 'trial', agent.trial)
+  end
+  local passed = now >= tonumber(agent.trial)
+  if passed then redis.call('HDEL', agent_key(agent.id), 'trial') else watch(agent.id, tonumber(agent.trial)) end
+  return not passed
 end
 
 local function score_of(agent, now)
   local class = 0
-  local load = agent.in_flight / agent.max
+  local load = agent.in_flight / (agent.trial and on_trial(agent, now) and 1 or agent.max)
   if agent.out ~= '' or (agent.status ~= 'healthy' and agent.status ~= 'degraded') or agent.rest > now then class = 3
   elseif load >= 1 then class = 2
   elseif agent.status == 'degraded' then class = 1 end
@@ -117,9 +137,18 @@ local function slot_reply(agent, member, queue)
   return { member, queue, agent.id, agent.name, agent.host, agent.port, #agent.pools <= 2 and 1 or 0 }
 end
 
--- A slot of the agent came free (or the agent came back): tells one dispatcher, if something waits for it.
+-- A slot of the agent came free: tells one dispatcher, if something waits for it.
 local function offer(id)
   local agent = read_agent(id)
   local queue = agent and best_queue(agent.pools)
   if queue then wake(queue) end
+end
+
+-- The agent came back, perhaps with many free slots: each of its queues where something waits is told of.
+local function offer_all(id)
+  local agent = read_agent(id)
+  for _, pool in ipairs(agent and agent.pools or {}) do
+    local queue = queue_of(pool)
+    if waiting(queue) > 0 then wake(queue) end
+  end
 end

@@ -19,6 +19,10 @@ local status = t[1]
 if not status then return { 'unknown' } end
 if ENDS[status] then return { 'ended', status } end
 local now, turn = now_ms()
+-- The hold is older than the job's lock and runs out before it: a dispatcher that comes too late (it was frozen, say) has lost its slot,
+-- perhaps the job as well, and must not fence off the attempt of whoever has it now.
+local held = redis.call('ZSCORE', leases_key(agent), hold)
+if not held or tonumber(held) <= now then return { 'no_slot' } end
 local not_before = tonumber(t[2])
 
 if status == 'sent' or status == 'running' then
@@ -26,15 +30,18 @@ if status == 'sent' or status == 'running' then
   -- its lease stays until the agent says it is not running, or its deadline. It costs the user nothing, but not without end.
   local redeliveries = tonumber(t[7] or 0) + 1
   local a, entry = delivery_ended(id, t[6], t[5], now, 'lost', '', 'the dispatcher stopped answering')
+  count('attempts:lost')
   count('redelivered:lost')
   watch(t[8], tonumber(t[9]) + 1001)
   if t[4] == '1' then
     end_record(id, status, 'cancelled', now, tonumber(ARGV[7]), a, entry, 'error', 'cancelled')
+    count('ended:cancelled')
     return { 'ended', 'cancelled' }
   end
   if redeliveries > MAX_REDELIVERIES then
     end_record(id, status, 'failed', now, tonumber(ARGV[6]), a, entry, 'redeliveries', redeliveries, 'error',
       'given up: ' .. redeliveries .. ' dispatchers in a row stopped answering while they delivered this task')
+    count('ended:failed')
     return { 'ended', 'failed' }
   end
   not_before = now + math.min(1000 * 2 ^ (redeliveries - 1), 30000)
@@ -43,14 +50,15 @@ if status == 'sent' or status == 'running' then
 end
 
 if not_before > now then
-  look_at(id, not_before)
+  look_at(id, math.min(not_before, tonumber(t[3])))
   return { 'later', integer(not_before - now) }
 end
 if expired(t[3], now) then
   end_record(id, status, 'timeout', now, tonumber(ARGV[6]), 'error', 'expired')
+  count('ended:timeout')
   return { 'ended', 'timeout' }
 end
-if redis.call('ZREM', leases_key(agent), hold) == 0 then return { 'no_slot' } end
+redis.call('ZREM', leases_key(agent), hold)
 
 -- A retry goes to another agent than those that failed it, if one has room.
 local name, moved, other = ARGV[8], '', nil
@@ -74,9 +82,12 @@ local attempt = integer(now) .. '.' .. token
 local n = tonumber(t[6] or 0) + 1
 -- The dispatcher lets go at the deadline and has up to a second to say so.
 if other then lease(other, attempt, deadline + 1000, now, turn)
-else redis.call('ZADD', leases_key(agent), integer(deadline + 1000), attempt) end
+else
+  redis.call('ZADD', leases_key(agent), integer(deadline + 1000), attempt)
+  if tonumber(t[16]) < 9000 then watch(agent, deadline + 1001) end -- sooner than the hold is looked at, which lasts 10 s
+end
 set_status(id, status, 'sent', 'attempt', attempt, 'agent', agent, 'deadline', integer(deadline), 'dispatcher', dispatcher,
   'deliveries', n, 'sending', delivery_sent(agent, name, now), 'started', t[22] or integer(now))
 -- If nobody ends it, its job comes round again; should even the job be lost, the sweeper sees it here.
-look_at(id, deadline + 30000)
+redis.call('ZADD', TIMERS, 'LT', integer(deadline + OVERDUE_MS), id)
 return { 'go', attempt, n, t[12], t[13], t[14], t[15], t[16], t[17] or '', t[18] or '0', t[19], t[20], t[21], integer(now - not_before), moved }

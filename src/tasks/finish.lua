@@ -6,8 +6,21 @@
 -- ARGV[15] token for the next hold, or '' when the dispatcher wants none  [16] how long it is held, ms
 -- Returns {verdict, status, ms until it may go again, slot or ''}
 --   verdict 'ok': the outcome counts · 'stale': another attempt or an end came first, nothing changed; status says what is
--- Running twice (a resent command) finds the attempt gone: nothing is changed and nothing leased.
+-- Running twice (a repeated command) finds the attempt gone: nothing is changed, and a slot handed over the first time is taken back.
 --- @include "record.lua"
+
+-- Perhaps all this was said before and our answer was lost: then the slot it handed over is held for nobody, at this agent or one that
+-- shares a pool with it.
+local function take_back(hold, now)
+  for pool in string.gmatch(redis.call('HGET', agent_key(ARGV[3]), 'pools') or '', '%S+') do
+    for _, id in ipairs(redis.call('ZRANGE', pool_key(pool), 0, -1)) do
+      if redis.call('ZREM', leases_key(id), hold) == 1 then
+        if rescore(id, now) then offer(id) end
+        return
+      end
+    end
+  end
+end
 
 local id, attempt, agent_id, outcome, err = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[6]
 local now, turn = now_ms()
@@ -28,7 +41,6 @@ if t[1] == attempt and (status == 'sent' or status == 'running') then
   elseif outcome == 'no_room' or outcome == 'drained' then
     -- Not the task's fault, nor its attempt.
     status = 'queued'
-    count('redelivered:' .. outcome)
     set_status(id, from, status, a, entry, 'attempt', '', 'not_before', integer(now))
     look_at(id, tonumber(t[8]))
   elseif outcome ~= 'rejected' and tonumber(t[4] or 0) < tonumber(t[5]) then
@@ -41,18 +53,20 @@ if t[1] == attempt and (status == 'sent' or status == 'running') then
     end
     set_status(id, from, status, a, entry, 'attempt', '', 'retries', tonumber(t[4] or 0) + 1, 'not_before', integer(now + wait_ms),
       'error', err, 'avoid', avoid)
-    look_at(id, now + wait_ms)
-    count('retried')
+    look_at(id, math.min(now + wait_ms, tonumber(t[8])))
   else
     status = outcome == 'timeout' and 'timeout' or 'failed'
     end_record(id, from, status, now, tonumber(ARGV[12]), a, entry, 'error', err)
   end
 end
 
--- An attempt that was cut off may still be running at the agent: its slot is held until the agent denies it or the deadline comes.
-if t[3] == '1' then redis.call('SREM', cancels_key(agent_id), attempt) end
+-- An attempt that was cut off may still be running at the agent: its slot is held, and its next beats tell it to stop, until the agent
+-- denies it or the deadline comes.
 local nothing = { verdict, status, integer(wait_ms), '' }
-if outcome == 'cancelled' or outcome == 'drained' or redis.call('ZREM', leases_key(agent_id), attempt) == 0 then return nothing end
+if verdict == 'stale' and ARGV[15] ~= '' then take_back('h.' .. ARGV[15], now) end
+if outcome == 'cancelled' or outcome == 'drained' then return nothing end
+if t[3] == '1' then redis.call('SREM', cancels_key(agent_id), attempt) end
+if redis.call('ZREM', leases_key(agent_id), attempt) == 0 then return nothing end
 local agent = read_agent(agent_id)
 if not agent then return nothing end
 
@@ -75,7 +89,8 @@ if not queue then
   return nothing
 end
 -- A dispatcher that has far more in hand than another lets that one have it, so that a newly started one gets its share.
-local least = redis.call('ZRANGE', DISPATCHERS, 0, 0, 'WITHSCORES')
+-- Looked at now and then: the balance need not be quick.
+local least = turn % 8 == 0 and redis.call('ZRANGE', DISPATCHERS, 0, 0, 'WITHSCORES') or {}
 if ARGV[15] == '' or (least[1] and least[1] ~= ARGV[13] and tonumber(least[2]) * 2 + 4 < tonumber(ARGV[14])) then
   place(agent, own)
   wake(queue)

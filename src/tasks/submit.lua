@@ -1,4 +1,4 @@
--- Makes a task's record. It is not in its queue yet: `admitting` names it until `confirm` has seen the job; the sweeper looks there.
+-- Makes a task's record. Its job is added next; the sweeper looks after a while whether it was.
 -- KEYS[1] base
 -- ARGV[1] id  [2] queue  [3] delay ms, or ''  [4] run at (ms since the epoch), or ''  [5] expires in, ms  [6] at most so many queues
 -- ARGV[7] 1 to refuse when no agent is alive for it  [8…] name, value of further fields
@@ -20,7 +20,5 @@ local status = not_before > now and 'pending' or 'queued'
 local expires = not_before + tonumber(ARGV[5])
 set_status(id, nil, status, 'queue', queue, 'created', integer(now), 'not_before', integer(not_before), 'expires', integer(expires),
   'attempt', '', unpack(ARGV, 8))
-redis.call('ZADD', ADMITTING, integer(now), id)
-look_at(id, status == 'pending' and not_before or expires)
-count('submitted')
+look_at(id, math.min(now + CONFIRM_MS, status == 'pending' and not_before or expires))
 return { 'ok', status, integer(now), integer(not_before - now) }

@@ -10,11 +10,10 @@ import type { Queues } from '../queues/queues.ts'
 import type { Redis } from '../redis/client.ts'
 import { queueName, typeOfTask, type Keys } from '../redis/keys.ts'
 import { loadScript, text } from '../redis/scripts.ts'
+import type { Stats } from './stats.ts'
 import { HOLD_MS, readSlot, type Slot, type Types } from '../registry/registry.ts'
 
 const MAX_QUEUES_PER_TYPE = 10_000
-/** How long the sweeper waits for a submit to be confirmed before it adds the job itself. */
-export const CONFIRM_MS = 5_000
 /** Parameters longer than this are not repeated in the job that the Board shows. */
 const MAX_BOARD_TEXT = 2_000
 
@@ -145,7 +144,7 @@ export type TaskFilter = { statuses: readonly string[]; types?: string[] | undef
 
 export type Tasks = ReturnType<typeof createTasks>
 
-export const createTasks = ({ redis, keys, types, queues, retention }: { redis: Redis; keys: Keys; types: Types; queues: Queues; retention: Config['retention'] }) => {
+export const createTasks = ({ redis, keys, types, queues, stats, retention }: { redis: Redis; keys: Keys; types: Types; queues: Queues; stats: Stats; retention: Config['retention'] }) => {
   const script = (file: string) => loadScript(redis, new URL(file, import.meta.url))
   const scripts = {
     submit: script('./submit.lua'),
@@ -218,6 +217,7 @@ export const createTasks = ({ redis, keys, types, queues, retention }: { redis: 
       await scripts.withdraw(base, id).catch(() => {})
       throw added.reason
     }
+    stats.count(agentType, 'submitted')
     return { task_id: id, status, agent_id: t.agent_id ?? null, created_at: iso(Number(created)), status_url: `/tasks/${id}`, ...(extra.retryOf === undefined ? {} : { retry_of: extra.retryOf }) }
   }
 
@@ -253,6 +253,12 @@ export const createTasks = ({ redis, keys, types, queues, retention }: { redis: 
       keys.base(type), end.taskId, end.attemptId, end.agentId, end.outcome, end.statusCode ?? '', end.error, end.result, end.executionMs ?? '', end.retryInMs, end.restMs,
       retention.completedMs, retention.failedMs, dispatcher, inFlight, nextToken ?? '', HOLD_MS,
     )) as ['ok' | 'stale', TaskStatus | '', string, unknown]
+    if (verdict === 'ok') {
+      stats.count(type, `attempts:${end.outcome}`)
+      if (isEnd(status)) stats.count(type, `ended:${status}`)
+      else if (status === 'retrying') stats.count(type, 'retried')
+      else stats.count(type, `redelivered:${end.outcome}`)
+    }
     return { verdict, status, waitMs: Number(waitMs), next: readSlot(type, next) }
   }
 
@@ -275,7 +281,9 @@ export const createTasks = ({ redis, keys, types, queues, retention }: { redis: 
     const [verdict, what] = reply
     if (verdict === 'ended') throw new TaskEnded(id, what)
     if (verdict === 'requested') return { status: what as TaskStatus, requested: true }
-    await queues.remove(type, what, id).catch(() => false)
+    const removed = await queues.remove(type, what, id).catch(() => false)
+    // A dispatcher has it in hand, and may be putting it back for a retry that will not be.
+    if (!removed) setTimeout(() => void queues.remove(type, what, id).catch(() => {}), 1000).unref()
     return { status: 'cancelled', requested: false }
   }
 
@@ -337,7 +345,7 @@ export const createTasks = ({ redis, keys, types, queues, retention }: { redis: 
 
   /** The records whose time has come. */
   const tick = async (type: string): Promise<{ due: Due[]; more: boolean }> => {
-    const rows = (await scripts.tick(keys.base(type), 200, retention.failedMs, CONFIRM_MS)) as [string, string, string][]
+    const rows = (await scripts.tick(keys.base(type), 200, retention.failedMs, retention.completedMs)) as [string, string, string][]
     const more = rows.at(-1)?.[0] === 'more'
     if (more) rows.pop()
     return { due: rows.map(([what, id, queue]) => ({ what: what as Due['what'], id, queue })), more }

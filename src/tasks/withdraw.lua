@@ -4,11 +4,9 @@
 --- @include "record.lua"
 
 local id = ARGV[1]
-if not redis.call('ZSCORE', ADMITTING, id) then return 0 end
 local t = redis.call('HMGET', task_key(id), 'status', 'queue')
-if not t[1] or ENDS[t[1]] or redis.call('EXISTS', bull_key(t[2], id)) == 1 then return 0 end
+if (t[1] ~= 'queued' and t[1] ~= 'pending') or redis.call('EXISTS', bull_key(t[2], id)) == 1 then return 0 end
 redis.call('ZREM', tasks_key(t[1]), id)
 redis.call('ZREM', TIMERS, id)
-redis.call('ZREM', ADMITTING, id)
 redis.call('DEL', task_key(id))
 return 1

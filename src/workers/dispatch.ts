@@ -36,6 +36,8 @@ export type DispatchDeps = {
   inFlight: () => number
   /** False while draining: no slot is taken on. */
   takesMore: () => boolean
+  /** False while other queues wait for one of our places: a finished attempt's slot is given up, so that they have their turn. */
+  goesOn: (queue: string) => boolean
   /** A task of the type is due then: someone is to look. */
   dueIn: (type: string, ms: number) => void
   /** An agent's rest ends then. */
@@ -48,13 +50,16 @@ export const createDispatch = (deps: DispatchDeps) => {
   const { id, tasks, registry, queues, transport, locks, log, metrics } = deps
   /** Attempts at agents now, by attempt id. */
   const sent = new Map<string, (why: 'cancelled' | 'drained') => void>()
+  /** Attempts to be cancelled that we do not know yet: a cancel may overtake the answer of its `begin`, on the other connection. */
+  const early = new Set<string>()
   let hurry = false
 
   /** Repeats until Redis takes it: the outcome is known and only we know it. A second run of one that was taken is stale, and harmless. */
-  const finish = async (type: string, end: AttemptEnd): Promise<Finished> => {
+  const finish = async (type: string, end: AttemptEnd, queue: string): Promise<Finished> => {
+    const token = randomUUID() // the same each time: by it a slot whose answer was lost is found again
     for (let wait = 50; ; wait = Math.min(wait * 2, 1000)) {
       try {
-        return await tasks.finish(type, end, id, deps.inFlight(), deps.takesMore() ? randomUUID() : null)
+        return await tasks.finish(type, end, id, deps.inFlight(), deps.takesMore() && deps.goesOn(queue) ? token : null)
       } catch (error) {
         if (hurry) throw error
         log.debug({ task: end.taskId, error: String(error) }, 'could not record an outcome; trying again')
@@ -92,10 +97,12 @@ export const createDispatch = (deps: DispatchDeps) => {
       target: { agentId: slot.agentId, name: slot.name, host: slot.host, port: slot.port },
       taskId, taskType: go.taskType, attempt: go.attempt, attemptId: go.attemptId, parameters: go.parameters, metadata: go.metadata, priority: go.priority, timeoutMs: go.timeoutMs, traceparent: go.traceparent,
     })
-    sent.set(go.attemptId, (reason) => {
+    const cut = (reason: typeof why) => {
       why = reason
       sending.abort()
-    })
+    }
+    sent.set(go.attemptId, cut)
+    if (early.delete(go.attemptId)) cut('cancelled')
     log.info({ task: taskId, attempt: go.attempt, agent: slot.agentId, status: 'sent' }, 'sent')
     metrics.wait.observe({ agent_type: slot.type }, go.waitedMs / 1000)
     const outcome = await sending.outcome
@@ -164,12 +171,11 @@ export const createDispatch = (deps: DispatchDeps) => {
       }
       const at = begun.movedTo === null ? slot : { ...begun.movedTo, queue: slot.queue }
       const end = await attempt(at, job, begun)
-      if (end.restMs > 0) deps.restsFor(at.type, end.restMs)
 
-      if (end.outcome === 'completed' && at.single && deps.takesMore()) {
+      if (end.outcome === 'completed' && at.single && deps.takesMore() && deps.goesOn(at.queue)) {
         // The next job can only come from this queue: ask for it right behind `finish`, in the same packet. BullMQ's lock fences a
         // stale move; a job without a slot is put back.
-        const [fin, next] = await Promise.all([finish(at.type, end), lane.complete(job, lock, true).catch(() => undefined)])
+        const [fin, next] = await Promise.all([finish(at.type, end, at.queue), lane.complete(job, lock, true).catch(() => undefined)])
         report(end, begun, fin)
         if (next === undefined) return fin.next && (fin.next.queue === at.queue ? { slot: fin.next, job: undefined } : handOver(fin.next, lock))
         if (fin.next?.queue === at.queue) return { slot: fin.next, job: next }
@@ -178,7 +184,7 @@ export const createDispatch = (deps: DispatchDeps) => {
         return handOver(fin.next, lock)
       }
 
-      const fin = await finish(at.type, end)
+      const fin = await finish(at.type, end, at.queue)
       report(end, begun, fin)
       const same = fin.next?.queue === at.queue
       const next = await settle(lane, job, lock, end, fin, same).catch((error: unknown) => {
@@ -186,6 +192,9 @@ export const createDispatch = (deps: DispatchDeps) => {
         return undefined
       })
       if (fin.status === 'retrying') deps.dueIn(at.type, fin.waitMs)
+      // No room there, or we are leaving: another agent or dispatcher may have some.
+      if (fin.verdict === 'ok' && fin.status === 'queued') await tasks.wake(at.type, end.taskId, at.queue).catch(() => {})
+      if (end.restMs > 0) deps.restsFor(at.type, end.restMs)
       return fin.next && (same ? { slot: fin.next, job: next } : handOver(fin.next, lock))
     } finally {
       locks.letGo(job.id!)
@@ -209,11 +218,12 @@ export const createDispatch = (deps: DispatchDeps) => {
       }
       if (slot) await registry.release(slot).catch(() => {})
     },
-    /** Cuts an attempt off. False when it is not here. */
-    abort: (attemptId: string, why: 'cancelled' | 'drained'): boolean => {
+    /** Cuts an attempt off, also one whose `begin` we have yet to hear of. */
+    cancel: (attemptId: string): void => {
       const cut = sent.get(attemptId)
-      cut?.(why)
-      return cut !== undefined
+      if (cut) return cut('cancelled')
+      early.add(attemptId)
+      setTimeout(() => early.delete(attemptId), 5000).unref()
     },
     /** Cuts all off, and gives up what Redis does not take. */
     abortAll: () => {

@@ -13,7 +13,7 @@ import type { Keys } from '../redis/keys.ts'
 import { loadScript } from '../redis/scripts.ts'
 import { PROGRESS_MS, type Presence } from '../registry/presence.ts'
 import type { Registry, Slot, Types } from '../registry/registry.ts'
-import { CONFIRM_MS, type Tasks } from '../tasks/tasks.ts'
+import type { Tasks } from '../tasks/tasks.ts'
 import type { Transport } from '../transports/transport.ts'
 import { createDispatch } from './dispatch.ts'
 import { createLocks } from './locks.ts'
@@ -55,13 +55,16 @@ export const createDispatcher = (deps: DispatcherDeps) => {
   /** Since when a queue has had work and room, by our surveys. */
   const waitingSince = new Map<string, number>()
   const lastStallCheck = new Map<string, number>()
+  /** No such check before this: behind an outage all locks have run out, but whoever holds a job is about to say what came of it. */
+  let stallChecksFrom = 0
 
   const sweeper = createSweeper({ tasks, queues, registry, log })
   const dispatch = createDispatch({
     ...deps, id, locks,
     inFlight: () => running,
     takesMore: () => !stopping,
-    dueIn: (type, ms) => lookIn(ms, () => sweeper.records(type)),
+    goesOn: (queue) => refused.size <= (refused.has(queue) ? 1 : 0),
+    dueIn: (type, ms) => lookIn(ms + 1, () => sweeper.records(type)),
     restsFor: (type, ms) => lookIn(ms + 1, () => sweeper.agents(type)),
   })
 
@@ -82,18 +85,22 @@ export const createDispatcher = (deps: DispatcherDeps) => {
     void dispatch.run(slot).finally(() => {
       running--
       metrics.inFlight.set(running)
-      if (refused.size > 0 && !stopping) {
-        const again = [...refused]
-        refused.clear()
-        for (const [queue, type] of again) void pump(type, queue)
-      }
+      serveRefused()
     })
   }
 
   /** Queues being pumped; true when woken again meanwhile. */
   const pumping = new Map<string, boolean>()
-  /** Queues whose wake came while all of our places were taken, and their types. */
+  /** Queues whose wake came while all of our places were taken, and their types; the one that has waited longest comes first. */
   const refused = new Map<string, string>()
+  const serveRefused = () => {
+    if (refused.size === 0 || stopping) return
+    const again = [...refused]
+    refused.clear()
+    for (const [queue, type] of again) void pump(type, queue)
+  }
+  /** Places asked for by reserves under way. */
+  let asked = 0
 
   /** Reserves slots for a queue while there are jobs, room and places. */
   const pump = async (type: string, queue: string): Promise<void> => {
@@ -101,11 +108,13 @@ export const createDispatcher = (deps: DispatcherDeps) => {
     pumping.set(queue, false)
     try {
       for (;;) {
-        const wanted = Math.min(RESERVE_AT_ONCE, concurrency - running)
+        const wanted = Math.min(RESERVE_AT_ONCE, concurrency - running - asked)
         if (stopping) return
         if (wanted <= 0) return void refused.set(queue, type)
-        const slots = await registry.reserve(type, queue, id, running, Array.from({ length: wanted }, () => randomUUID()))
+        asked += wanted
+        const slots = await registry.reserve(type, queue, id, running, Array.from({ length: wanted }, () => randomUUID())).finally(() => (asked -= wanted))
         for (const slot of slots) start(slot)
+        if (slots.length < wanted) serveRefused()
         if (slots.length === wanted) continue
         if (!pumping.get(queue)) return
         pumping.set(queue, false)
@@ -119,7 +128,7 @@ export const createDispatcher = (deps: DispatcherDeps) => {
 
   /** Looks at one agent type: what is due, what waits, what has stalled. */
   const survey = async (type: string): Promise<void> => {
-    const [recordsDue, agentsDue, busy] = (await surveyScript(keys.base(type), id, running, CONFIRM_MS)) as [number, number, [string, number, number, number][]]
+    const [recordsDue, agentsDue, busy] = (await surveyScript(keys.base(type), id, running)) as [number, number, [string, number, number, number][]]
     const now = performance.now()
     if (agentsDue === 1) await sweeper.agents(type)
     if (recordsDue === 1) await sweeper.records(type)
@@ -130,7 +139,7 @@ export const createDispatcher = (deps: DispatcherDeps) => {
         if (!waitingSince.has(queue)) waitingSince.set(queue, now)
         void pump(type, queue)
       }
-      if (active > 0 && now - (lastStallCheck.get(queue) ?? 0) >= STALL_CHECK_MS) {
+      if (active > 0 && now >= stallChecksFrom && now - (lastStallCheck.get(queue) ?? 0) >= STALL_CHECK_MS) {
         lastStallCheck.set(queue, now)
         const stalled = await queues.recoverStalled(type, queue)
         if (stalled > 0) {
@@ -178,10 +187,10 @@ export const createDispatcher = (deps: DispatcherDeps) => {
       known.add(first.slice(mine.length))
       return void survey(first.slice(mine.length)).catch(() => {})
     }
-    if (first === 'cancel') return void dispatch.abort(second!, 'cancelled')
+    if (first === 'cancel') return dispatch.cancel(second!)
     const type = first.slice(mine.length)
     if (inMs === undefined) return void pump(type, second!)
-    lookIn(Number(inMs), () => sweeper.records(type))
+    lookIn(Number(inMs) + 1, () => sweeper.records(type))
   }
 
   return {
@@ -193,7 +202,10 @@ export const createDispatcher = (deps: DispatcherDeps) => {
       subscriber.on('message', onMessage)
       await subscriber.subscribe(keys.wakeChannel(id), keys.types)
       // After an outage: look at once, do not wait for the next second.
-      redis.on('ready', () => void surveyNow())
+      redis.on('ready', () => {
+        stallChecksFrom = performance.now() + STALL_CHECK_MS
+        void surveyNow()
+      })
       await surveyNow()
       surveyTimer = setInterval(() => void surveyNow(), SURVEY_MS)
     },

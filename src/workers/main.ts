@@ -26,7 +26,7 @@ const run = async () => {
   )
   try {
     const core = await createCore({ config, log, name: 'worker' })
-    ends.push(() => core.redis.disconnect())
+    ends.push(() => core.redis.disconnect(), () => core.stats.stop())
     const subscriber = createRedis({ url: core.redisUrl, name: 'switchyard-worker-wake', log })
     ends.push(() => subscriber.disconnect())
     await whenReady(subscriber, core.redisUrl)

@@ -1,5 +1,5 @@
 -- A dispatcher's look at an agent type, once a second: what waits, what is due; it also says that the dispatcher is there.
--- KEYS[1] base   ARGV[1] dispatcher  [2] its attempts in flight  [3] a confirmation is late after so many ms
+-- KEYS[1] base   ARGV[1] dispatcher  [2] its attempts in flight
 -- Returns {1 when records are due, 1 when agents are due, list of {queue, waiting, active, room}}
 -- A queue without jobs for an hour is forgotten.
 --- @include "../registry/health.lua"
@@ -11,7 +11,6 @@ forgive_absence(now)
 redis.call('HSET', SWEEP, 'tick', integer(now))
 
 local next_record = redis.call('ZRANGE', TIMERS, 0, 0, 'WITHSCORES')[2]
-local oldest_admitted = redis.call('ZRANGE', ADMITTING, 0, 0, 'WITHSCORES')[2]
 local next_look = redis.call('ZRANGE', WATCH, 0, 0, 'WITHSCORES')[2]
 local busy = {}
 local queues = redis.call('ZRANGE', QUEUES, 0, -1, 'WITHSCORES')
@@ -26,7 +25,7 @@ for i = 1, #queues, 2 do
   end
 end
 return {
-  ((next_record and tonumber(next_record) <= now) or (oldest_admitted and tonumber(oldest_admitted) <= now - tonumber(ARGV[3]))) and 1 or 0,
+  next_record and tonumber(next_record) <= now and 1 or 0,
   next_look and tonumber(next_look) <= now and 1 or 0,
   busy,
 }

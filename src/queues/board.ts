@@ -1,0 +1,73 @@
+/**
+ * Bull Board: a look into every queue, at `/queues`. It may not change anything, as its writes would go round the record: its queues are
+ * read-only, and whoever mounts it lets nothing but GET and HEAD through.
+ */
+import { createBullBoard } from '@bull-board/api'
+import { BullMQAdapter } from '@bull-board/api/bullMQAdapter'
+import { ExpressAdapter } from '@bull-board/express'
+import type { RequestHandler } from 'express'
+import type { Redis } from '../redis/client.ts'
+import type { Keys } from '../redis/keys.ts'
+import type { Queues } from './queues.ts'
+
+/** The board asks some ten things of every queue at each look: beyond this many, those used last are shown. */
+const MAX_SHOWN = 500
+/** Between two looks of an open page. */
+const LOOK_SECONDS = 5
+
+// The page asks an outside host for its fonts. Forbidden by this, it takes the reader's own, and works where there is no internet.
+const CONTENT_POLICY = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; worker-src 'self' blob:; object-src 'none'; base-uri 'self'; frame-ancestors 'self'"
+
+export type BoardDeps = { redis: Redis; keys: Keys; types: { list: () => Promise<string[]> }; queues: Queues; path: string }
+
+/**
+ * @param deps.path where it is mounted, `/queues`
+ * @returns a handler for everything below that path
+ */
+export const createBoard = ({ redis, keys, types, queues, path }: BoardDeps): RequestHandler => {
+  const server = new ExpressAdapter()
+  server.setBasePath(path)
+  const board = createBullBoard({
+    queues: [],
+    serverAdapter: server,
+    options: {
+      uiConfig: {
+        boardTitle: 'Switchyard',
+        hideDocsLink: true,
+        showWorkers: false, // each look would ask Redis for its whole list of clients, once per queue
+        sortQueues: true,
+        pollingInterval: { showSetting: true, forceInterval: LOOK_SECONDS },
+        miscLinks: [
+          { text: 'API reference', url: '/docs' },
+          { text: 'Metrics', url: '/metrics' },
+        ],
+      },
+    },
+  })
+  const shown = new Map<string, BullMQAdapter>()
+
+  /** Shows the queues there are now: any process may have made them, and a dispatcher forgets those unused for an hour. */
+  const refresh = async (): Promise<void> => {
+    const used = await Promise.all(
+      (await types.list()).map(async (type) => {
+        const cells = await redis.zrevrange(keys.queues(type), 0, MAX_SHOWN - 1, 'WITHSCORES')
+        return cells.flatMap((name, i) => (i % 2 === 0 ? [{ type, name, at: Number(cells[i + 1]) }] : []))
+      }),
+    )
+    const last = used.flat().sort((a, b) => b.at - a.at).slice(0, MAX_SHOWN)
+    const names = new Set(last.map(({ name }) => name))
+    for (const name of shown.keys()) if (!names.has(name)) shown.delete(name)
+    for (const { type, name } of last) {
+      if (shown.has(name)) continue
+      shown.set(name, new BullMQAdapter(queues.queue(type, name), { readOnlyMode: true, delimiter: '.', externalJobUrl: (job) => ({ displayText: 'Record', href: `/tasks/${job.id}` }) }))
+    }
+    board.replaceQueues([...shown.values()])
+  }
+
+  const look: RequestHandler = server.getRouter()
+  return (req, res, next) => {
+    res.setHeader('Content-Security-Policy', CONTENT_POLICY)
+    if (!req.path.startsWith('/api/')) return look(req, res, next)
+    refresh().then(() => look(req, res, next), next)
+  }
+}
