@@ -82,13 +82,13 @@ export class AgentTypeConflict extends SwitchyardError {
 /** The task has reached its end, which never changes. */
 export class TaskEnded extends SwitchyardError {
   constructor(id: string, status: string) {
-    super('task-ended', `task ${id} has already ended: ${status}`, { extra: { task_id: id, status } })
+    super('task-ended', `task ${id} has already ended: ${status}`, { extra: { task_id: id, task_status: status } })
   }
 }
 
 export class TaskNotEnded extends SwitchyardError {
   constructor(id: string, status: string) {
-    super('task-not-ended', `task ${id} is ${status}; only an ended task can be retried`, { extra: { task_id: id, status } })
+    super('task-not-ended', `task ${id} is ${status}; only an ended task can be retried`, { extra: { task_id: id, task_status: status } })
   }
 }
 

@@ -133,14 +133,18 @@ describe('order', () => {
 
 describe('which agent', () => {
   test.concurrent('agents of different sizes fill evenly', async () => {
-    const { agent, submit } = setting()
+    const { agent, submit, view } = setting()
     const held = gate()
     const agents = [await agent({ maxConcurrency: 2, handle: held.handle }), await agent({ maxConcurrency: 4, handle: held.handle }), await agent({ maxConcurrency: 6, handle: held.handle })]
     const loads = () => agents.map((a) => a.running())
     const ids: string[] = []
     const more = async (n: number) => {
-      for (let i = 0; i < n; i++) ids.push(await submit())
-      await until(() => loads().reduce((x, y) => x + y) === Math.min(ids.length, 12))
+      for (let i = 0; i < n; i++) {
+        ids.push(await submit())
+        // One by one: a slot held for a moment by a dispatcher that finds no job counts as load, too.
+        const busy = Math.min(ids.length, 12)
+        await until(async () => loads().reduce((x, y) => x + y) === busy && (await Promise.all(agents.map(view))).reduce((sum, a) => sum + a.in_flight, 0) === busy)
+      }
     }
     await more(6)
     expect(loads()).toEqual([1, 2, 3])
@@ -388,6 +392,53 @@ describe('an answer that is none', () => {
     const task = await system.ended(await submit({ max_retries: 1, retry_delay_seconds: 0 }))
     expect(task).toMatchObject({ status: 'completed', result: 'good', retry_count: 1, attempts: [{ outcome: 'failed', error: expect.stringMatching(/./) }, { outcome: 'completed' }] })
   })
+})
+
+test.concurrent('whatever agents do, each task has one end, each delivery is told of, and no agent gets more than it can take', async () => {
+  const { agent, submit } = setting()
+  const said = new Map<string, number>()
+  const handle: Handler = async (task, { res }) => {
+    await sleep(Math.random() * 15)
+    const dice = Math.random()
+    if (dice < 0.1) throw new Error('dice')
+    if (dice < 0.2) return answer(res, 429, {}, { 'retry-after': '0' })
+    if (dice < 0.25) return new Promise(() => {})
+    if (dice < 0.3) return answer(res, 200, '<html>')
+    if (dice < 0.35) return void res.socket?.destroy()
+    if (dice < 0.4) return answer(res, 200, { task_id: task.task_id, status: 'failed', error: 'no' })
+    said.set(task.task_id, (said.get(task.task_id) ?? 0) + 1)
+    return dice
+  }
+  const agents = [await agent({ maxConcurrency: 2, handle }), await agent({ maxConcurrency: 5, capabilities: ['echo', 'b'], handle }), await agent({ maxConcurrency: 9, capabilities: ['b', 'c'], handle })]
+  const cancelled = new Map<string, number>()
+  const one = async (i: number): Promise<string> => {
+    const to = [{}, { task_type: 'b' }, { task_type: 'c' }, { agent_id: agents[i % 3]!.id }][i % 4]
+    const id = await submit({ ...to, priority: 1 + (i % 15), max_retries: 20, retry_delay_seconds: 0.02, timeout_seconds: 0.4, ...(i % 5 === 0 ? { delay_seconds: Math.random() * 0.3 } : {}) })
+    if (i % 7 === 0) {
+      await sleep(Math.random() * 150)
+      cancelled.set(id, (await system.call('DELETE', `/tasks/${id}`)).status)
+    }
+    return id
+  }
+  const ids = await Promise.all(Array.from({ length: 240 }, (_, i) => one(i)))
+  for (const id of ids) {
+    const task = await system.ended(id)
+    const wasCancelled = cancelled.get(id) !== undefined && cancelled.get(id) !== 409
+    expect(task).toMatchObject({ status: wasCancelled ? 'cancelled' : 'completed', redeliveries: 0 })
+    if (!wasCancelled) expect(said.get(id)).toBe(1)
+    if (!wasCancelled) expect(task.attempts.at(-1)).toMatchObject({ outcome: 'completed' })
+    for (const t of task.attempts) expect(t.outcome).not.toBeNull()
+  }
+  const sent = agents.flatMap((a) => a.runs).map((r) => r.taskId)
+  for (const id of ids) {
+    const { attempts } = await system.task(id)
+    const reached = sent.filter((s) => s === id).length
+    // An attempt that was cut off may not have reached its agent.
+    expect(reached).toBeLessThanOrEqual(attempts.length)
+    expect(reached).toBeGreaterThanOrEqual(attempts.filter((t: any) => t.outcome !== 'cancelled').length)
+  }
+  expect(sent.length).toBeGreaterThan(240)
+  for (const [i, max] of [2, 5, 9].entries()) expect(agents[i]!.peak()).toBeLessThanOrEqual(max)
 })
 
 describe('what an agent gets', () => {

@@ -12,9 +12,9 @@ const leftovers = async (system: System): Promise<string[]> => {
       } else if (/:(active|wait)$/.test(key)) {
         for (const job of await system.redis.lrange(key, 0, -1)) left.push(`${key} ${job}`)
       } else if (/:(prioritized|delayed)$/.test(key)) {
-        for (const job of await system.redis.zrange(key, 0, -1)) left.push(`${key} ${job}`)
+        for (const job of await system.redis.zrange(key, '0', '-1')) left.push(`${key} ${job}`)
       } else if (/:tasks:(pending|queued|sent|running|retrying)$/.test(key)) {
-        for (const id of await system.redis.zrange(key, 0, -1)) left.push(`${key} ${id}`)
+        for (const id of await system.redis.zrange(key, '0', '-1')) left.push(`${key} ${id}`)
       }
     }
   }
@@ -32,7 +32,7 @@ export const becomesQuiet = async (system: System): Promise<void> => {
   if (busy.length > 0) throw new Error(`busy agents: ${JSON.stringify(busy)}`)
   for (const proc of [...system.api, ...system.worker]) {
     if (proc.child.exitCode !== null) throw new Error(`a process ended with ${proc.child.exitCode}:\n${proc.log.join('')}`)
-    const fault = proc.log.join('').split('\n').find((line) => /unhandled|"level":(50|60)|a step failed/i.test(line))
+    const fault = proc.log.join('').split('\n').find((line) => /unhandled|"level":"(error|fatal)"|a step failed/i.test(line))
     if (fault) throw new Error(`a process logged: ${fault}`)
   }
 }

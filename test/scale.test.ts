@@ -44,7 +44,7 @@ const attemptsOf = async (metricsUrl: string): Promise<number> => {
   return [...text.matchAll(/^switchyard_worker_attempts_total\{[^}]*\} (\d+)/gm)].reduce((sum, m) => sum + Number(m[1]), 0)
 }
 
-test('10,000 tasks over many agents and processes each run exactly once, within every limit, and everyone has a share', { timeout: 90_000 }, async () => {
+test('10,000 tasks over many agents and processes each run exactly once, within every limit, and everyone has a share', { timeout: 120_000 }, async () => {
   await using system = await startSystem({ apis: 2, workers: 3, env: { LOG_LEVEL: 'warn' } })
   const types = ['cost', 'mail', 'scan']
   const capabilities = ['a', 'b', 'c', 'd']
@@ -66,11 +66,12 @@ test('10,000 tasks over many agents and processes each run exactly once, within 
   await until(async () => {
     const left = await Promise.all(types.flatMap((type) => ['queued', 'sent', 'retrying'].map((s) => system.redis.zcard(system.keys.tasks(type, s)))))
     return left.every((n) => n === 0)
-  }, { timeoutMs: 60_000, everyMs: 100, what: 'the end of all tasks' })
+  }, { timeoutMs: 70_000, everyMs: 100, what: 'the end of all tasks' })
   const took = Date.now() - began
   const workers = await Promise.all(system.worker.map((w) => attemptsOf(w.url)))
   console.log(`10,000 tasks: submitted in ${submitted} ms, ended in ${took} ms; attempts by worker ${workers.join(', ')}; submits by api ${byApi.join(', ')}`)
-  expect(took).toBeLessThan(40_000)
+  // 7 s on two quiet cores.
+  expect(took).toBeLessThan(60_000)
 
   expect(runs()).toBe(10_000)
   expect(new Set(agents.flatMap((a) => a.agent.runs.map((r) => r.taskId)))).toEqual(new Set(ids))

@@ -186,7 +186,7 @@ export const startSystem = async ({ apis = 1, workers = 1, ownRedis = false, env
   const get = (path: string) => call('GET', url() + path)
   const post = (path: string, body?: unknown, headers?: Record<string, string>) => call('POST', url() + path, body, headers)
   const system = {
-    redis, keys, api, worker, agents, ownRedis: own, prefix, url, get, post, addApi, addWorker,
+    redis, redisUrl, keys, api, worker, agents, ownRedis: own, prefix, url, get, post, addApi, addWorker,
     call: (method: string, path: string, body?: unknown, headers?: Record<string, string>) => call(method, url() + path, body, headers),
     agent: async (o: AgentOptions = {}) => { const a = await startAgent(url, o); agents.push(a); return a },
     /** Submits a task (type `test`, capability `echo` unless said) and gives its id. */

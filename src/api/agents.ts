@@ -7,7 +7,7 @@ import { rawMember, rawMembers } from '../contracts/raw.ts'
 import { NotFound } from '../errors.ts'
 import type { Logger } from '../logger.ts'
 import type { AgentView, MetadataFields, Registry } from '../registry/registry.ts'
-import { check, Cursor, Flag, Limit, query, readBody, toCursor, type Body } from './input.ts'
+import { check, Cursor, Empty, Flag, Limit, noQuery, query, readBody, toCursor, type Body } from './input.ts'
 import { rawJson, sendJson, stringify } from './json.ts'
 import { notAllowed } from './problem.ts'
 
@@ -23,14 +23,17 @@ const metadataOf = (body: Body): MetadataFields => {
   return keys.map((k) => [k, members[k]!])
 }
 
-const ListQuery = z.strictObject({
+export const AgentQuery = z.strictObject({
   type: AgentType.optional(),
-  capability: Capability.optional(),
+  capability: Capability.optional().describe('Only agents that have it.'),
   status: AgentStatus.optional(),
-  include_dead: Flag.default(false),
+  include_dead: Flag.default(false).describe('Dead agents are kept for a day.'),
   limit: Limit.default(200),
   cursor: Cursor(/^[A-Za-z0-9_-]{1,64}\/[A-Za-z0-9_.-]{1,64}$/).optional(),
 })
+
+/** The same, where the path says the type. */
+export const AgentOfTypeQuery = AgentQuery.omit({ type: true })
 
 /** An id that cannot be ours is simply not there. */
 const agentId = (id: string): string => {
@@ -41,7 +44,7 @@ const agentId = (id: string): string => {
 export const agentRoutes = ({ registry, policy, log }: { registry: Registry; policy: HostPolicy; log: Logger }): Router => {
   const routes = Router()
 
-  routes.post('/agents/register', ...readBody(), async (req, res) => {
+  routes.post('/agents/register', noQuery, ...readBody(), async (req, res) => {
     const body = req.body as Body
     const registration = check(Registration, body.value)
     const at = parseHost(registration.host, registration.port)
@@ -53,28 +56,28 @@ export const agentRoutes = ({ registry, policy, log }: { registry: Registry; pol
   })
   routes.all('/agents/register', notAllowed('POST'))
 
-  routes.post('/agents/cleanup', ...readBody({ optional: true }), async (req, res) => {
-    check(z.strictObject({}), (req.body as Body).value)
+  routes.post('/agents/cleanup', noQuery, ...readBody({ optional: true }), async (req, res) => {
+    check(Empty, (req.body as Body).value)
     sendJson(res, 200, stringify({ removed: await registry.cleanup() }))
   })
   routes.all('/agents/cleanup', notAllowed('POST'))
 
-  routes.get('/agents', async (req, res) => sendJson(res, 200, await page(query(ListQuery, req))))
+  routes.get('/agents', async (req, res) => sendJson(res, 200, await page(query(AgentQuery, req))))
   routes.all('/agents', notAllowed('GET'))
   routes.get('/agents/type/:type', async (req, res) => {
     const type = AgentType.safeParse(req.params.type)
     if (!type.success) throw new NotFound('there is no such agent type')
-    sendJson(res, 200, await page({ ...query(ListQuery.omit({ type: true }), req), type: type.data }))
+    sendJson(res, 200, await page({ ...query(AgentOfTypeQuery, req), type: type.data }))
   })
   routes.all('/agents/type/:type', notAllowed('GET'))
 
-  const page = async (q: z.output<typeof ListQuery>): Promise<string> => {
+  const page = async (q: z.output<typeof AgentQuery>): Promise<string> => {
     const { agents, next } = await registry.list({ type: q.type, capability: q.capability, status: q.status, includeDead: q.include_dead, limit: q.limit, cursor: q.cursor })
     const rows = agents.map((a) => stringify(wire(a)))
     return stringify({ agents: rawJson(`[${rows.join(',')}]`), count: agents.length, next_cursor: next === null ? null : toCursor(`${next.type}/${next.id}`) })
   }
 
-  routes.post('/agents/:id/heartbeat', ...readBody({ optional: true }), async (req, res) => {
+  routes.post('/agents/:id/heartbeat', noQuery, ...readBody({ optional: true }), async (req, res) => {
     const id = agentId(String(req.params.id))
     const body = req.body as Body
     const answer = await registry.heartbeat(id, check(Heartbeat, body.value), metadataOf(body))
@@ -88,10 +91,10 @@ export const agentRoutes = ({ registry, policy, log }: { registry: Registry; pol
     if (was) log.info({ agent: id }, 'an agent unregistered')
     return stringify({ agent_id: id, unregistered: was })
   }
-  routes.post('/agents/:id/unregister', async (req, res) => sendJson(res, 200, await unregister(String(req.params.id))))
+  routes.post('/agents/:id/unregister', noQuery, async (req, res) => sendJson(res, 200, await unregister(String(req.params.id))))
   routes.all('/agents/:id/unregister', notAllowed('POST'))
-  routes.delete('/agents/:id', async (req, res) => sendJson(res, 200, await unregister(String(req.params.id))))
-  routes.get('/agents/:id', async (req, res) => {
+  routes.delete('/agents/:id', noQuery, async (req, res) => sendJson(res, 200, await unregister(String(req.params.id))))
+  routes.get('/agents/:id', noQuery, async (req, res) => {
     const agent = await registry.get(agentId(String(req.params.id)))
     if (!agent) throw new NotFound(`agent ${req.params.id} is not registered`)
     sendJson(res, 200, stringify(wire(agent)))

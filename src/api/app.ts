@@ -1,22 +1,40 @@
 /** The API's Express app: every route, and what happens to everything else. */
-import express, { type Express } from 'express'
+import { readFileSync } from 'node:fs'
+import express, { type Express, type RequestHandler } from 'express'
 import type { Config } from '../config.ts'
 import type { HostPolicy } from '../contracts/host.ts'
 import type { Core } from '../core.ts'
 import type { Logger } from '../logger.ts'
+import { createBoard } from '../queues/board.ts'
+import { createCensus } from '../registry/census.ts'
 import { agentRoutes } from './agents.ts'
 import { healthRoutes } from './health.ts'
-import { notFound, problemHandler } from './problem.ts'
+import { createMetrics } from './metrics.ts'
+import { createDocument } from './openapi.ts'
+import { pageRoutes } from './pages.ts'
+import { notAllowed, notFound, problemHandler } from './problem.ts'
 import { taskRoutes } from './tasks.ts'
 
+/** Nothing under it may be written, whatever the library behind it has routes for. */
+const readOnly: RequestHandler = (req, res, next) => (req.method === 'GET' || req.method === 'HEAD' ? next() : notAllowed('GET')(req, res, next))
+
 export const createApp = ({ core, config, policy, log }: { core: Core; config: Config; policy: HostPolicy; log: Logger }): Express => {
+  const { redis, keys, types, queues, tasks, registry, presence } = core
+  const { version } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as { version: string }
+  const maxTimeoutSeconds = config.maxTaskTimeoutSeconds
+  const metrics = createMetrics({ census: createCensus({ redis, keys, types }) })
+
   const app = express()
   app.disable('x-powered-by')
   app.disable('etag')
   app.set('query parser', false) // input.ts reads queries
-  app.use(taskRoutes({ tasks: core.tasks, registry: core.registry, maxTimeoutSeconds: config.maxTaskTimeoutSeconds, log }))
-  app.use(agentRoutes({ registry: core.registry, policy, log }))
-  app.use(healthRoutes({ redis: core.redis, presence: core.presence }))
+  app.use(metrics.measured)
+  app.use(taskRoutes({ tasks, registry, maxTimeoutSeconds, log }))
+  app.use(agentRoutes({ registry, policy, log }))
+  app.use(healthRoutes({ redis, presence }))
+  app.use(metrics.routes)
+  app.use('/queues', readOnly, createBoard({ redis, keys, types, queues, path: '/queues' }))
+  app.use(pageRoutes(createDocument({ version, maxTimeoutSeconds })))
   app.use(notFound)
   app.use(problemHandler(log))
   return app

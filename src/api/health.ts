@@ -1,9 +1,15 @@
 /** `/health/live` never depends on Redis; `/health/ready` (and `/health`) do, and on a dispatcher that makes progress. */
 import { Router } from 'express'
+import { z } from 'zod'
 import type { Redis } from '../redis/client.ts'
 import type { Presence } from '../registry/presence.ts'
 import { sendJson } from './json.ts'
 import { notAllowed } from './problem.ts'
+
+export const Live = z.object({ status: z.literal('live') }).meta({ id: 'Live' })
+export const Ready = z
+  .object({ status: z.enum(['ready', 'not ready']), redis: z.boolean().describe('Redis answers.'), dispatchers: z.int().describe('How many dispatchers make progress; at least one must.') })
+  .meta({ id: 'Ready' })
 
 export const healthRoutes = ({ redis, presence }: { redis: Redis; presence: Presence }): Router => {
   const routes = Router()

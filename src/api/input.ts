@@ -11,6 +11,9 @@ const bytes = express.raw({ type: () => true, limit: MAX_BODY_BYTES })
 // A BOM is kept, and is then no JSON; bytes that are not UTF-8 are refused rather than replaced.
 const utf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
 
+/** For what takes no members: a body or a query. */
+export const Empty = z.strictObject({})
+
 /** A JSON body: its text and what it says. */
 export type Body = { text: string; value: unknown }
 
@@ -25,6 +28,11 @@ const isJson = (contentType: string | undefined): boolean => {
  * @throws InvalidJson (400), unsupported-media-type (415), payload-too-large (413), InvalidRequest (422) when nested too deep
  */
 export const readBody = (o: { optional?: boolean } = {}): RequestHandler[] => [
+  (req, _res, next) => {
+    // Told at once, not after so many bytes have come, which is when the reader would say so.
+    if (Number(req.headers['content-length'] ?? 0) > MAX_BODY_BYTES) throw new SwitchyardError('payload-too-large', 'the body is larger than 1 MiB')
+    next()
+  },
   bytes,
   (req, _res, next) => {
     const raw: Buffer | undefined = Buffer.isBuffer(req.body) ? req.body : undefined
@@ -72,10 +80,9 @@ export const check = <T>(schema: z.ZodType<T>, value: unknown): T => {
 }
 
 const MAX_QUERY = 4096
-const NoQuery = z.strictObject({})
 /** For routes that take no query: a parameter is refused rather than silently ignored. */
 export const noQuery: RequestHandler = (req, _res, next) => {
-  query(NoQuery, req)
+  query(Empty, req)
   next()
 }
 

@@ -48,9 +48,14 @@ const run = async () => {
     ends.push(
       () =>
         new Promise<void>((resolve) => {
-          server.close(() => resolve())
-          server.closeIdleConnections()
-          setTimeout(() => server.closeAllConnections(), LAST_REQUESTS_MS).unref()
+          // A kept-alive connection whose request ends now is idle only then.
+          const idle = setInterval(() => server.closeIdleConnections(), 50)
+          const last = setTimeout(() => server.closeAllConnections(), LAST_REQUESTS_MS)
+          server.close(() => {
+            clearInterval(idle)
+            clearTimeout(last)
+            resolve()
+          })
         }),
     )
     const { port } = server.address() as { port: number }

@@ -5,6 +5,8 @@ import { z } from 'zod'
 import { SwitchyardError, type ProblemType } from '../errors.ts'
 import type { Logger } from '../logger.ts'
 
+export const MAX_HEADER_BYTES = 16 * 1024
+
 /** Status and title by problem type. Each has a heading in docs/errors.md. */
 export const PROBLEMS: Record<ProblemType, { status: number; title: string }> = {
   'malformed-request': { status: 400, title: 'The request could not be read' },
@@ -27,7 +29,7 @@ export const PROBLEMS: Record<ProblemType, { status: number; title: string }> = 
   internal: { status: 500, title: 'Something went wrong on our side' },
 }
 
-/** A problem on the wire. Some types add members of their own, as task-ended does `task_id` and `status` of the task. */
+/** A problem on the wire. Some types add members of their own, as task-ended does `task_id` and `task_status`. */
 export const Problem = z
   .looseObject({
     type: z.string().describe('/docs/errors#<type>: where it is explained.'),
@@ -66,13 +68,13 @@ export const sendProblem = (res: Response, path: string, error: SwitchyardError)
 /** What Express and its body reader throw, in our words. */
 const fromHttpError = (e: { status?: number; type?: string; message?: string }): SwitchyardError | null => {
   if (e.type === 'entity.too.large') return new SwitchyardError('payload-too-large', 'the body is larger than 1 MiB')
-  if (e.status === 415) return new SwitchyardError('unsupported-media-type', 'send application/json in UTF-8, plain, gzip, deflate or br')
+  if (e.status === 415) return new SwitchyardError('unsupported-media-type', 'send application/json in UTF-8, plain, gzip, deflate, br or zstd')
   if (e.status === 400) return new SwitchyardError('malformed-request', 'the request could not be read: its path, its encoding or its length is malformed')
   return null
 }
 
 /** A failure of the store rather than of ours: no connection, no answer in time, no memory, no writes. */
-const isStoreFailure = (e: unknown): boolean =>
+export const isStoreFailure = (e: unknown): boolean =>
   e instanceof Error && (/^(OOM|READONLY|NOREPLICAS|LOADING|MISCONF|CLUSTERDOWN|BUSY|MASTERDOWN|TRYAGAIN|UNKILLABLE)|Command timed out|Connection is closed|Stream isn't writeable|ECONNREFUSED|ECONNRESET|EPIPE|ENOENT|maxRetries/i.test(e.message) || e.name === 'MaxRetriesPerRequestError' || e.name === 'AbortError')
 
 export const problemHandler =
@@ -86,7 +88,8 @@ export const problemHandler =
       log.debug({ error: String(error) }, 'the store failed a request')
       return sendProblem(res, req.path, new SwitchyardError('store-unavailable', 'the store is not available; try again', { retryAfterSeconds: 1 + Math.floor(Math.random() * 3) }))
     }
-    log.error({ err: error, method: req.method }, 'a request failed')
+    // Not the error as it is: Redis's carry the whole command, payload and all.
+    log.error({ error: error instanceof Error ? error.stack : String(error), method: req.method, path: req.path }, 'a request failed')
     sendProblem(res, req.path, new SwitchyardError('internal', 'something went wrong on our side; the log says more'))
   }
 
@@ -107,10 +110,12 @@ export const notFound: RequestHandler = (req, res) => {
  * Whatever else the connection was waiting for (an answer under way to an earlier request) ends with it.
  */
 export const refuseUnreadable = (error: NodeJS.ErrnoException, socket: Duplex): void => {
-  if (!socket.writable || error.code === 'ECONNRESET') return void socket.destroy()
+  // An answer half sent cannot be followed by another; Node's own handler looks at the same private member.
+  const current = (socket as { _httpMessage?: { headersSent: boolean } })._httpMessage
+  if (!socket.writable || error.code === 'ECONNRESET' || current?.headersSent) return void socket.destroy()
   const problem =
     error.code === 'HPE_HEADER_OVERFLOW'
-      ? new SwitchyardError('headers-too-large', 'the request line and the headers are larger than 16 KiB together')
+      ? new SwitchyardError('headers-too-large', `the request line and the headers are larger than ${MAX_HEADER_BYTES / 1024} KiB together`)
       : error.code === 'ERR_HTTP_REQUEST_TIMEOUT'
         ? new SwitchyardError('request-timeout', 'the request did not arrive in time')
         : new SwitchyardError('malformed-request', 'this is not HTTP/1.1 as it should be')

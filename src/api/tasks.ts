@@ -9,7 +9,7 @@ import type { Logger } from '../logger.ts'
 import { typeOfTask } from '../redis/keys.ts'
 import type { Registry } from '../registry/registry.ts'
 import type { Tasks, TaskView } from '../tasks/tasks.ts'
-import { check, Cursor, Flag, Limit, query, readBody, toCursor, type Body } from './input.ts'
+import { check, Cursor, Empty, Flag, Limit, noQuery, query, readBody, toCursor, type Body } from './input.ts'
 import { rawJson, sendJson, stringify } from './json.ts'
 import { notAllowed } from './problem.ts'
 
@@ -47,15 +47,15 @@ const wire = (t: TaskView): Record<string, unknown> => ({
 const TRACEPARENT = /^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$/
 const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/
 
-const ListQuery = z.strictObject({
+export const TaskQuery = z.strictObject({
   status: TaskStatus.optional(),
   agent_type: AgentType.optional(),
   task_type: Capability.optional(),
-  agent_id: AgentId.optional(),
+  agent_id: AgentId.optional().describe('The agent it is pinned to, or that has or had it.'),
   limit: Limit.default(50),
   cursor: Cursor(UUID).optional(),
 })
-const SubmitQuery = z.strictObject({ require_agent: Flag.default(false) })
+export const SubmitQuery = z.strictObject({ require_agent: Flag.default(false).describe('Refuse the task (503) when no agent that can do it is alive, instead of letting it wait.') })
 
 /** An id that cannot be ours is simply not there. */
 const taskId = (id: string): string => {
@@ -94,7 +94,7 @@ export const taskRoutes = ({ tasks, registry, maxTimeoutSeconds, log }: { tasks:
   })
 
   routes.get('/tasks', async (req, res) => {
-    const q = query(ListQuery, req)
+    const q = query(TaskQuery, req)
     const { tasks: rows, next } = await tasks.list({
       statuses: q.status === undefined ? TaskStatus.options : [q.status],
       types: q.agent_type === undefined ? undefined : [q.agent_type],
@@ -107,8 +107,8 @@ export const taskRoutes = ({ tasks, registry, maxTimeoutSeconds, log }: { tasks:
   })
   routes.all('/tasks', notAllowed('GET', 'POST'))
 
-  routes.post('/tasks/:id/retry', ...readBody({ optional: true }), async (req, res) => {
-    check(z.strictObject({}), (req.body as Body).value)
+  routes.post('/tasks/:id/retry', noQuery, ...readBody({ optional: true }), async (req, res) => {
+    check(Empty, (req.body as Body).value)
     const submitted = await tasks.retry(taskId(String(req.params.id)))
     log.info({ task: submitted.task_id, status: submitted.status, retry_of: req.params.id }, submitted.status)
     res.setHeader('Location', submitted.status_url)
@@ -116,12 +116,12 @@ export const taskRoutes = ({ tasks, registry, maxTimeoutSeconds, log }: { tasks:
   })
   routes.all('/tasks/:id/retry', notAllowed('POST'))
 
-  routes.get('/tasks/:id', async (req, res) => {
+  routes.get('/tasks/:id', noQuery, async (req, res) => {
     const task = await tasks.get(taskId(String(req.params.id)))
     if (!task) throw new NotFound(`there is no task ${req.params.id}; ended ones are forgotten after a while`)
     sendJson(res, 200, stringify(wire(task)))
   })
-  routes.delete('/tasks/:id', async (req, res) => {
+  routes.delete('/tasks/:id', noQuery, async (req, res) => {
     const id = taskId(String(req.params.id))
     const { status, requested } = await tasks.cancel(id)
     log.info({ task: id, status }, requested ? 'cancel requested' : 'cancelled')

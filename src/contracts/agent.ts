@@ -20,6 +20,8 @@ export const Name = z
 export const JsonObject = z
   .custom<Record<string, unknown>>((v) => typeof v === 'object' && v !== null && !Array.isArray(v), 'must be an object')
   .meta({ type: 'object', additionalProperties: true })
+/** An agent's metadata: kept member by member, so its keys are text that comes back as it went. */
+const Metadata = JsonObject.refine((o) => Object.keys(o).every((key) => key.isWellFormed()), 'has a key that is not well-formed Unicode').meta({ type: 'object', additionalProperties: true })
 
 export const MAX_CAPABILITIES = 64
 export const DEFAULT_TTL_SECONDS = 60
@@ -47,7 +49,7 @@ export const Registration = z
     ttl_seconds: Ttl.default(DEFAULT_TTL_SECONDS).describe('It is dead after so long a silence. Beat at a third of it.'),
     max_concurrency: MaxConcurrency.default(10).describe('It never has more tasks than this at once.'),
     instance_id: z.string().min(1).max(128).optional().describe('Changes when the agent’s process is a new one: what the old one was running is over.'),
-    metadata: JsonObject.optional().describe('Anything, at most 64 members; replaced by each registration, merged by heartbeats.'),
+    metadata: Metadata.optional().describe('Anything, at most 64 members; replaced by each registration, merged by heartbeats.'),
   })
   .refine((r) => r.name !== undefined || r.agent_name !== undefined, { path: ['name'], message: 'is required (name, or agent_name)' })
   .meta({ id: 'Registration', anyOf: [{ required: ['name'] }, { required: ['agent_name'] }] })
@@ -57,7 +59,7 @@ export type Registration = z.infer<typeof Registration>
 export const Heartbeat = z
   .strictObject({
     status: ReportedStatus.optional(),
-    metadata: JsonObject.optional().describe('Merged, member by member, into what is known.'),
+    metadata: Metadata.optional().describe('Merged, member by member, into what is known.'),
     running: z.array(z.string().min(1).max(128)).max(2000).optional().describe('The attempt ids it is working on now. Left out means unknown, and frees nothing.'),
     max_concurrency: MaxConcurrency.optional(),
   })

@@ -117,6 +117,18 @@ export const TaskList = z
 /** What DELETE /tasks/{id} answers. */
 export const Cancelled = z.object({ task_id: z.string(), status: TaskStatus, cancel_requested: z.boolean() }).meta({ id: 'Cancelled' })
 
+/** What an agent answers to it. Only `status` and `result` or `error` count; the rest may be left out. */
+export const DeliveryAnswer = z
+  .looseObject({
+    task_id: z.string().optional().describe('If given, the task’s.'),
+    status: z.enum(['completed', 'failed']).describe('With 200, completed ends the task; failed is a failed attempt.'),
+    result: z.unknown().optional().describe('Any JSON value; clients read it byte for byte as it is here.'),
+    error: z.string().optional().describe('What went wrong, in words for the task’s client.'),
+    execution_time_ms: z.number().optional(),
+    retryable: z.boolean().optional().describe('Overrules what the HTTP status says about trying again.'),
+  })
+  .meta({ id: 'DeliveryAnswer' })
+
 /** What we POST to an agent's /task. */
 export const Delivery = z
   .object({

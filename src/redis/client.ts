@@ -58,7 +58,7 @@ export const createRedis = ({ url, name, log, commandTimeoutMs = 2000 }: RedisDe
     reconnectOnError: (error: Error) => error.message.startsWith('READONLY'),
   }
   const redis = url.startsWith('unix://') ? new Redis(options) : new Redis(url, options)
-  redis.setMaxListeners(0)
+  redis.setMaxListeners(1000) // 0 would mean any number, but BullMQ adds 3 to it
   cork(redis)
   // One line when it goes and one when it comes back, however many attempts lie between.
   let away = false

@@ -8,7 +8,7 @@
 import { randomUUID } from 'node:crypto'
 import type { Logger } from '../logger.ts'
 import { retryDelayMs } from '../queues/backoff.ts'
-import type { TaskJob } from '../queues/job.ts'
+import { LOCK_MS, type TaskJob } from '../queues/job.ts'
 import type { Lane } from '../queues/lane.ts'
 import type { Queues } from '../queues/queues.ts'
 import type { Registry, Slot } from '../registry/registry.ts'
@@ -155,6 +155,7 @@ export const createDispatch = (deps: DispatchDeps) => {
     }
     locks.hold(job.id!, lane, lock)
     try {
+      const asked = performance.now()
       const begun = await tasks.begin(job.id!, slot, randomUUID(), id)
       switch (begun.verdict) {
         case 'unknown':
@@ -169,6 +170,8 @@ export const createDispatch = (deps: DispatchDeps) => {
           await lane.putBack(job, lock)
           return null
       }
+      // We stood still in between (a stopped process, a paused machine): the job is somebody else's by now, or will be.
+      if (performance.now() - asked > LOCK_MS / 2) throw new Error(`the answer to begin was read ${Math.round(performance.now() - asked)} ms late`)
       const at = begun.movedTo === null ? slot : { ...begun.movedTo, queue: slot.queue }
       const end = await attempt(at, job, begun)
 

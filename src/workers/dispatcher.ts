@@ -170,7 +170,10 @@ export const createDispatcher = (deps: DispatcherDeps) => {
   let surveying: Promise<void> | null = null
   const surveyNow = (): Promise<void> => {
     surveying ??= surveyAll()
-      .catch((error: unknown) => log.debug({ error: String(error) }, 'could not look at the queues'))
+      .catch((error: unknown) => {
+        // While Redis is away client.ts has said so; with it there, something is wrong with us, and readiness fails.
+        if (redis.status === 'ready') log.error({ error: String(error) }, 'could not look at the queues')
+      })
       .finally(() => {
         surveying = null
       })

@@ -17,7 +17,7 @@ export const createSweeper = ({ tasks, queues, registry, log }: { tasks: Tasks; 
           due.map(async ({ what, id, queue }) => {
             if (what === 'promote') {
               await queues.promote(type, queue, id)
-              if (!(await tasks.wake(type, id, queue))) await tasks.readd(type, id, queue) // its job is gone
+              await tasks.wake(type, id, queue)
             } else if (what === 'add') {
               log.warn({ task: id }, 'a task had no job; it is queued again')
               await tasks.readd(type, id, queue)

@@ -1,0 +1,111 @@
+/**
+ * `/metrics` for Prometheus: what all processes did together, read from Redis at scrape time, so any API process tells the same; and what
+ * this one process measures of itself. Totals never go back, except when Redis is emptied.
+ */
+import { Router, type RequestHandler } from 'express'
+import { Counter, Gauge, Histogram, Registry, collectDefaultMetrics } from 'prom-client'
+import type { Census } from '../registry/census.ts'
+import { isStoreFailure, notAllowed } from './problem.ts'
+
+/** Statuses that every agent type shows, so that a query for them finds 0 rather than nothing. */
+const ENDS = ['completed', 'failed', 'timeout', 'cancelled']
+
+const createInstruments = (register: Registry) => {
+  const registers = [register]
+  const counter = (name: string, help: string, ...labelNames: string[]) => new Counter({ name: `switchyard_${name}_total`, help, labelNames, registers })
+  const gauge = (name: string, help: string, ...labelNames: string[]) => new Gauge({ name: `switchyard_${name}`, help, labelNames, registers })
+  return {
+    submitted: counter('tasks_submitted', 'Tasks taken.', 'agent_type'),
+    ended: counter('tasks_ended', 'Tasks that reached their end, by the end.', 'agent_type', 'status'),
+    attempts: counter('attempts', 'Attempts that ended, by outcome.', 'agent_type', 'outcome'),
+    redeliveries: counter('redeliveries', 'Deliveries repeated at no cost to the task: no room, a stopped or a lost dispatcher.', 'agent_type', 'reason'),
+    retries: counter('retries', 'Retries of failed attempts.', 'agent_type'),
+    waiting: gauge('queue_waiting', 'Tasks that could go now.', 'agent_type', 'queue'),
+    delayed: gauge('queue_delayed', 'Tasks whose time has not come: delayed, or waiting to be retried.', 'agent_type', 'queue'),
+    active: gauge('queue_active', 'Tasks at a dispatcher or an agent.', 'agent_type', 'queue'),
+    oldest: gauge('queue_oldest_seconds', 'How long the oldest waiting task could have gone; 0 when none waits.', 'agent_type', 'queue'),
+    agents: gauge('agents', 'Agents known, by status.', 'agent_type', 'status'),
+    slotsUsed: gauge('slots_used', 'Slots taken at living agents.', 'agent_type'),
+    slotsFree: gauge('slots_free', 'Slots that could be taken now.', 'agent_type'),
+    omitted: gauge('metrics_omitted', 'What there was too much of to be counted in this scrape.', 'kind'),
+    storeUp: gauge('store_up', 'Whether Redis answered this scrape; without it only this process is told of.'),
+  }
+}
+type Instruments = ReturnType<typeof createInstruments>
+
+const prefixed = (stats: Record<string, number>, prefix: string): [string, number][] => Object.entries(stats).flatMap(([k, n]) => (k.startsWith(prefix) ? [[k.slice(prefix.length), n]] : []))
+
+/** Everything is set anew: what is no longer there shows no more. */
+const fill = (m: Instruments, census: Census | null): void => {
+  for (const instrument of Object.values(m)) instrument.reset()
+  m.storeUp.set(census === null ? 0 : 1)
+  if (census === null) return
+  for (const { type: agent_type, stats, agents, slotsUsed, slotsFree } of census.types) {
+    m.submitted.inc({ agent_type }, stats.submitted ?? 0)
+    m.retries.inc({ agent_type }, stats.retried ?? 0)
+    for (const status of ENDS) m.ended.inc({ agent_type, status }, stats[`ended:${status}`] ?? 0)
+    for (const [outcome, n] of prefixed(stats, 'attempts:')) m.attempts.inc({ agent_type, outcome }, n)
+    for (const [reason, n] of prefixed(stats, 'redelivered:')) m.redeliveries.inc({ agent_type, reason }, n)
+    for (const [status, n] of Object.entries(agents)) m.agents.set({ agent_type, status }, n)
+    m.slotsUsed.set({ agent_type }, slotsUsed)
+    m.slotsFree.set({ agent_type }, slotsFree)
+  }
+  for (const { type: agent_type, queue, waiting, delayed, active, oldestMs } of census.queues) {
+    m.waiting.set({ agent_type, queue }, waiting)
+    m.delayed.set({ agent_type, queue }, delayed)
+    m.active.set({ agent_type, queue }, active)
+    m.oldest.set({ agent_type, queue }, oldestMs / 1000)
+  }
+  for (const [kind, n] of Object.entries(census.omitted)) m.omitted.set({ kind }, n)
+}
+
+/** The duration of every request by its route's pattern, never its path: so there are only so many. */
+const measured = (register: Registry): RequestHandler => {
+  const seconds = new Histogram({
+    name: 'switchyard_http_request_seconds',
+    help: 'From a request’s arrival until its answer was handed over, in this process.',
+    labelNames: ['method', 'route', 'status'],
+    buckets: [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30],
+    registers: [register],
+  })
+  // Finding a histogram by its labels costs more than observing: once is enough.
+  const known = new Map<string, Histogram.Internal<'method' | 'route' | 'status'>>()
+  return (req, res, next) => {
+    const began = performance.now()
+    res.once('finish', () => {
+      const path: unknown = req.route?.path
+      const route = req.baseUrl + String((Array.isArray(path) ? path[0] : path) ?? '') || 'none'
+      const key = `${req.method} ${route} ${res.statusCode}`
+      let labelled = known.get(key)
+      if (!labelled) known.set(key, (labelled = seconds.labels({ method: req.method, route, status: res.statusCode })))
+      labelled.observe((performance.now() - began) / 1000)
+    })
+    next()
+  }
+}
+
+export const createMetrics = ({ census }: { census: () => Promise<Census> }): { measured: RequestHandler; routes: Router } => {
+  const register = new Registry()
+  collectDefaultMetrics({ register })
+  const instruments = createInstruments(register)
+
+  const scrape = async (): Promise<string> => {
+    const seen = await census().catch((error: unknown) => {
+      if (!isStoreFailure(error)) throw error
+      return null
+    })
+    fill(instruments, seen)
+    return register.metrics()
+  }
+  // Scrapes that meet share one reading: ten scrapers cost Redis no more than one.
+  let underway: Promise<string> | null = null
+  const shared = () => (underway ??= scrape().finally(() => (underway = null)))
+
+  const routes = Router()
+  routes.get('/metrics', async (_req, res) => {
+    const text = await shared()
+    res.writeHead(200, { 'Content-Type': register.contentType, 'Content-Length': Buffer.byteLength(text) }).end(text)
+  })
+  routes.all('/metrics', notAllowed('GET'))
+  return { measured: measured(register), routes }
+}

@@ -1,0 +1,146 @@
+/** Every route as the API's document tells it. A route that is missing here, or is here and nowhere else, fails a test. */
+import type { z } from 'zod'
+import { Agent, AgentList, CleanedUp, Heartbeat, HeartbeatAnswer, Registered, Registration, Unregistered } from '../contracts/agent.ts'
+import { Cancelled, newTaskSchema, Submitted, Task, TaskList } from '../contracts/task.ts'
+import type { ProblemType } from '../errors.ts'
+import { AgentOfTypeQuery, AgentQuery } from './agents.ts'
+import { Live, Ready } from './health.ts'
+import { Empty } from './input.ts'
+import { SubmitQuery, TaskQuery } from './tasks.ts'
+
+export const TAGS = {
+  Tasks: 'What clients submit. A task reaches exactly one end, which never changes.',
+  Agents: 'HTTP services that perform tasks. They register, send heartbeats and leave; several agents of one type share its tasks.',
+  Service: 'Health, metrics and pages for people.',
+} as const
+
+export type OperationAnswer = { description: string; schema?: z.ZodType; contentType?: string; headers?: readonly string[] }
+export type Operation = {
+  tag: keyof typeof TAGS
+  summary: string
+  description?: string
+  query?: z.ZodObject
+  body?: { schema: z.ZodType; optional?: true; example: object }
+  answers: Record<number, OperationAnswer>
+  /** Beside those that go with a body, a query or the store. */
+  problems?: readonly ProblemType[]
+  /** It neither reads nor writes the store. */
+  storeless?: true
+}
+
+const page = (summary: string, contentType = 'text/html'): Operation => ({ tag: 'Service', summary, answers: { 200: { description: 'The page.', contentType } }, storeless: true })
+
+/** @param maxTimeoutSeconds the operator's upper bound for `timeout_seconds` */
+export const createOperations = (maxTimeoutSeconds: number): Record<string, Operation> => ({
+  'POST /tasks': {
+    tag: 'Tasks',
+    summary: 'Submit a task',
+    description: 'The task is taken even when no agent for it is alive: it waits. What is sent in `parameters` reaches the agent byte for byte, big integers and white space included.',
+    query: SubmitQuery,
+    body: { schema: newTaskSchema(maxTimeoutSeconds), example: { task_type: 'analyze_cost', agent_type: 'cost', parameters: { account: '123', days: 30 }, priority: 'high' } },
+    answers: { 201: { description: 'Taken: this task will reach an end.', schema: Submitted, headers: ['Location'] } },
+    problems: ['not-found', 'no-agent', 'too-many-queues'],
+  },
+  'GET /tasks': {
+    tag: 'Tasks',
+    summary: 'List tasks, newest first',
+    description: 'Over all agent types unless one is named. A page that is searched by `task_type` or `agent_id` may hold fewer than `limit` and still have a `next_cursor`.',
+    query: TaskQuery,
+    answers: { 200: { description: 'A page of tasks.', schema: TaskList } },
+  },
+  'GET /tasks/{id}': {
+    tag: 'Tasks',
+    summary: 'Read a task',
+    answers: { 200: { description: 'The task, with every attempt made.', schema: Task } },
+    problems: ['not-found'],
+  },
+  'DELETE /tasks/{id}': {
+    tag: 'Tasks',
+    summary: 'Cancel a task',
+    answers: {
+      200: { description: 'Cancelled: it will not be started.', schema: Cancelled },
+      202: { description: 'It is at an agent. Its status stays until the attempt is over, then it ends cancelled; no later result beats that.', schema: Cancelled },
+    },
+    problems: ['not-found', 'task-ended'],
+  },
+  'POST /tasks/{id}/retry': {
+    tag: 'Tasks',
+    summary: 'Submit an ended task again',
+    description: 'As a new task with the same parameters; once. The old one does not change, but for its `retried_as`.',
+    body: { schema: Empty, optional: true, example: {} },
+    answers: { 201: { description: 'The new task.', schema: Submitted, headers: ['Location'] } },
+    problems: ['not-found', 'task-not-ended', 'already-retried', 'too-many-queues'],
+  },
+  'POST /agents/register': {
+    tag: 'Agents',
+    summary: 'Register an agent',
+    description: 'Without an `agent_id`, or with one that is not known, a new agent. With a known one an update, which may be sent at will; the metadata is replaced.',
+    body: { schema: Registration, example: { name: 'cost-1', type: 'cost', host: '127.0.0.1', port: 8001, capabilities: ['analyze_cost'] } },
+    answers: {
+      201: { description: 'A new agent.', schema: Registered, headers: ['Location'] },
+      200: { description: 'A known agent, updated.', schema: Registered, headers: ['Location'] },
+    },
+    problems: ['host-not-allowed', 'agent-type-conflict'],
+  },
+  'POST /agents/{id}/heartbeat': {
+    tag: 'Agents',
+    summary: 'Send a sign of life',
+    description: 'Also brings back an agent that fell silent or died less than a day ago: it need not register again. The body may be left out.',
+    body: { schema: Heartbeat, optional: true, example: { status: 'healthy' } },
+    answers: { 200: { description: 'Received, with what the agent should know.', schema: HeartbeatAnswer } },
+    problems: ['not-found'],
+  },
+  'POST /agents/{id}/unregister': {
+    tag: 'Agents',
+    summary: 'Unregister an agent',
+    description: 'It gets no new task. What it is running may still end; tasks pinned to it wait for it to come back, or expire. May be repeated. A body is not read.',
+    answers: { 200: { description: 'It is not registered any more.', schema: Unregistered } },
+    problems: ['not-found'],
+  },
+  'DELETE /agents/{id}': {
+    tag: 'Agents',
+    summary: 'Unregister an agent',
+    description: 'The same as `POST /agents/{id}/unregister`.',
+    answers: { 200: { description: 'It is not registered any more.', schema: Unregistered } },
+    problems: ['not-found'],
+  },
+  'GET /agents/{id}': { tag: 'Agents', summary: 'Read an agent', answers: { 200: { description: 'The agent.', schema: Agent } }, problems: ['not-found'] },
+  'GET /agents': { tag: 'Agents', summary: 'List agents, by type and id', query: AgentQuery, answers: { 200: { description: 'A page of agents.', schema: AgentList } } },
+  'GET /agents/type/{type}': {
+    tag: 'Agents',
+    summary: 'List the agents of a type',
+    query: AgentOfTypeQuery,
+    answers: { 200: { description: 'A page of agents.', schema: AgentList } },
+    problems: ['not-found'],
+  },
+  'POST /agents/cleanup': {
+    tag: 'Agents',
+    summary: 'Remove the dead agents now',
+    description: 'They would be forgotten by themselves a day after their last heartbeat.',
+    body: { schema: Empty, optional: true, example: {} },
+    answers: { 200: { description: 'Removed.', schema: CleanedUp } },
+  },
+  'GET /health': {
+    tag: 'Service',
+    summary: 'Whether work goes on',
+    description: 'The same as `/health/ready`.',
+    answers: { 200: { description: 'Redis answers and a dispatcher makes progress.', schema: Ready }, 503: { description: 'One of the two does not.', schema: Ready, headers: ['Retry-After'] } },
+    storeless: true,
+  },
+  'GET /health/ready': {
+    tag: 'Service',
+    summary: 'Whether work goes on',
+    answers: { 200: { description: 'Redis answers and a dispatcher makes progress.', schema: Ready }, 503: { description: 'One of the two does not.', schema: Ready, headers: ['Retry-After'] } },
+    storeless: true,
+  },
+  'GET /health/live': { tag: 'Service', summary: 'Whether this process runs', answers: { 200: { description: 'It does.', schema: Live } }, storeless: true },
+  'GET /metrics': {
+    ...page('Metrics for Prometheus', 'text/plain'),
+    description: 'Totals over all processes, read from Redis; what waits in each queue (the 1,000 used last); agents and slots by type; and what this process measures of itself.',
+  },
+  'GET /queues': { ...page('Bull Board: a look into every queue'), description: 'Shows the 500 queues used last. Nothing can be changed there.', problems: ['store-unavailable'] },
+  'GET /': page('Where to find what'),
+  'GET /docs': page('This reference'),
+  'GET /docs/errors': page('What each problem type means, and what to do'),
+  'GET /openapi.json': page('This document, OpenAPI 3.1', 'application/json'),
+})

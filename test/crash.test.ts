@@ -1,0 +1,503 @@
+/** What is killed, frozen or cut off for real: nothing is lost, nothing has two ends, and it goes on in time. */
+import { randomUUID } from 'node:crypto'
+import { describe, expect, test } from 'vitest'
+import { v7 as uuidv7 } from 'uuid'
+import { readConfig } from '../src/config.ts'
+import { createCore } from '../src/core.ts'
+import { createLogger } from '../src/logger.ts'
+import { createTasks } from '../src/tasks/tasks.ts'
+import { call, sleep, startSystem, until, type AgentOptions, type Handler, type Proc, type System, type TestAgent } from './system.ts'
+
+const ENDS = ['completed', 'failed', 'timeout', 'cancelled']
+
+/** Works for so long whatever becomes of the connection, as an agent does that does not watch it; notes when it was done. */
+const createWork = (ms: number) => {
+  const doneAt = new Map<string, number>()
+  const handle: Handler = async (task) => {
+    await sleep(ms)
+    doneAt.set(task.attempt_id, Date.now())
+    return { attempt_id: task.attempt_id }
+  }
+  return { doneAt, handle }
+}
+
+/** The most attempts an agent had at once, each counted until it was done or its deadline had passed. */
+const peakWithinDeadlines = (agent: TestAgent, doneAt: Map<string, number>): number => {
+  const edges = agent.runs.flatMap((r) => {
+    const deadline = r.startedAt + JSON.parse(r.body).timeout_seconds * 1000
+    return [[r.startedAt, 1], [Math.min(doneAt.get(r.attemptId) ?? Infinity, deadline), -1]] as [number, number][]
+  })
+  let now = 0
+  let peak = 0
+  for (const [, step] of edges.sort((a, b) => a[0] - b[0] || a[1] - b[1])) peak = Math.max(peak, (now += step))
+  return peak
+}
+
+const runsOf = (agents: TestAgent[]): Map<string, number> => {
+  const counts = new Map<string, number>()
+  for (const r of agents.flatMap((a) => a.runs)) counts.set(r.taskId, (counts.get(r.taskId) ?? 0) + 1)
+  return counts
+}
+const twice = (agents: TestAgent[]): string[] => [...runsOf(agents)].flatMap(([id, n]) => (n > 1 ? [id] : []))
+
+const submitMany = (system: System, n: number, task: Record<string, unknown> = {}): Promise<string[]> =>
+  Promise.all(Array.from({ length: n }, (_, i) => system.submit({ ...task, parameters: { i } })))
+
+/** Waits until all have ended, and gives their records. Asks Redis for the count, so that waiting costs little. */
+const allEnd = async (system: System, ids: string[], timeoutMs: number): Promise<any[]> => {
+  await until(async () => {
+    const lists = await Promise.all(ENDS.map((status) => system.redis.zrange(system.keys.tasks('test', status), '0', '-1')))
+    const ended = new Set(lists.flat())
+    return ids.every((id) => ended.has(id))
+  }, { timeoutMs, everyMs: 50, what: `the end of ${ids.length} tasks` }).catch(async (error) => {
+    const open = (await Promise.all(ids.map((id) => system.task(id)))).filter((t) => !ENDS.includes(t?.status))
+    throw new Error(`${error.message}: ${open.length} have not ended, such as ${JSON.stringify(open[0])}\n${[...system.api, ...system.worker].map((p) => p.log.join('').split('\n').filter((l) => !/"level":(30|20)|INFO/.test(l)).slice(-8).join('\n')).join('\n')}`)
+  })
+  return Promise.all(ids.map((id) => system.task(id)))
+}
+
+const expectAll = (records: any[], what: object) => {
+  for (const t of records) expect(t).toMatchObject(what)
+}
+
+/** The parts that our processes are made of, in this one: to stand still where a process would have to be killed at the right microsecond. */
+const startCore = async (system: System) => {
+  const core = await createCore({ config: readConfig({ REDIS_URL: system.redisUrl, REDIS_PREFIX: system.prefix }), log: createLogger('test', 'silent'), name: 'test' })
+  return { ...core, [Symbol.asyncDispose]: async () => core.redis.disconnect() }
+}
+
+/** The dispatcher with most in hand now. */
+const busiest = async (system: System): Promise<Proc> => {
+  const hands = await Promise.all(system.worker.map(async (worker) => ({ worker, n: (await call('GET', `${worker.url}/health/ready`)).json.in_flight as number })))
+  return hands.toSorted((a, b) => b.n - a.n)[0]!.worker
+}
+
+const inPool = async (system: System, agent: TestAgent): Promise<boolean> => (await system.redis.zscore(system.keys.pool('test', 'echo'), agent.id)) !== null
+
+// These wait more than they work: side by side they take the time of one.
+describe.concurrent('while others wait', () => {
+  test('a dispatcher killed at work: its tasks are sent again within 20 s, at no cost to the user and over no limit', { timeout: 60_000 }, async () => {
+    await using system = await startSystem({ workers: 2, env: { LOG_LEVEL: 'warn' } })
+    const works = [createWork(1000), createWork(1000), createWork(1000)]
+    const agents = await Promise.all(works.map((w) => system.agent({ maxConcurrency: 4, handle: w.handle })))
+    const ids = await submitMany(system, 90, { timeout_seconds: 4 })
+    await until(() => agents.reduce((n, a) => n + a.runs.length, 0) >= 24)
+    await until(() => agents.every((a) => a.running() === 4))
+    await (await busiest(system)).kill('SIGKILL')
+    const killed = Date.now()
+    const inFlight = new Set(agents.flatMap((a, i) => a.runs.filter((r) => !works[i]!.doneAt.has(r.attemptId)).map((r) => r.taskId)))
+    const records = await allEnd(system, ids, 20_000)
+    const took = Date.now() - killed
+    const again = twice(agents)
+    const resent = agents.flatMap((a) => a.runs.filter((r) => r.attempt > 1).map((r) => r.startedAt - killed))
+    console.log(`dispatcher killed: ${again.length} of ${inFlight.size} in flight sent again after ${Math.min(...resent)} to ${Math.max(...resent)} ms, all ended after ${took} ms`)
+    expectAll(records, { status: 'completed', retry_count: 0 })
+    expect(again.length).toBeGreaterThan(0)
+    expect(again.filter((id) => !inFlight.has(id))).toEqual([])
+    expect(Math.max(...runsOf(agents).values())).toBe(2)
+    for (const [i, a] of agents.entries()) expect(peakWithinDeadlines(a, works[i]!.doneAt)).toBeLessThanOrEqual(4)
+    for (const t of records) expect(t.redeliveries).toBe(again.includes(t.task_id) ? 1 : 0)
+  })
+
+  test('an agent killed: its tasks end elsewhere, it leaves the pool, and a heartbeat brings it back', { timeout: 40_000 }, async () => {
+    await using system = await startSystem()
+    const work = createWork(300)
+    const good = await system.agent({ maxConcurrency: 4, ttlSeconds: 5, handle: work.handle })
+    const victim = await system.agent({ maxConcurrency: 4, ttlSeconds: 5, handle: work.handle })
+    const ids = await submitMany(system, 30, { retry_delay_seconds: 0.2 })
+    await until(() => victim.running() === 4)
+    await victim.die()
+    const died = Date.now()
+    const records = await allEnd(system, ids, 15_000)
+    expectAll(records, { status: 'completed' })
+    for (const t of records) expect(t.retry_count).toBeLessThanOrEqual(1)
+    expect(records.filter((t) => t.attempts.at(-1).agent_id === good.id).length).toBeGreaterThan(15)
+    await until(async () => !(await inPool(system, victim)), { timeoutMs: 10_000, what: 'leaving the pool' })
+    const left = Date.now() - died
+    expect(left).toBeLessThan(10_000)
+    console.log(`agent killed: out of the pool after ${left} ms (TTL 5 s)`)
+    expect((await system.get('/agents')).json.agents.map((a: any) => a.id)).toEqual([good.id])
+    const dead = (await system.get('/agents?include_dead=true')).json.agents.find((a: any) => a.id === victim.id)
+    expect(dead).toMatchObject({ status: 'dead', is_alive: false, in_flight: 0 })
+
+    await victim.listenAgain()
+    expect((await victim.beat()).status).toBe(200)
+    expect((await system.get(`/agents/${victim.id}`)).json).toMatchObject({ status: 'healthy', is_alive: true })
+    const before = victim.runs.length
+    expectAll(await allEnd(system, await submitMany(system, 8), 5000), { status: 'completed', retry_count: 0 })
+    expect(victim.runs.length).toBeGreaterThan(before)
+  })
+
+  test('Redis killed in mid-work and started again: nothing acknowledged is lost, work goes on within 3 s, and meanwhile the API says 503 at once', { timeout: 60_000 }, async () => {
+    await using system = await startSystem({ workers: 2, ownRedis: true })
+    const work = createWork(100)
+    const agents = await Promise.all([1, 2, 3].map(() => system.agent({ maxConcurrency: 5, handle: work.handle })))
+    const ids = await submitMany(system, 400)
+    // Submits go on through the crash: whatever is answered 201 counts.
+    let stop = false
+    const statuses = new Set<number>()
+    const client = async () => {
+      while (!stop) {
+        const answer = await system.post('/tasks', { task_type: 'echo', agent_type: 'test', parameters: {} })
+        statuses.add(answer.status)
+        if (answer.status === 201) ids.push(answer.json.task_id)
+        else await sleep(20)
+      }
+    }
+    const clients = [client(), client(), client(), client()]
+    await until(() => agents.reduce((n, a) => n + a.runs.length, 0) > 100)
+    await system.ownRedis!.kill('SIGKILL')
+    const slowest: number[] = []
+    for (let i = 0; i < 5; i++) {
+      for (const ask of [() => system.get(`/tasks/${ids[0]}`), () => system.post('/tasks', { task_type: 'echo', agent_type: 'test' }), () => system.call('DELETE', `/tasks/${ids[1]}`), () => agents[0]!.beat(), () => system.get('/agents'), () => system.get('/health/ready')]) {
+        const asked = Date.now()
+        const answer = await ask()
+        slowest.push(Date.now() - asked)
+        expect(answer.status).toBe(503)
+        if (answer.json.redis === undefined) expect(answer.headers.get('content-type')).toContain('application/problem+json')
+      }
+      await sleep(200)
+    }
+    expect(Math.max(...slowest)).toBeLessThan(2000)
+    expect((await system.get('/health/live')).status).toBe(200)
+    await system.ownRedis!.start()
+    const back = Date.now()
+    const newlyDone = () => agents.flatMap((a) => a.runs.flatMap((r) => (r.startedAt > back ? (work.doneAt.get(r.attemptId) ?? []) : [])))
+    await until(() => newlyDone().length > 0, { timeoutMs: 3000, everyMs: 5, what: 'work going on' })
+    const first = Math.min(...newlyDone())
+    await sleep(500)
+    stop = true
+    await Promise.all(clients)
+    const records = await allEnd(system, ids, 30_000)
+    console.log(`redis killed: slowest 503 ${Math.max(...slowest)} ms; first new completion ${first - back} ms after its return, all ${ids.length} ended after ${Date.now() - back} ms; ${twice(agents).length} ran twice`)
+    expectAll(records, { status: 'completed', retry_count: 0 })
+    expect([...statuses].sort()).toEqual([201, 503])
+    const acknowledged = new Set(ids)
+    expect(twice(agents).filter((id) => acknowledged.has(id)).length).toBeLessThanOrEqual(15)
+    expect(Math.max(...agents.map((a) => peakWithinDeadlines(a, work.doneAt)))).toBeLessThanOrEqual(5)
+  })
+
+  test('a Redis that hangs does not hang the API, and work goes on within 3 s when it answers again', { timeout: 40_000 }, async () => {
+    await using system = await startSystem({ ownRedis: true, workers: 2 })
+    const work = createWork(100)
+    const agents = await Promise.all([1, 2].map(() => system.agent({ maxConcurrency: 3, handle: work.handle })))
+    const agent = agents[0]!
+    const ids = await submitMany(system, 200)
+    const started = () => agents.reduce((n, a) => n + a.runs.length, 0)
+    await until(() => started() > 20)
+    system.ownRedis!.pause()
+    const asked = Date.now()
+    const answers = await Promise.all([system.post('/tasks', { task_type: 'echo', agent_type: 'test' }), system.get('/tasks'), system.post('/tasks', { task_type: 'echo', agent_id: agent.id }), agent.beat()])
+    expect(answers.map((a) => a.status)).toEqual([503, 503, 503, 503])
+    expect(Date.now() - asked).toBeLessThan(4500)
+    await sleep(Math.max(0, 3500 - (Date.now() - asked)))
+    system.ownRedis!.go()
+    const back = Date.now()
+    const before = started()
+    await until(() => started() > before, { timeoutMs: 3000, everyMs: 5, what: 'work going on' })
+    const first = Date.now() - back
+    await until(() => started() > before + 20, { timeoutMs: 3000, what: 'all slots at work' })
+    expectAll(await allEnd(system, ids, 25_000), { status: 'completed', retry_count: 0 })
+    console.log(`redis hung: work went on ${first} ms after it answered again, all ended after ${Date.now() - back} ms; ${twice(agents).length} ran twice`)
+    for (const a of agents) expect(peakWithinDeadlines(a, work.doneAt)).toBeLessThanOrEqual(3)
+  })
+
+  test('Redis away for longer than every TTL: the agents are alive when it is back, at the first look and afterwards', { timeout: 60_000 }, async () => {
+    await using system = await startSystem({ ownRedis: true })
+    const agents = await Promise.all([1, 2, 3].map(() => system.agent({ ttlSeconds: 5 })))
+    // Some are at work meanwhile, and are done before it is back.
+    const work = createWork(3000)
+    for (const a of agents) a.state.handle = work.handle
+    const atWork = await submitMany(system, 9)
+    await sleep(1500)
+    await system.ownRedis!.kill('SIGKILL')
+    // Longer than the locks of jobs as well.
+    await sleep(11_000)
+    await system.ownRedis!.start()
+    const back = Date.now()
+    const first = await until(async () => { const r = await system.get('/agents?include_dead=true'); return r.status === 200 ? r : null }, { everyMs: 5 })
+    expect(first.json.agents.map((a: any) => [a.is_alive, a.status])).toEqual(agents.map(() => [true, 'healthy']))
+    while (Date.now() - back < 7000) {
+      const seen = (await system.get('/agents?include_dead=true')).json.agents
+      expect(seen.map((a: any) => a.is_alive), `${Date.now() - back} ms after its return`).toEqual(agents.map(() => true))
+      await sleep(100)
+    }
+    expectAll(await allEnd(system, [...atWork, ...(await submitMany(system, 10))], 10_000), { status: 'completed', retry_count: 0 })
+    expect(twice(agents), 'what was done meanwhile is not done again').toEqual([])
+  })
+
+  test('a dispatcher told to stop drains: it ends with 0, doubles nothing, and what outlasts the drain runs elsewhere at no cost', { timeout: 40_000 }, async () => {
+    await using system = await startSystem({ workers: 2, env: { DRAIN_SECONDS: '1' } })
+    const quick = createWork(200)
+    const slow = createWork(6000)
+    const quickAgents = await Promise.all([1, 2].map(() => system.agent({ maxConcurrency: 5, capabilities: ['quick'], handle: quick.handle })))
+    const slowAgents = await Promise.all([1, 2].map(() => system.agent({ maxConcurrency: 10, capabilities: ['slow'], handle: slow.handle })))
+    const slows = await submitMany(system, 6, { task_type: 'slow', timeout_seconds: 10 })
+    await until(() => slowAgents.reduce((n, a) => n + a.runs.length, 0) === 6)
+    const leaving = await busiest(system)
+    const quicks = await submitMany(system, 100, { task_type: 'quick' })
+    await until(() => quickAgents.every((a) => a.running() > 0))
+    const told = Date.now()
+    await leaving.kill('SIGTERM')
+    const took = Date.now() - told
+    expect(await leaving.exited).toBe(0)
+    expect(took).toBeLessThan(8000)
+    const records = await allEnd(system, [...quicks, ...slows], 25_000)
+    expectAll(records, { status: 'completed', retry_count: 0 })
+    expect(twice(quickAgents)).toEqual([])
+    const again = twice(slowAgents)
+    const resent = slowAgents.flatMap((a) => a.runs.filter((r) => r.attempt > 1).map((r) => r.startedAt - told))
+    console.log(`dispatcher drained in ${took} ms; ${again.length} of 6 slow ones went back and were sent again after ${resent.join(', ')} ms`)
+    expect(again.length).toBeGreaterThan(0)
+    for (const t of records.filter((r) => again.includes(r.task_id))) expect(t.attempts.map((a: any) => a.outcome)).toEqual(['drained', 'completed'])
+    expect(Math.max(...resent)).toBeLessThan(took + 5000)
+  })
+
+  test('all dispatchers killed and tasks taken meanwhile: a new one brings everything to its end', { timeout: 60_000 }, async () => {
+    await using system = await startSystem({ workers: 2 })
+    const work = createWork(500)
+    const agents = await Promise.all([1, 2].map(() => system.agent({ maxConcurrency: 5, handle: work.handle })))
+    const ids = await submitMany(system, 40, { timeout_seconds: 3 })
+    await until(() => agents.every((a) => a.running() === 5))
+    await Promise.all(system.worker.map((w) => w.kill('SIGKILL')))
+    ids.push(...(await submitMany(system, 20, { timeout_seconds: 3 })))
+    await until(async () => (await system.get('/health/ready')).status === 503, { what: 'not being ready' })
+    await system.addWorker()
+    const began = Date.now()
+    const records = await allEnd(system, ids, 20_000)
+    console.log(`all dispatchers killed: all ended ${Date.now() - began} ms after a new one started, ${twice(agents).length} ran twice`)
+    expectAll(records, { status: 'completed', retry_count: 0 })
+    expect(twice(agents).length).toBeLessThanOrEqual(10)
+    expect((await system.get('/health/ready')).status).toBe(200)
+  })
+
+  test('an API killed amid parallel submits: what it answered ends, and no record is left without a job', { timeout: 60_000 }, async () => {
+    await using system = await startSystem({ apis: 2 })
+    const [doomed, other] = system.api
+    const ids: string[] = []
+    let failed = 0
+    const client = async () => {
+      for (;;) {
+        const answer = await fetch(`${doomed!.url}/tasks`, { method: 'POST', headers: { 'content-type': 'application/json' }, body: '{"task_type":"echo","agent_type":"test"}' }).then((r) => r.json() as any).catch(() => null)
+        if (answer === null) return void failed++
+        ids.push(answer.task_id)
+      }
+    }
+    const clients = Array.from({ length: 32 }, client)
+    await until(() => ids.length > 300)
+    await doomed!.kill('SIGKILL')
+    const killed = Date.now()
+    await Promise.all(clients)
+    expect(failed).toBe(32)
+    system.api.splice(0, 2, other!)
+    // Also those that it had written but not answered: whatever has a record ends.
+    const queued = await system.redis.zrange(system.keys.tasks('test', 'queued'), '0', '-1')
+    const agent = await system.agent({ maxConcurrency: 50 })
+    const records = await allEnd(system, [...new Set([...ids, ...queued])], 12_000)
+    console.log(`api killed: ${ids.length} answered, ${queued.length} recorded; all ended ${Date.now() - killed} ms after`)
+    expectAll(records, { status: 'completed', retry_count: 0 })
+    expect(await system.redis.zcard(system.keys.tasks('test', 'queued'))).toBe(0)
+    expect(twice([agent])).toEqual([])
+  })
+
+  test('a record whose job was never added, or was taken before the record was there, still ends', { timeout: 30_000 }, async () => {
+    await using system = await startSystem()
+    await using core = await startCore(system)
+    const newTask = { task_type: 'echo', agent_type: 'test', priority: 5, timeout_seconds: 5, max_retries: 3, retry_delay_seconds: 1, backoff: 'fixed', expires_in_seconds: 60 } as const
+    // As if its API had died right behind writing the record.
+    const jobless = `test.${uuidv7()}`
+    const dies = createTasks({ ...core, queues: { ...core.queues, add: () => new Promise(() => {}) }, retention: readConfig({}).retention })
+    void dies.submit(newTask, 'test', { id: jobless, parameters: '{}', metadata: '{}' })
+    await until(() => system.task(jobless).then((t) => t.status === 'queued'))
+    const agent = await system.agent()
+    const early = `test.${uuidv7()}`
+    await core.queues.add({ id: early, type: 'test', queue: 'test.echo', taskType: 'echo', priority: 5, maxRetries: 3, delayMs: 0, data: { task_type: 'echo', agent_type: 'test', parameters: {} } })
+    await until(() => system.redis.hget(`${system.keys.bullPrefix('test')}:test.echo:${early}`, 'finishedOn'), { what: 'a job without a record being ended' })
+    const began = Date.now()
+    await core.tasks.submit(newTask, 'test', { id: early, parameters: '{}', metadata: '{}' })
+    expectAll(await allEnd(system, [jobless, early], 10_000), { status: 'completed', retry_count: 0, redeliveries: 0 })
+    console.log(`records without a job: ended after ${Date.now() - began} ms`)
+    expect(agent.runs.map((r) => r.taskId).sort()).toEqual([jobless, early].sort())
+  })
+
+  test('a dispatcher that comes too late with a job does not disturb the one that has it now', async () => {
+    await using system = await startSystem({ workers: 0 })
+    await using core = await startCore(system)
+    const agent = await system.agent()
+    const id = await system.submit()
+    const lane = core.queues.lane('test', 'test.echo')
+    const take = async (by: string) => {
+      const [slot] = await core.registry.reserve('test', 'test.echo', by, 0, [randomUUID()])
+      expect((await lane.take(by))!.id).toBe(id)
+      return slot!
+    }
+    const frozen = await take('frozen')
+    // Ten seconds later: its lock has run out, its hold has, and the job came round.
+    const bull = `${system.keys.bullPrefix('test')}:test.echo`
+    await system.redis.del(`${bull}:${id}:lock`)
+    await system.redis.zadd(system.keys.leases('test', agent.id), 1, frozen.lease)
+    for (let look = 0; look < 2; look++) {
+      await system.redis.del(`${bull}:stalled-check`)
+      await core.queues.recoverStalled('test', 'test.echo')
+    }
+    const slot = await take('other')
+    expect((await core.tasks.begin(id, slot, randomUUID(), 'other')).verdict).toBe('go')
+    const before = await system.task(id)
+    expect(before.status).toBe('sent')
+    expect(await core.tasks.begin(id, frozen, randomUUID(), 'frozen')).toEqual({ verdict: 'no_slot' })
+    expect(await system.task(id)).toEqual(before)
+  })
+
+  test('a dispatcher frozen for longer than its locks: what it says when it goes on changes nothing, and each task has one end', { timeout: 60_000 }, async () => {
+    await using system = await startSystem({ workers: 2 })
+    const quick = createWork(5)
+    const slow = createWork(1000)
+    const quickAgents = await Promise.all([1, 2].map(() => system.agent({ maxConcurrency: 40, handle: quick.handle })))
+    const slowAgent = await system.agent({ capabilities: ['slow'], maxConcurrency: 50, handle: slow.handle })
+    const quicks = await submitMany(system, 600)
+    const slows = await submitMany(system, 16, { task_type: 'slow', timeout_seconds: 4 })
+    await until(() => slowAgent.runs.length >= 8)
+    const frozen = await busiest(system)
+    frozen.child.kill('SIGSTOP')
+    const at = Date.now()
+    // The others go on meanwhile, and everything ends without the frozen one.
+    const records = await allEnd(system, [...quicks, ...slows], 20_000)
+    console.log(`dispatcher frozen: all ended ${Date.now() - at} ms after, ${twice([...quickAgents, slowAgent]).length} ran twice`)
+    expectAll(records, { status: 'completed', retry_count: 0 })
+    expect(Date.now() - at).toBeGreaterThan(9000)
+    const everyone = [...quickAgents, slowAgent]
+    const runs = everyone.flatMap((a) => a.runs).length
+    frozen.child.kill('SIGCONT')
+    await until(() => frozen.log.join('').includes('came too late and changed nothing'), { what: 'a late outcome' })
+    await sleep(500)
+    expect(await Promise.all(records.map((t) => system.task(t.task_id)))).toEqual(records)
+    for (const t of records) {
+      expect(t.attempts.map((a: any) => a.outcome)).toEqual([...t.attempts.slice(1).map(() => 'lost'), 'completed'])
+      // An attempt's id begins with the time at which it was sent: the result is the last one's own.
+      expect(Number(t.result.attempt_id.split('.')[0])).toBe(Date.parse(t.attempts.at(-1).sent_at))
+    }
+    // What it was about to post when it was stopped is not posted now; a connection it was making may still come through.
+    const late = everyone.flatMap((a) => a.runs).length - runs
+    console.log(`dispatcher frozen: posted ${late} when it went on`)
+    expect(late).toBeLessThanOrEqual(10)
+    // And it is one of us again.
+    expectAll(await allEnd(system, await submitMany(system, 50), 5000), { status: 'completed', redeliveries: 0 })
+  })
+})
+
+test('a cancel raced against dispatch: what is said to be cancelled never starts, and what is promised comes', { timeout: 60_000 }, async () => {
+  await using system = await startSystem({ workers: 2, apis: 2, env: { LOG_LEVEL: 'warn' } })
+  const agents = await Promise.all([1, 2].map(() => system.agent({ maxConcurrency: 1000, handle: async () => { await sleep(Math.random() * 20); return {} } })))
+  const answers = new Map<string, { status: number; at: number }>()
+  const client = async () => {
+    for (let i = 0; i < 50; i++) {
+      const id = await system.submit({ timeout_seconds: 2 })
+      if (i % 3 > 0) await sleep(Math.random() * (i % 3) * 8)
+      const answer = await system.call('DELETE', `/tasks/${id}`)
+      answers.set(id, { status: answer.status, at: Date.now() })
+    }
+  }
+  await Promise.all(Array.from({ length: 20 }, client))
+  const records = await allEnd(system, [...answers.keys()], 10_000)
+  const runs = runsOf(agents)
+  const count = { 200: 0, 202: 0, 409: 0 } as Record<number, number>
+  for (const t of records) {
+    const { status } = answers.get(t.task_id)!
+    count[status] = (count[status] ?? 0) + 1
+    if (status === 200) expect([t.status, runs.has(t.task_id)]).toEqual(['cancelled', false])
+    else if (status === 202) expect(t.status).toBe('cancelled')
+    else expect([status, t.status]).toEqual([409, 'completed'])
+  }
+  console.log(`cancel raced 1,000 times: ${JSON.stringify(count)}`)
+  expect(records.length).toBe(1000)
+  expect(Object.keys(count)).toEqual(['200', '202', '409'])
+  for (const n of Object.values(count)) expect(n).toBeGreaterThan(5)
+
+  // Long ones: asked for while they are being sent, their end comes at once and not at their timeout.
+  await Promise.all(agents.map((a) => { a.state.handle = () => sleep(25_000) }))
+  const ids: string[] = []
+  await Promise.all(Array.from({ length: 20 }, async () => {
+    for (let i = 0; i < 20; i++) {
+      const id = await system.submit({ timeout_seconds: 20 })
+      await sleep(Math.random() * 4)
+      const { status } = await system.call('DELETE', `/tasks/${id}`)
+      expect([200, 202]).toContain(status)
+      ids.push(id)
+    }
+  }))
+  expectAll(await allEnd(system, ids, 3000), { status: 'cancelled' })
+})
+
+test('an agent that refuses connections swallows at most one attempt a beat', { timeout: 30_000 }, async () => {
+  await using system = await startSystem()
+  const good = await system.agent({ maxConcurrency: 4, handle: async () => { await sleep(5); return {} } })
+  const bad = await system.agent({ maxConcurrency: 4, beats: false })
+  await bad.die()
+  const swallowed = (records: any[]) => records.flatMap((t) => t.attempts).filter((a) => a.agent_id === bad.id).length
+  const first = await allEnd(system, await submitMany(system, 100, { retry_delay_seconds: 0.1 }), 10_000)
+  expectAll(first, { status: 'completed' })
+  // Nobody knew yet: what was under way to it at once.
+  expect(swallowed(first)).toBeGreaterThan(0)
+  expect(swallowed(first)).toBeLessThanOrEqual(4)
+  for (let beat = 0; beat < 3; beat++) {
+    // Its beat comes while much waits for room.
+    good.state.handle = async () => { await sleep(50); return {} }
+    const ids = await submitMany(system, 60, { retry_delay_seconds: 0.1 })
+    expect((await bad.beat()).status).toBe(200)
+    const next = await allEnd(system, ids, 10_000)
+    expectAll(next, { status: 'completed' })
+    expect(swallowed(next)).toBe(1)
+    expect((await system.get(`/agents/${bad.id}`)).json.status).toBe('unreachable')
+  }
+  expect(good.peak()).toBeLessThanOrEqual(4)
+  // It comes back: all of its slots are used again.
+  await bad.listenAgain()
+  bad.state.handle = good.state.handle = async () => { await sleep(100); return {} }
+  await bad.beat()
+  expectAll(await allEnd(system, await submitMany(system, 150), 10_000), { status: 'completed', retry_count: 0 })
+  expect(bad.peak()).toBe(4)
+})
+
+test('tasks wait for room at no cost and in order, and go out as soon as there is some', { timeout: 30_000 }, async () => {
+  await using system = await startSystem({ workers: 2 })
+  const ids: string[] = []
+  for (let i = 0; i < 20; i++) ids.push(await system.submit({ priority: i % 2 === 0 ? 5 : 10, parameters: { i } }))
+  const others = ['one', 'two', 'three', 'four']
+  for (const type of others) await system.submit({ agent_type: type })
+  await sleep(1200)
+  expectAll(await Promise.all(ids.map((id) => system.task(id))), { status: 'queued', retry_count: 0, attempts: [] })
+  const register = async (o: AgentOptions) => {
+    const agent = await system.agent(o)
+    const registered = Date.now()
+    await until(() => agent.runs.length > 0, { everyMs: 1 })
+    firsts.push(agent.runs[0]!.startedAt - registered)
+    return agent
+  }
+  const firsts: number[] = []
+  for (const type of others) await register({ type })
+  const agent = await register({ maxConcurrency: 1, handle: async () => { await sleep(30); return {} } })
+  const records = await allEnd(system, ids, 10_000)
+  expectAll(records, { status: 'completed', retry_count: 0, redeliveries: 0 })
+  for (const t of records) expect(t.attempts.length).toBe(1)
+  const order = agent.runs.map((r) => r.parameters.i as number)
+  expect(order).toEqual([...Array.from({ length: 10 }, (_, i) => 2 * i + 1), ...Array.from({ length: 10 }, (_, i) => 2 * i)])
+
+  const gaps = agent.runs.slice(1).map((r, i) => r.startedAt - agent.runs[i]!.endedAt!)
+  // A slot freed while its task is one of another dispatcher's, or of a queue that was served by none.
+  const waits: number[] = []
+  for (let i = 0; i < 5; i++) {
+    const holder = await system.submit({ agent_id: agent.id, task_type: 'hold' })
+    await system.becomes(holder, 'sent').catch(() => {})
+    const waiter = await system.submit()
+    const record = await system.ended(waiter)
+    const held = agent.runs.find((r) => r.taskId === holder)!
+    const waited = agent.runs.find((r) => r.taskId === waiter)!
+    expect(record.status).toBe('completed')
+    waits.push(waited.startedAt - Math.max(held.endedAt!, Date.parse(record.created_at)))
+  }
+  console.log(`room: first task ${firsts.join(', ')} ms after its agent was registered; next one after a slot came free ${gaps.join(', ')} ms, from another queue ${waits.join(', ')} ms`)
+  for (const all of [firsts, gaps, waits]) {
+    expect(all.toSorted((a, b) => a - b)[Math.floor(all.length / 2)]).toBeLessThan(100)
+    expect(Math.max(...all)).toBeLessThan(1000)
+  }
+})

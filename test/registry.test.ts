@@ -1,0 +1,396 @@
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { becomesQuiet } from './quiet.ts'
+import { sleep, startSystem, until, type AgentOptions, type Handler, type System, type TestAgent } from './system.ts'
+
+let system: System
+beforeAll(async () => {
+  system = await startSystem()
+})
+afterAll(() => system[Symbol.asyncDispose]())
+
+/** A type of its own for each test: they share the system and nothing else. */
+let types = 0
+const setting = () => {
+  const type = `r${++types}`
+  return {
+    type,
+    agent: (o: AgentOptions = {}) => system.agent({ type, ...o }),
+    submit: (task: Record<string, unknown> = {}) => system.submit({ agent_type: type, ...task }),
+  }
+}
+const view = async (agent: { id: string }) => (await system.get(`/agents/${agent.id}`)).json
+const register = (body: Record<string, unknown>) => system.post('/agents/register', { name: 'a', host: '127.0.0.1', port: 9, capabilities: ['echo'], ...body })
+const redisNow = async (): Promise<number> => {
+  const [s, us] = await system.redis.time()
+  return Number(s) * 1000 + Math.floor(Number(us) / 1000)
+}
+
+/** Tasks wait at the agent until they are let go. */
+const gate = () => {
+  let open = () => {}
+  const opened = new Promise<void>((resolve) => (open = resolve))
+  return { open: () => open(), handle: (async (task) => (await opened, { echo: task.parameters })) as Handler }
+}
+const attemptsAt = (agent: TestAgent): string[] => agent.runs.map((r) => r.attemptId)
+
+describe('registering', () => {
+  test.concurrent('makes an agent, and again with its id changes nothing but what was said', async () => {
+    const { type } = setting()
+    const first = await register({ type, version: '1', metadata: { a: 1 }, ttl_seconds: 30, max_concurrency: 3, instance_id: 'x' })
+    expect(first.status).toBe(201)
+    expect(first.headers.get('location')).toBe(`/agents/${first.json.id}`)
+    expect(first.json).toMatchObject({ agent_id: first.json.id, agent_name: 'a', status: 'healthy', in_flight: 0, is_alive: true, generation: 1, version: '1', ttl_seconds: 30, max_concurrency: 3, metadata: { a: 1 }, heartbeat_url: `/agents/${first.json.id}/heartbeat`, heartbeat_interval_seconds: 10 })
+    await sleep(20)
+    const again = await register({ type, agent_id: first.json.id, instance_id: 'x', max_concurrency: 4, metadata: { b: 2 } })
+    expect(again.status).toBe(200)
+    expect(again.json).toMatchObject({ id: first.json.id, generation: 1, registered_at: first.json.registered_at, max_concurrency: 4, metadata: { b: 2 }, version: null })
+    expect(again.json.metadata).toEqual({ b: 2 })
+    expect(Date.parse(again.json.last_seen)).toBeGreaterThan(Date.parse(first.json.last_seen))
+    expect((await system.get(`/agents/type/${type}`)).json.count).toBe(1)
+  })
+
+  test.concurrent('again leaves what runs its slot; under another instance_id or port it is a new generation, and its leases end', async () => {
+    const { type, agent, submit } = setting()
+    const held = gate()
+    const a = await agent({ handle: held.handle, maxConcurrency: 2 })
+    const ids = [await submit(), await submit()]
+    await until(() => a.running() === 2)
+    await a.register()
+    expect(await view(a)).toMatchObject({ generation: 1, in_flight: 2 })
+    const body = { type, agent_id: a.id, port: a.port, max_concurrency: 2 }
+    expect((await register({ ...body, instance_id: 'one' })).json).toMatchObject({ generation: 2, in_flight: 0 })
+    expect((await register({ ...body, instance_id: 'one' })).json).toMatchObject({ generation: 2 })
+    expect((await register(body)).json).toMatchObject({ generation: 2 })
+    expect((await register({ ...body, instance_id: 'two' })).json).toMatchObject({ generation: 3 })
+    expect((await register({ ...body, instance_id: 'two', host: 'localhost' })).json).toMatchObject({ generation: 4, host: 'localhost' })
+    expect((await a.beat({ running: attemptsAt(a) })).json.lost.sort()).toEqual(attemptsAt(a).sort())
+    held.open()
+    for (const id of ids) expect((await system.ended(id)).status).toBe('completed')
+  })
+
+  test.concurrent('under the id of a living agent of another type is 409; of a dead or gone one it is taken', async () => {
+    const { type } = setting()
+    const { json } = await register({ type })
+    const other = await register({ type: `${type}b`, agent_id: json.id })
+    expect(other.status).toBe(409)
+    expect(other.json).toMatchObject({ agent_type: type, error: expect.any(String) })
+    expect(await view(json)).toMatchObject({ type })
+    await system.redis.hset(system.keys.agent(type, json.id), 'seen', (await redisNow()) - 61_000)
+    expect(await register({ type: `${type}b`, agent_id: json.id })).toMatchObject({ status: 201, json: { type: `${type}b`, generation: 1 } })
+    expect(await view(json)).toMatchObject({ type: `${type}b` })
+    expect((await system.get(`/agents?type=${type}&include_dead=true`)).json.count).toBe(0)
+    await system.call('DELETE', `/agents/${json.id}`)
+    expect(await register({ type, agent_id: json.id })).toMatchObject({ status: 201 })
+  })
+
+  test.concurrent('with other capabilities leaves the old queues and serves the new ones', async () => {
+    const { type, agent, submit } = setting()
+    const a = await agent({ capabilities: ['old', 'both'] })
+    const body = { type, agent_id: a.id, port: a.port }
+    const fresh = await submit({ task_type: 'new' })
+    expect((await system.task(fresh)).status).toBe('queued')
+    await register({ ...body, capabilities: ['both', 'new'] })
+    expect(await system.redis.exists(system.keys.pool(type, 'old'))).toBe(0)
+    expect((await system.post('/tasks?require_agent=true', { task_type: 'old', agent_type: type })).status).toBe(503)
+    expect(await system.ended(fresh)).toMatchObject({ status: 'completed' })
+    const old = await submit({ task_type: 'old' })
+    expect(await system.ended(await submit({ task_type: 'both' }))).toMatchObject({ status: 'completed' })
+    await sleep(1200)
+    expect(await system.task(old)).toMatchObject({ status: 'queued', attempts: [] })
+    await register({ ...body, capabilities: ['old'] })
+    expect(await system.ended(old)).toMatchObject({ status: 'completed' })
+  })
+
+  test.concurrent('brings a refused agent back, at its new port, and what the old one still comes to does it no harm', async () => {
+    const { type, agent, submit } = setting()
+    const old = await agent({ maxConcurrency: 1, handle: (_task, { res }) => void setTimeout(() => res.writeHead(429, { 'retry-after': '60' }).end(), 600) })
+    const id = await submit()
+    await until(() => old.runs.length === 1)
+    const now = await agent({ id: old.id, maxConcurrency: 1 })
+    expect(await view(now)).toMatchObject({ port: now.port, generation: 2, in_flight: 0, type })
+    expect(await system.ended(id, 6000)).toMatchObject({ status: 'completed', attempts: [{ outcome: 'no_room' }, { outcome: 'completed' }] })
+    await now.beat()
+    expect(await system.ended(await submit(), 3000)).toMatchObject({ status: 'completed' })
+    expect(now.runs).toHaveLength(2)
+  })
+})
+
+describe('unregistering', () => {
+  test.concurrent('is idempotent; nothing new comes, what runs may end', async () => {
+    const { agent, submit } = setting()
+    const held = gate()
+    const a = await agent({ handle: held.handle })
+    const running = await submit()
+    await until(() => a.running() === 1)
+    expect((await system.post(`/agents/${a.id}/unregister`)).json).toMatchObject({ agent_id: a.id, unregistered: true })
+    expect(await system.post(`/agents/${a.id}/unregister`)).toMatchObject({ status: 200, json: { unregistered: false } })
+    expect(await system.call('DELETE', `/agents/${a.id}`)).toMatchObject({ status: 200 })
+    expect((await system.get(`/agents/${a.id}`)).status).toBe(404)
+    expect((await a.beat()).status).toBe(404)
+    const waits = await submit()
+    await sleep(1200)
+    expect((await system.task(waits)).status).toBe('queued')
+    held.open()
+    expect(await system.ended(running)).toMatchObject({ status: 'completed', agent_id: a.id })
+    expect(a.runs).toHaveLength(1)
+    await a.register()
+    expect(await system.ended(waits)).toMatchObject({ status: 'completed' })
+  })
+
+  test.concurrent('leaves the tasks pinned to an agent waiting until it comes back', async () => {
+    const { agent, submit } = setting()
+    const a = await agent({ capabilities: [], status: 'draining' })
+    await agent()
+    const pinned = await submit({ agent_id: a.id })
+    await system.call('DELETE', `/agents/${a.id}`)
+    await sleep(1200)
+    expect(await system.task(pinned)).toMatchObject({ status: 'queued', agent_id: a.id, attempts: [] })
+    await a.register()
+    await a.beat({ status: 'healthy' })
+    expect(await system.ended(pinned)).toMatchObject({ status: 'completed', agent_id: a.id })
+  })
+})
+
+describe('a heartbeat', () => {
+  test.concurrent('that lists what runs frees the slots of what does not, if it began before the previous beat', async () => {
+    const { agent, submit } = setting()
+    const held = gate()
+    const a = await agent({ maxConcurrency: 3, handle: held.handle, beats: false })
+    const ids = [await submit(), await submit()]
+    await until(() => a.running() === 2)
+    await sleep(5)
+    expect((await a.beat({ running: [] })).json).toMatchObject({ cancel: [], lost: [] })
+    expect((await view(a)).in_flight).toBe(2) // both younger than the beat before
+    await sleep(5)
+    ids.push(await submit())
+    await until(() => a.running() === 3)
+    await a.beat()
+    expect((await view(a)).in_flight).toBe(3) // says nothing of what runs
+    const [one] = attemptsAt(a)
+    await a.beat({ running: [one] })
+    expect((await view(a)).in_flight).toBe(1)
+    expect((await a.beat({ running: attemptsAt(a) })).json.lost.sort()).toEqual(attemptsAt(a).slice(1).sort())
+    const next = await submit() // the slots are really free
+    await until(() => a.running() === 4)
+    held.open()
+    for (const id of [...ids, next]) expect((await system.ended(id)).status).toBe('completed')
+  })
+
+  test.concurrent('leaves a hold alone, and is told what is not its own', async () => {
+    const { type, agent } = setting()
+    const a = await agent()
+    const leases = system.keys.leases(type, a.id)
+    const now = await redisNow()
+    await system.redis.zadd(leases, now + 60_000, 'h.someone', now + 60_000, `${now - 5000}.leaked`)
+    expect((await a.beat()).json).toMatchObject({ received: true, next_interval_seconds: 20, cancel: [], lost: [], drain: false })
+    expect(await system.redis.zrange(leases, '0', '-1')).toHaveLength(2)
+    expect((await a.beat({ running: ['foreign', `${now - 5000}.leaked`] })).json.lost).toEqual(['foreign'])
+    await a.beat({ running: ['foreign'] })
+    expect(await system.redis.zrange(leases, '0', '-1')).toEqual(['h.someone'])
+    await system.redis.del(leases)
+  })
+
+  test.concurrent('lists the attempts to stop, until they have stopped', async () => {
+    const { agent, submit } = setting()
+    const held = gate()
+    const a = await agent({ maxConcurrency: 1, handle: held.handle })
+    const id = await submit()
+    await until(() => a.running() === 1)
+    const running = attemptsAt(a)
+    await sleep(5)
+    await a.beat({ running })
+    expect((await system.call('DELETE', `/tasks/${id}`)).status).toBe(202)
+    await system.becomes(id, 'cancelled')
+    for (let i = 0; i < 2; i++) expect((await a.beat({ running })).json).toMatchObject({ cancel: running, lost: [] })
+    expect((await view(a)).in_flight).toBe(1)
+    expect((await a.beat({ running: [] })).json).toMatchObject({ cancel: [], lost: [] })
+    expect((await view(a)).in_flight).toBe(0)
+    expect((await a.beat({ running })).json).toMatchObject({ cancel: [], lost: running })
+    held.open()
+    expect((await system.ended(await submit())).status).toBe('completed')
+  })
+
+  test.concurrent('changes max_concurrency at once, up and down', async () => {
+    const { agent, submit } = setting()
+    const held = gate()
+    const a = await agent({ maxConcurrency: 1, handle: held.handle })
+    const ids = await Promise.all(Array.from({ length: 8 }, () => submit()))
+    await until(() => a.running() === 1)
+    await a.beat({ max_concurrency: 4 })
+    await until(() => a.running() === 4, { timeoutMs: 900 })
+    await a.beat({ max_concurrency: 2 })
+    expect(await view(a)).toMatchObject({ max_concurrency: 2, in_flight: 4 })
+    a.state.peak = 0
+    held.open()
+    for (const id of ids) await system.ended(id)
+    expect(a.peak()).toBeLessThanOrEqual(3) // it counts an answered one until the answer has left
+  })
+
+  test.concurrent('merges metadata, and its values keep their bytes', async () => {
+    const { type } = setting()
+    const text = (n: string) => `{"name":"a","type":"${type}","host":"127.0.0.1","port":9,"metadata":${n}}`
+    const { json } = await system.post('/agents/register', text('{"big":12345678901234567890,"x":{"deep":1.10},"y":"é\\u0000"}'))
+    await system.post(`/agents/${json.id}/heartbeat`, '{"metadata":{"x":[1e999],"z":null}}')
+    const { text: seen } = await system.get(`/agents/${json.id}`)
+    const metadata = /"metadata":(\{.*?\})/.exec(seen)![1]!
+    expect(metadata).toContain('"big":12345678901234567890')
+    expect(metadata).toContain('"x":[1e999]')
+    expect(metadata).toContain('"y":"é\\u0000"')
+    expect(metadata).toContain('"z":null')
+  })
+
+  test.concurrent('drains an agent, and it is told so at each beat', async () => {
+    const { agent, submit } = setting()
+    const a = await agent()
+    expect((await a.beat({ status: 'draining' })).json.drain).toBe(true)
+    expect((await a.beat()).json.drain).toBe(true)
+    const id = await submit()
+    await sleep(1200)
+    expect(a.runs).toEqual([])
+    expect((await a.beat({ status: 'healthy' })).json.drain).toBe(false)
+    expect((await system.ended(id, 1000)).status).toBe('completed')
+  })
+
+  test.concurrent('from an id never registered is 404', async () => {
+    expect((await system.post('/agents/nobody/heartbeat')).status).toBe(404)
+  })
+})
+
+describe('silence', () => {
+  test.concurrent('makes an agent unreachable at three quarters of its TTL and dead at the end; then its slots are free, and a beat brings it back', async () => {
+    const { type, agent, submit } = setting()
+    const held = gate()
+    const a = await agent({ ttlSeconds: 5, beats: false, maxConcurrency: 1, handle: held.handle })
+    const registered = Date.now()
+    const id = await submit({ timeout_seconds: 30 })
+    await until(() => a.running() === 1)
+    await until(async () => (await view(a)).status === 'unreachable')
+    const quiet = Date.now() - registered
+    expect(quiet).toBeGreaterThan(3500)
+    expect(quiet).toBeLessThan(4700)
+    expect(await view(a)).toMatchObject({ is_alive: true, in_flight: 1 })
+    const waits = await submit()
+    await until(async () => (await view(a)).status === 'dead')
+    const died = Date.now() - registered
+    expect(died).toBeGreaterThan(4900)
+    expect(died).toBeLessThan(6000)
+    await until(async () => (await system.redis.exists(system.keys.pool(type, 'echo'), system.keys.pool(type, `@${a.id}`), system.keys.leases(type, a.id))) === 0, { timeoutMs: 5000 })
+    expect(await view(a)).toMatchObject({ is_alive: false, in_flight: 0 })
+    expect(await system.redis.pttl(system.keys.agent(type, a.id))).toBeGreaterThan(23 * 3_600_000)
+    expect((await system.get(`/agents?type=${type}`)).json.agents).toEqual([])
+    expect((await system.get(`/agents?type=${type}&include_dead=true`)).json.agents).toMatchObject([{ id: a.id, status: 'dead' }])
+    expect((await system.get(`/agents?type=${type}&status=dead`)).json.count).toBe(1)
+    const none = await system.post('/tasks?require_agent=true', { task_type: 'echo', agent_type: type })
+    expect(none.status).toBe(503)
+    expect(a.runs).toHaveLength(1)
+    expect((await a.beat({ running: attemptsAt(a) })).json.lost).toEqual(attemptsAt(a))
+    expect(await view(a)).toMatchObject({ status: 'healthy', is_alive: true, generation: 1 })
+    await until(() => a.runs.length === 2)
+    held.open()
+    for (const t of [id, waits]) expect((await system.ended(t)).status).toBe('completed')
+  })
+
+  test.concurrent('ends a generation: who registers again after it is a new one', async () => {
+    const { type } = setting()
+    const { json } = await register({ type, ttl_seconds: 5 })
+    await system.redis.hset(system.keys.agent(type, json.id), 'seen', (await redisNow()) - 5001)
+    expect(await register({ type, agent_id: json.id, ttl_seconds: 5 })).toMatchObject({ status: 200, json: { generation: 2, status: 'healthy' } })
+  })
+
+  test.concurrent('is measured by each agent’s own TTL, and the dead can be removed at once', async () => {
+    const { type } = setting()
+    const [short, long] = [(await register({ type, ttl_seconds: 10 })).json, (await register({ type, ttl_seconds: 3600 })).json]
+    for (const a of [short, long]) await system.redis.hset(system.keys.agent(type, a.id), 'seen', (await redisNow()) - 20_000)
+    expect([(await view(short)).status, (await view(long)).status]).toEqual(['dead', 'healthy'])
+    expect((await system.post('/agents/cleanup')).json.removed).toBeGreaterThanOrEqual(1)
+    expect((await system.get(`/agents/${short.id}`)).status).toBe(404)
+    expect((await view(long)).status).toBe('healthy')
+  })
+
+  test.concurrent('of 0.75 of the TTL takes an agent out of rotation, a beat puts it back', async () => {
+    const { type, agent, submit } = setting()
+    const a = await agent()
+    const b = await agent()
+    await system.redis.hset(system.keys.agent(type, a.id), 'seen', (await redisNow()) - 46_000)
+    await system.redis.zadd(system.keys.watch(type), 0, a.id)
+    await until(async () => (await system.redis.hget(system.keys.agent(type, a.id), 'out')) === 'silent')
+    for (let i = 0; i < 4; i++) expect((await system.ended(await submit())).agent_id).toBe(b.id)
+    await a.beat()
+    for (let i = 0; i < 2; i++) await system.ended(await submit())
+    expect(a.runs.length).toBeGreaterThan(0)
+  })
+})
+
+describe('a leaked slot', () => {
+  test.concurrent('of an attempt whose dispatcher is gone comes back at its deadline', async () => {
+    const { type, agent, submit } = setting()
+    const a = await agent({ maxConcurrency: 1 })
+    const end = (await redisNow()) + 1500
+    await system.redis.zadd(system.keys.leases(type, a.id), end, `${end - 3000}.gone`)
+    await a.beat() // it is seen to be full
+    expect((await view(a)).in_flight).toBe(1)
+    const id = await submit()
+    const task = await system.ended(id)
+    expect(Date.parse(task.attempts[0].sent_at)).toBeGreaterThanOrEqual(end)
+    expect(Date.parse(task.attempts[0].sent_at)).toBeLessThan(end + 2000)
+  })
+
+  test.concurrent('that was due before anyone looked is free for the next task', async () => {
+    const { type, agent, submit } = setting()
+    const a = await agent({ maxConcurrency: 1 })
+    await system.redis.zadd(system.keys.leases(type, a.id), (await redisNow()) - 1, 'gone')
+    await a.beat()
+    expect((await system.ended(await submit(), 3000)).status).toBe('completed')
+  })
+
+  test.concurrent('that was held for a job comes back when the hold has lasted its 10 s', async () => {
+    const { type, agent, submit } = setting()
+    const a = await agent({ maxConcurrency: 1, status: 'draining' })
+    const id = await submit()
+    await a.beat({ status: 'healthy', max_concurrency: 1 })
+    await system.ended(id)
+    // As a dispatcher does that dies right after it reserved.
+    const until10 = (await redisNow()) + 10_000
+    await system.redis.zadd(system.keys.leases(type, a.id), until10, 'h.dead')
+    await system.redis.zadd(system.keys.watch(type), 'LT', until10, a.id)
+    await a.beat()
+    const task = await system.ended(await submit())
+    expect(Date.parse(task.attempts[0].sent_at)).toBeGreaterThanOrEqual(until10)
+    expect(Date.parse(task.attempts[0].sent_at)).toBeLessThan(until10 + 2500)
+  })
+
+  test.concurrent('of a killed dispatcher’s short attempt comes back at that attempt’s deadline', async () => {
+    await using own = await startSystem({ workers: 1 })
+    const a = await own.agent({ maxConcurrency: 1, handle: () => new Promise(() => {}) })
+    await own.submit({ timeout_seconds: 2, max_retries: 0 })
+    await until(() => a.running() === 1)
+    const deadline = Date.now() + 2000
+    await own.worker[0]!.kill('SIGKILL')
+    await own.addWorker()
+    a.state.handle = () => 'fine'
+    const next = await own.ended(await own.submit({ priority: 15 }))
+    expect(next).toMatchObject({ status: 'completed', result: 'fine' })
+    expect(Date.parse(next.attempts[0].sent_at)).toBeLessThan(deadline + 1000 + 2500)
+    expect(a.peak()).toBeLessThanOrEqual(2)
+  })
+})
+
+describe('the list of agents', () => {
+  test.concurrent('is filtered and comes in pages', async () => {
+    const { type } = setting()
+    const ids: string[] = []
+    for (let i = 0; i < 5; i++) ids.push((await register({ type, agent_id: `${type}-${i}`, capabilities: i % 2 ? ['odd'] : ['even'], status: i === 4 ? 'degraded' : 'healthy' })).json.id)
+    const seen: string[] = []
+    for (let cursor: string | null = ''; cursor !== null; ) {
+      const page: any = (await system.get(`/agents?type=${type}&limit=2${cursor === '' ? '' : `&cursor=${cursor}`}`)).json
+      seen.push(...page.agents.map((a: any) => a.id))
+      expect(page.count).toBe(page.agents.length)
+      cursor = page.next_cursor
+    }
+    expect(seen).toEqual(ids)
+    expect((await system.get(`/agents?type=${type}&capability=odd`)).json.agents.map((a: any) => a.id)).toEqual([ids[1], ids[3]])
+    expect((await system.get(`/agents?type=${type}&status=degraded`)).json.agents.map((a: any) => a.id)).toEqual([ids[4]])
+  })
+})
+
+test('nothing is left behind', () => becomesQuiet(system))
