@@ -9,8 +9,9 @@ ENV NODE_ENV=production HOST=0.0.0.0 PORT=8080 HEALTH_PORT=8081
 WORKDIR /app
 COPY --from=packages /app/node_modules ./node_modules
 COPY package.json ./
-COPY docs docs
 COPY src ./src
+# /docs/errors is made from it.
+COPY docs ./docs
 # Node runs the TypeScript as it is: nothing is built, and stack traces name the lines that one sees in the editor.
 USER node
 EXPOSE 8080 8081

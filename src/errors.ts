@@ -112,6 +112,12 @@ export class TooManyQueues extends SwitchyardError {
 }
 
 
+export class TooManyTypes extends SwitchyardError {
+  constructor(limit: number) {
+    super('too-many-queues', `there are already ${limit} agent types; use fewer`, { retryAfterSeconds: 60 })
+  }
+}
+
 /** A setting or the environment is wrong: the process says why and does not start. */
 export class ConfigError extends Error {
   override name = 'ConfigError'

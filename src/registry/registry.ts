@@ -4,7 +4,7 @@
  */
 import { v7 as uuidv7 } from 'uuid'
 import type { Agent, Heartbeat, HeartbeatAnswer, Registration } from '../contracts/agent.ts'
-import { AgentTypeConflict, InvalidRequest } from '../errors.ts'
+import { AgentTypeConflict, InvalidRequest, TooManyTypes } from '../errors.ts'
 import type { Redis } from '../redis/client.ts'
 import type { Keys } from '../redis/keys.ts'
 import { loadScript } from '../redis/scripts.ts'
@@ -14,6 +14,10 @@ const KEEP_MS = 24 * 3_600_000
 /** Metadata fields an agent may have, and what goes beside them in its hash. */
 const MAX_METADATA_FIELDS = 64
 const OTHER_FIELDS = 32
+/** The metadata of one registration or heartbeat, in characters of JSON. */
+const MAX_METADATA_TEXT = 16_384
+/** Agent types in use at once: each dispatcher looks at each of them every second. */
+const MAX_TYPES = 1_000
 /** A reserved slot waits this long for its job; then it is free again. */
 export const HOLD_MS = 10_000
 
@@ -119,7 +123,7 @@ export const createRegistry = ({ redis, keys, types }: { redis: Redis; keys: Key
    * @throws AgentTypeConflict when a living agent of another type has this id
    */
   const register = async (r: Registration, at: { host: string; port: number }, metadata: MetadataFields): Promise<{ created: boolean; agent: AgentView }> => {
-    if (metadata.length > MAX_METADATA_FIELDS) throw tooMuchMetadata()
+    checkMetadata(metadata)
     const id = r.agent_id ?? uuidv7()
     const known = r.agent_id === undefined ? null : await get(id)
     if (known && known.type !== r.type) {
@@ -139,6 +143,12 @@ export const createRegistry = ({ redis, keys, types }: { redis: Redis; keys: Key
     return { created: created === 1, agent: agent! }
   }
 
+  const checkMetadata = (metadata: MetadataFields) => {
+    if (metadata.length > MAX_METADATA_FIELDS) throw tooMuchMetadata()
+    if (metadata.reduce((n, [k, v]) => n + k.length + v.length, 0) > MAX_METADATA_TEXT) {
+      throw new InvalidRequest([{ pointer: '/metadata', detail: `is longer than ${MAX_METADATA_TEXT} characters of JSON` }])
+    }
+  }
   const tooMuchMetadata = () => new InvalidRequest([{ pointer: '/metadata', detail: `holds more than ${MAX_METADATA_FIELDS} members` }])
 
   /**
@@ -148,7 +158,7 @@ export const createRegistry = ({ redis, keys, types }: { redis: Redis; keys: Key
   const heartbeat = async (id: string, beat: Heartbeat, metadata: MetadataFields): Promise<HeartbeatAnswer | null> => {
     const type = await typeOf(id)
     if (type === null) return null
-    if (metadata.length > MAX_METADATA_FIELDS) throw tooMuchMetadata()
+    checkMetadata(metadata)
     const reply = await scripts.heartbeat(
       keys.base(type), id, KEEP_MS, beat.status ?? '', beat.max_concurrency ?? '', MAX_METADATA_FIELDS + OTHER_FIELDS, beat.running ? 1 : 0, metadata.length,
       ...flatten(metadata), ...(beat.running ?? []),
@@ -241,6 +251,7 @@ export const createTypes = ({ redis, keys }: { redis: Redis; keys: Keys }) => {
     /** Makes a type known to every dispatcher; awaited before anything is put under it. */
     ensure: async (type: string): Promise<void> => {
       if (known.has(type)) return
+      if ((await redis.sismember(keys.types, keys.scope(type))) === 0 && (await redis.scard(keys.types)) >= MAX_TYPES) throw new TooManyTypes(MAX_TYPES)
       await redis.sadd(keys.types, keys.scope(type))
       await redis.publish(keys.types, keys.scope(type))
       if (known.size > 10_000) known.clear()

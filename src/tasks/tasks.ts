@@ -154,6 +154,7 @@ export const createTasks = ({ redis, keys, types, queues, stats, retention }: { 
     finish: script('./finish.lua'),
     cancel: script('./cancel.lua'),
     retry: script('./retry.lua'),
+    expire: script('./expire.lua'),
     tick: script('./tick.lua'),
     trim: script('./trim.lua'),
   }
@@ -181,7 +182,8 @@ export const createTasks = ({ redis, keys, types, queues, stats, retention }: { 
    * @throws NoAgent, TooManyQueues
    */
   const submit = async (t: NewTask, agentType: string, extra: SubmitExtra): Promise<Submitted> => {
-    await types.ensure(agentType)
+    // With require_agent there must be an agent, which has made the type known; a refused submit leaves nothing behind.
+    if (!extra.requireAgent) await types.ensure(agentType)
     const id = extra.id ?? `${agentType}.${uuidv7()}`
     const queue = queueName(agentType, t.agent_id === undefined ? t.task_type : `@${t.agent_id}`)
     const base = keys.base(agentType)
@@ -268,7 +270,16 @@ export const createTasks = ({ redis, keys, types, queues, stats, retention }: { 
   }
 
   /** The task, or null: unknown, forgotten, or not of our form. */
-  const get = async (id: string): Promise<TaskView | null> => (typeOfTask(id) === undefined ? null : readOne(id))
+  const get = async (id: string): Promise<TaskView | null> => {
+    const type = typeOfTask(id)
+    const t = type === undefined ? null : await readOne(id)
+    // By our clock it may have expired; the script asks Redis's.
+    if (!t || !['pending', 'queued', 'retrying'].includes(t.status) || Date.now() < t.expiresMs) return t
+    const queue = await scripts.expire(keys.base(type!), id, retention.failedMs)
+    if (queue === null) return t
+    await queues.remove(type!, text(queue), id).catch(() => false)
+    return readOne(id)
+  }
 
   /**
    * Cancels a task. `cancelled`: it has ended so. `requested`: it is at an agent, and will.
