@@ -1,7 +1,7 @@
+import { uuidv7 } from '../src/redis/ids.ts'
 /** What is killed, frozen or cut off for real: nothing is lost, nothing has two ends, and it goes on in time. */
 import { randomUUID } from 'node:crypto'
 import { describe, expect, test } from 'vitest'
-import { v7 as uuidv7 } from 'uuid'
 import { readConfig } from '../src/config.ts'
 import { createCore } from '../src/core.ts'
 import { createLogger } from '../src/logger.ts'
@@ -311,7 +311,7 @@ describe.concurrent('while others wait', () => {
     await until(() => system.task(jobless).then((t) => t.status === 'queued'))
     const agent = await system.agent()
     const early = `test.${uuidv7()}`
-    await core.queues.add({ id: early, type: 'test', queue: 'test.echo', taskType: 'echo', priority: 5, maxRetries: 3, delayMs: 0, data: { task_type: 'echo', agent_type: 'test', parameters: {} } })
+    await core.queues.add({ id: early, type: 'test', queue: 'test.echo', taskType: 'echo', priority: 5, maxRetries: 3, delayMs: 0 })
     await until(() => system.redis.hget(`${system.keys.bullPrefix('test')}:test.echo:${early}`, 'finishedOn'), { what: 'a job without a record being ended' })
     const began = Date.now()
     await core.tasks.submit(newTask, 'test', { id: early, parameters: '{}', metadata: '{}' })

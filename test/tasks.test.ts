@@ -160,7 +160,7 @@ describe('cancelling', () => {
     expect(await system.task(ids[1]!)).toMatchObject({ status: 'cancelled', error: 'cancelled', attempts: [], result: null })
     expect((await cancel(ids[0]!)).status).toBe(409)
     expect((await system.task(ids[0]!)).status).toBe('completed')
-    expect((await cancel(`${ids[0]!.slice(0, -1)}f`)).status).toBe(404)
+    expect((await cancel(`${ids[0]!.slice(0, -1)}${ids[0]!.endsWith('f') ? 'e' : 'f'}`)).status).toBe(404)
   })
 
   test.concurrent('a task between two tries ends it', async () => {
@@ -370,7 +370,7 @@ test.concurrent('ended records go by age and by number, and leave the lists', as
   await until(async () => (await count('&status=failed')) === 4, { timeoutMs: 14_000 })
   expect((await short.get(`/tasks?agent_type=${type}`)).json.tasks.map((t: any) => t.task_id)).toEqual(bad.slice(-4).reverse())
   expect((await short.get(`/tasks/${bad[0]}`)).status).toBe(404)
-  expect(await short.redis.zcard(short.keys.timers(type))).toBe(4)
+  expect(await short.redis.zcard(short.keys.timers(type))).toBe(0)
   await becomesQuiet(short)
 })
 

@@ -13,7 +13,7 @@ import { createMetrics } from './metrics.ts'
 import { createDocument } from './openapi.ts'
 import { pageRoutes } from './pages.ts'
 import { notAllowed, notFound, problemHandler } from './problem.ts'
-import { taskRoutes } from './tasks.ts'
+import { describeTask, taskRoutes } from './tasks.ts'
 
 /** Nothing under it may be written, whatever the library behind it has routes for. */
 const readOnly: RequestHandler = (req, res, next) => (req.method === 'GET' || req.method === 'HEAD' ? next() : notAllowed('GET')(req, res, next))
@@ -33,7 +33,7 @@ export const createApp = ({ core, config, policy, log }: { core: Core; config: C
   app.use(agentRoutes({ registry, policy, log }))
   app.use(healthRoutes({ redis, presence }))
   app.use(metrics.routes)
-  app.use('/queues', readOnly, createBoard({ redis, keys, types, queues, path: '/queues' }))
+  app.use('/queues', readOnly, createBoard({ redis, keys, types, queues, describe: describeTask(tasks), path: '/queues' }))
   app.use(pageRoutes(createDocument({ version, maxTimeoutSeconds })))
   app.use(notFound)
   app.use(problemHandler(log))

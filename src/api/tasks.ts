@@ -43,6 +43,18 @@ const wire = (t: TaskView): Record<string, unknown> => ({
   attempts: t.attempts,
 })
 
+/** Longer payloads are not shown on the Board, which loads many tasks at once. */
+const MAX_SHOWN_TEXT = 10_000
+const shown = (text: string, path: string) => (text.length <= MAX_SHOWN_TEXT ? text : JSON.stringify(`${text.length} characters: see GET ${path}`))
+
+/** A task as the Board shows it. */
+export const describeTask = (tasks: Tasks) => async (id: string): Promise<Record<string, unknown> | null> => {
+  const t = await tasks.get(id)
+  if (!t) return null
+  const path = `/tasks/${id}`
+  return JSON.parse(stringify(wire({ ...t, parameters: shown(t.parameters, path), metadata: shown(t.metadata, path), result: shown(t.result, path) })))
+}
+
 /** W3C trace context, level 1; anything else is not passed on. */
 const TRACEPARENT = /^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$/
 const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/

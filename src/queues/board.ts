@@ -5,6 +5,7 @@
 import { createBullBoard } from '@bull-board/api'
 import { BullMQAdapter } from '@bull-board/api/bullMQAdapter'
 import { ExpressAdapter } from '@bull-board/express'
+import type { Queue } from 'bullmq'
 import type { RequestHandler } from 'express'
 import type { Redis } from '../redis/client.ts'
 import type { Keys } from '../redis/keys.ts'
@@ -18,13 +19,41 @@ const LOOK_SECONDS = 5
 // The page asks an outside host for its fonts. Forbidden by this, it takes the reader's own, and works where there is no internet.
 const CONTENT_POLICY = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; worker-src 'self' blob:; object-src 'none'; base-uri 'self'; frame-ancestors 'self'"
 
-export type BoardDeps = { redis: Redis; keys: Keys; types: { list: () => Promise<string[]> }; queues: Queues; path: string }
+export type BoardDeps = {
+  redis: Redis
+  keys: Keys
+  types: { list: () => Promise<string[]> }
+  queues: Queues
+  /** What the Board shows as a job's data: its task's record, or null when that is gone. */
+  describe: (taskId: string) => Promise<Record<string, unknown> | null>
+  path: string
+}
+
+/** Jobs carry nothing themselves: each is shown with what its record says. */
+class RecordAdapter extends BullMQAdapter {
+  readonly #describe: BoardDeps['describe']
+  constructor(queue: Queue, options: ConstructorParameters<typeof BullMQAdapter>[1], describe: BoardDeps['describe']) {
+    super(queue, options)
+    this.#describe = describe
+  }
+  async #fill<J extends { id?: string | undefined; data: unknown }>(job: J): Promise<J> {
+    job.data = (job.id === undefined ? null : await this.#describe(job.id)) ?? { record: 'forgotten' }
+    return job
+  }
+  override async getJob(id: string) {
+    const job = await super.getJob(id)
+    return job && this.#fill(job)
+  }
+  override async getJobs(...args: Parameters<BullMQAdapter['getJobs']>) {
+    return Promise.all((await super.getJobs(...args)).map((job) => this.#fill(job)))
+  }
+}
 
 /**
  * @param deps.path where it is mounted, `/queues`
  * @returns a handler for everything below that path
  */
-export const createBoard = ({ redis, keys, types, queues, path }: BoardDeps): RequestHandler => {
+export const createBoard = ({ redis, keys, types, queues, describe, path }: BoardDeps): RequestHandler => {
   const server = new ExpressAdapter()
   server.setBasePath(path)
   const board = createBullBoard({
@@ -59,7 +88,7 @@ export const createBoard = ({ redis, keys, types, queues, path }: BoardDeps): Re
     for (const name of shown.keys()) if (!names.has(name)) shown.delete(name)
     for (const { type, name } of last) {
       if (shown.has(name)) continue
-      shown.set(name, new BullMQAdapter(queues.queue(type, name), { readOnlyMode: true, delimiter: '.', externalJobUrl: (job) => ({ displayText: 'Record', href: `/tasks/${job.id}` }) }))
+      shown.set(name, new RecordAdapter(queues.queue(type, name), { readOnlyMode: true, delimiter: '.', externalJobUrl: (job) => ({ displayText: 'Record', href: `/tasks/${job.id}` }) }, describe))
     }
     board.replaceQueues([...shown.values()])
   }

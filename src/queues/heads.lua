@@ -15,9 +15,17 @@ local function waiting(queue)
   return redis.call('LLEN', bull_key(queue, 'wait')) + redis.call('ZCARD', bull_key(queue, 'prioritized'))
 end
 
+-- Whether any of these queues has jobs that came back from a dead worker. Asked once, as nearly always there are none.
+local function came_back(queues)
+  local lists = {}
+  for i, queue in ipairs(queues) do lists[i] = bull_key(queue, 'wait') end
+  return redis.call('EXISTS', unpack(lists)) > 0
+end
+
 -- The rank of the job that stands `nth` (from 0) in a queue: lower goes first. And its id; nil when there is none.
-local function head(queue, nth)
-  local stalled = redis.call('LLEN', bull_key(queue, 'wait'))
+-- `back`: what came_back says.
+local function head(queue, nth, back)
+  local stalled = back and redis.call('LLEN', bull_key(queue, 'wait')) or 0
   if nth < stalled then return 0, redis.call('LINDEX', bull_key(queue, 'wait'), -1 - nth) end
   local at = nth - stalled
   local entry = redis.call('ZRANGE', bull_key(queue, 'prioritized'), at, at, 'WITHSCORES')

@@ -1,8 +1,8 @@
 /** What a job carries, and how long it stays locked: for the files of this folder and whoever renews locks. */
 import type { Job } from 'bullmq'
 
-/** For people who look at the Board; a dispatcher reads the record. */
-export type JobData = { task_type: string; agent_type: string; agent_id?: string; parameters: unknown }
+/** Nothing: what a task is, its record says. The Board shows the record in its place. */
+export type JobData = Record<string, unknown>
 export type TaskJob = Job<JobData>
 
 /** Locks are renewed at a third of this; a dead dispatcher's jobs come round again after it, plus up to two stall checks. */

@@ -9,6 +9,12 @@ import { UnrecoverableError, Worker, type RedisQueueBackend, type WorkerOptions 
 import { RetryLater } from './backoff.ts'
 import { LOCK_MS, type JobData, type TaskJob } from './job.ts'
 
+/** BullMQ keeps the stack of each failure; ours would only tell where this file is. */
+const withoutStack = <E extends Error>(error: E): E => {
+  delete error.stack
+  return error
+}
+
 export class Lane extends Worker<JobData> {
   constructor(name: string, options: WorkerOptions, backend: () => RedisQueueBackend) {
     super(name, null, options, backend)
@@ -26,7 +32,7 @@ export class Lane extends Worker<JobData> {
 
   /** The task has ended otherwise. */
   async fail(job: TaskJob, why: string, token: string, fetchNext: boolean): Promise<TaskJob | undefined> {
-    return this.#next(await job.moveToFailed(new UnrecoverableError(why), token, fetchNext), token)
+    return this.#next(await job.moveToFailed(withoutStack(new UnrecoverableError(why)), token, fetchNext), token)
   }
 
   /**
@@ -34,7 +40,10 @@ export class Lane extends Worker<JobData> {
    * (it can only have counted more), the record wins.
    */
   async retry(job: TaskJob, why: string, delayMs: number, token: string, fetchNext: boolean): Promise<TaskJob | undefined> {
-    if (job.attemptsMade + 1 < (job.opts.attempts ?? 1)) return this.#next(await job.moveToFailed(new RetryLater(why, delayMs), token, fetchNext), token)
+    if (job.attemptsMade + 1 < (job.opts.attempts ?? 1)) {
+      job.opts.backoff = { type: 'switchyard' } // names backoffStrategy; no job needs to carry it
+      return this.#next(await job.moveToFailed(withoutStack(new RetryLater(why, delayMs)), token, fetchNext), token)
+    }
     await this.defer(job, delayMs, token)
     return fetchNext ? this.take(token) : undefined
   }

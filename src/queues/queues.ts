@@ -12,7 +12,7 @@ import { backoffStrategy } from './backoff.ts'
 import { LOCK_MS, STALL_CHECK_MS, type JobData } from './job.ts'
 import { Lane } from './lane.ts'
 
-export type NewJob = { id: string; type: string; queue: string; taskType: string; priority: number; maxRetries: number; delayMs: number; data: JobData }
+export type NewJob = { id: string; type: string; queue: string; taskType: string; priority: number; maxRetries: number; delayMs: number }
 
 /** Finished jobs kept per queue, for the Board only. */
 const KEPT_JOBS = 200
@@ -34,6 +34,9 @@ export const createQueues = ({ redis, keys }: { redis: Redis; keys: Keys }) => {
     maxStalledCount: 1_000_000,
     streams: { events: { maxLen: 100 } },
     skipVersionCheck: true,
+    // Here rather than in each job, which would carry them through Redis.
+    removeOnComplete: { count: KEPT_JOBS },
+    removeOnFail: { count: KEPT_JOBS },
   }
   const shared = createRedisBackend('_', options) as RedisQueueBackend
   shared.on('error', () => {}) // client.ts says when Redis is away
@@ -76,13 +79,9 @@ export const createQueues = ({ redis, keys }: { redis: Redis; keys: Keys }) => {
         jobId: job.id,
         priority: bullPriority(job.priority),
         attempts: job.maxRetries + 1,
-        backoff: { type: 'switchyard' },
-        removeOnComplete: { count: KEPT_JOBS },
-        removeOnFail: { count: KEPT_JOBS },
-        stackTraceLimit: 0,
       }
       if (job.delayMs > 0) jobOptions.delay = job.delayMs
-      await queue(job.type, job.queue).add(job.taskType, job.data, jobOptions)
+      await queue(job.type, job.queue).add(job.taskType, {}, jobOptions)
     },
     /** Takes a job out of its queue; false when it is at a dispatcher or not there. */
     remove: async (type: string, name: string, id: string): Promise<boolean> => {

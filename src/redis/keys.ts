@@ -14,7 +14,7 @@ const WITH_ID = {
   leases: 'leases:',
   /** set: its attempts whose tasks are to be cancelled */
   cancels: 'cancels:',
-  /** zset: the living agents of a capability (or `@<agent id>`), by score: see registry/slots.lua */
+  /** zset: the living agents of a capability, by score: see registry/slots.lua */
   pool: 'pool:',
   /** hash: a task's record */
   task: 'task:',

@@ -18,10 +18,33 @@ const include = (file: string, seen: Set<string>): string =>
     return include(target, seen)
   })
 
+/**
+ * Leaves out the functions that nothing names, and comments: Redis makes a script's functions anew at each call, and a script includes
+ * more of them than it needs. A function is what stands between `local function name` and `end`, both at the margin.
+ */
+const onlyNamed = (lua: string): string => {
+  const functions = new Map<string, string>()
+  const parts = lua.replace(/^--.*\n/gm, '').split(/^(local function \w+\(.*(?: end|\n(?:[ \t].*\n|\n)*end))$/m)
+  for (const part of parts) {
+    const name = /^local function (\w+)/.exec(part)?.[1]
+    if (name) functions.set(name, part)
+  }
+  const needed = new Set<string>()
+  const need = (text: string) => {
+    for (const word of text.match(/\w+/g) ?? []) {
+      if (!functions.has(word) || needed.has(word)) continue
+      needed.add(word)
+      need(functions.get(word)!)
+    }
+  }
+  for (const part of parts) if (!part.startsWith('local function')) need(part)
+  return parts.filter((part) => !part.startsWith('local function') || needed.has(/^local function (\w+)/.exec(part)![1]!)).join('')
+}
+
 /** @param url of the .lua file, `new URL('./begin.lua', import.meta.url)` */
 export const loadScript = (redis: Redis, url: URL): Script => {
   const name = `sy:${url.pathname.split('/').slice(-2).join('/')}`
-  const body = include(url.pathname, new Set())
+  const body = onlyNamed(include(url.pathname, new Set()))
   const words = new Set(body.match(/\w+/g))
   const lua = [luaBase, ...Object.entries(luaNames).flatMap(([word, line]) => (words.has(word) ? [line] : [])), body].join('\n')
   // defineCommand sends EVALSHA and falls back to EVAL, so a flushed script cache heals itself.

@@ -30,7 +30,6 @@ local function look(id, now)
   if not a[1] then -- the record has expired: nothing is left to say
     redis.call('ZREM', AGENTS, id)
     redis.call('ZREM', WATCH, id)
-    redis.call('ZREM', pool_key('@' .. id), id)
     redis.call('DEL', leases_key(id))
     return
   end

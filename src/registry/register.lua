@@ -1,6 +1,6 @@
 -- Writes an agent, new or known, and puts it into its pools.
 -- KEYS[1] base
--- ARGV[1] id  [2] instance_id or ''  [3] host  [4] port  [5] ttl ms  [6] kept for, ms  [7] pools ('a b @id')  [8] status or ''
+-- ARGV[1] id  [2] instance_id or ''  [3] host  [4] port  [5] ttl ms  [6] kept for, ms  [7] its capabilities ('a b')  [8] status or ''
 -- ARGV[9] max_concurrency  [10…] name, value of further fields (name, version, capabilities, m:<key>)
 -- Returns {created 0|1, generation, was alive 0|1}
 --- @include "health.lua"

@@ -2,10 +2,10 @@
  * Agents and their slots. Every change is one atomic script (*.lua beside this file); this file gives them types.
  * An agent's bookkeeping lives under its type; a small index, agent id → type, is written first and repaired when it lies.
  */
-import { v7 as uuidv7 } from 'uuid'
 import type { Agent, Heartbeat, HeartbeatAnswer, Registration } from '../contracts/agent.ts'
 import { AgentTypeConflict, InvalidRequest, TooManyTypes } from '../errors.ts'
 import type { Redis } from '../redis/client.ts'
+import { uuidv7 } from '../redis/ids.ts'
 import type { Keys } from '../redis/keys.ts'
 import { loadScript } from '../redis/scripts.ts'
 
@@ -98,6 +98,7 @@ export const createRegistry = ({ redis, keys, types }: { redis: Redis; keys: Key
     unregister: script('./unregister.lua'),
     reserve: script('./reserve.lua'),
     release: script('./release.lua'),
+    offer: script('./offer.lua'),
     sweep: script('./sweep.lua'),
     cleanup: script('./cleanup.lua'),
     read: script('./read.lua'),
@@ -136,7 +137,7 @@ export const createRegistry = ({ redis, keys, types }: { redis: Redis; keys: Key
     const name = r.name ?? r.agent_name!
     const ttlMs = Math.round(r.ttl_seconds * 1000)
     const [created] = (await scripts.register(
-      keys.base(r.type), id, r.instance_id ?? '', at.host, at.port, ttlMs, KEEP_MS + ttlMs, [...capabilities, `@${id}`].join(' '), r.status ?? '', r.max_concurrency,
+      keys.base(r.type), id, r.instance_id ?? '', at.host, at.port, ttlMs, KEEP_MS + ttlMs, capabilities.join(' '), r.status ?? '', r.max_concurrency,
       'name', name, 'type', r.type, 'version', r.version ?? '', 'capabilities', JSON.stringify(capabilities), ...flatten(metadata),
     )) as [number, number, number]
     const [agent] = await readMany(r.type, [id])
@@ -234,13 +235,18 @@ export const createRegistry = ({ redis, keys, types }: { redis: Redis; keys: Key
     await scripts.release(keys.base(slot.type), slot.agentId, slot.lease)
   }
 
+  /** Looks once more whether something waits for an agent. */
+  const offer = async (type: string, agentId: string): Promise<void> => {
+    await scripts.offer(keys.base(type), agentId)
+  }
+
   /** Looks at the agents whose time has come; says who died. */
   const sweep = async (type: string): Promise<{ died: string[]; more: boolean }> => {
     const [died, more] = (await scripts.sweep(keys.base(type), 200)) as [string[], number]
     return { died, more: more === 1 }
   }
 
-  return { typeOf, register, heartbeat, unregister, get, list, cleanup, reserve, release, sweep }
+  return { typeOf, register, heartbeat, unregister, get, list, cleanup, reserve, release, offer, sweep }
 }
 
 /** The agent types in use: a set, and a channel that says when one is added. */

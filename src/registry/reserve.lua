@@ -20,7 +20,7 @@ for i = 5, #ARGV do
   if not agent then
     redis.call('ZREM', pool_key(pool), id) -- its record has expired
   else
-    local chosen = best_queue(agent.pools, taken)
+    local chosen = best_queue(agent.queues, taken)
     if not chosen then break end
     taken[chosen] = (taken[chosen] or 0) + 1
     if chosen == queue then left = left - 1 end

@@ -18,7 +18,7 @@ local function now_ms()
   return t[1] * 1000 + math.floor(t[2] / 1000), (t[1] * 1000000 + t[2]) % 2 ^ 40
 end
 
-local function integer(n) return string.format('%.0f', n) end
+local function integer(n) return string.format('%d', n) end
 
 -- Someone must look at the agent at `at` (ms), or sooner.
 local function watch(id, at) redis.call('ZADD', WATCH, 'LT', integer(at), id) end
@@ -45,13 +45,17 @@ local function wake(queue, in_ms)
   end
 end
 
--- What placing an agent needs to know of it; nil when it is gone. `single`: it offers one capability, or none.
+-- What placing an agent needs to know of it; nil when it is gone. `queues`: those of its capabilities, and its own.
 local function read_agent(id)
   local a = redis.call('HMGET', agent_key(id), 'pools', 'max', 'status', 'out', 'rest', 'turn', 'name', 'host', 'port', 'trial')
   if not a[1] then return nil end
-  local pools = {}
-  for pool in string.gmatch(a[1], '%S+') do pools[#pools + 1] = pool end
-  return { id = id, pools = pools, max = tonumber(a[2]), status = a[3], out = a[4], rest = tonumber(a[5]), turn = tonumber(a[6]),
+  local pools, queues = {}, {}
+  for pool in string.gmatch(a[1], '%S+') do
+    pools[#pools + 1] = pool
+    queues[#queues + 1] = queue_of(pool)
+  end
+  queues[#queues + 1] = queue_of('@' .. id)
+  return { id = id, pools = pools, queues = queues, max = tonumber(a[2]), status = a[3], out = a[4], rest = tonumber(a[5]), turn = tonumber(a[6]),
     name = a[7], host = a[8], port = a[9], trial = a[10], in_flight = redis.call('ZCARD', leases_key(id)) }
 end
 
@@ -103,19 +107,19 @@ end
 -- Leases a slot of an agent (as read) until `until_ms`, and sends it to the end of the line among its equals.
 local function lease(agent, member, until_ms, now, turn)
   redis.call('ZADD', leases_key(agent.id), integer(until_ms), member)
-  redis.call('HSET', agent_key(agent.id), 'turn', integer(turn))
   watch(agent.id, until_ms)
+  -- Its turn is kept in its score; `finish` writes it down when the agent falls idle.
   agent.in_flight, agent.turn = agent.in_flight + 1, turn
   place(agent, score_of(agent, now))
 end
 
--- The queue whose head goes first of those an agent serves: by priority, ties by age (ids sort by time). `taken` counts, per queue,
--- jobs already spoken for in this call. Returns nil when nothing waits.
-local function best_queue(pools, taken)
+-- The queue whose head goes first: by priority, ties by age (ids sort by time). `taken` counts, per queue, jobs already spoken for in
+-- this call. Returns nil when nothing waits.
+local function best_queue(queues, taken)
   local best, best_rank, best_id
-  for _, pool in ipairs(pools) do
-    local queue = queue_of(pool)
-    local rank, id = head(queue, taken and taken[queue] or 0)
+  local back = came_back(queues)
+  for _, queue in ipairs(queues) do
+    local rank, id = head(queue, taken and taken[queue] or 0, back)
     if rank and (not best or rank < best_rank or (rank == best_rank and id < best_id)) then
       best, best_rank, best_id = queue, rank, id
     end
@@ -123,8 +127,14 @@ local function best_queue(pools, taken)
   return best
 end
 
--- The agent that is next in a pool and has room, or nil; and its score.
+-- The agent that is next in a pool and has room, or nil; and its score. A pinned task's pool is its agent.
 local function next_agent(pool)
+  if string.byte(pool) == 64 then
+    local agent = read_agent(string.sub(pool, 2))
+    local score = agent and agent.out ~= 'dead' and score_of(agent, now_ms())
+    if score and score < FULL then return agent.id, score end
+    return nil
+  end
   local top = redis.call('ZRANGE', pool_key(pool), 0, 0, 'WITHSCORES')
   local score = tonumber(top[2])
   if score and score < FULL then return top[1], score end
@@ -134,21 +144,20 @@ local function pool_of(queue) return string.sub(queue, #agent_type + 2) end
 
 -- What a dispatcher needs to know of a slot: who, where, and whether the agent's next job can only come from one queue (or its own).
 local function slot_reply(agent, member, queue)
-  return { member, queue, agent.id, agent.name, agent.host, agent.port, #agent.pools <= 2 and 1 or 0 }
+  return { member, queue, agent.id, agent.name, agent.host, agent.port, #agent.pools <= 1 and 1 or 0 }
 end
 
 -- A slot of the agent came free: tells one dispatcher, if something waits for it.
 local function offer(id)
   local agent = read_agent(id)
-  local queue = agent and best_queue(agent.pools)
+  local queue = agent and best_queue(agent.queues)
   if queue then wake(queue) end
 end
 
 -- The agent came back, perhaps with many free slots: each of its queues where something waits is told of.
 local function offer_all(id)
   local agent = read_agent(id)
-  for _, pool in ipairs(agent and agent.pools or {}) do
-    local queue = queue_of(pool)
+  for _, queue in ipairs(agent and agent.queues or {}) do
     if waiting(queue) > 0 then wake(queue) end
   end
 end

@@ -1,10 +1,10 @@
 -- Fences a new attempt, or says why there is to be none. Awaited before the POST: after this, only this attempt may end the task.
 -- KEYS[1] base
 -- ARGV[1] id  [2] agent  [3] the hold on its slot  [4] unguessable token  [5] dispatcher
--- ARGV[6] how long records of failed tasks are kept, ms  [7] the same of cancelled ones  [8] the agent's name
+-- ARGV[6] the agent's name
 -- Returns
---   {'go', attempt id, delivery number, task_type, parameters, metadata, priority, timeout ms, traceparent, retries, max_retries,
---    retry delay ms, backoff, ms since it could go, slot or ''}   the slot names another agent, when this one had failed the task before
+--   {'go', attempt id, delivery number, spec, parameters, metadata, traceparent, retries, ms since it could go, slot or ''}
+--                        the slot names another agent, when this one had failed the task before
 --   {'ended', status}    nothing to do: finish the job; the hold stays
 --   {'later', ms}        not before that; the hold stays
 --   {'no_slot'}          the hold is gone
@@ -12,9 +12,8 @@
 --- @include "record.lua"
 
 local id, agent, hold, token, dispatcher = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
-local t = redis.call('HMGET', task_key(id), 'status', 'not_before', 'expires', 'cancel', 'sending', 'deliveries', 'redeliveries', 'agent',
-  'deadline', 'avoid', 'queue', 'task_type', 'parameters', 'metadata', 'priority', 'timeout', 'traceparent', 'retries', 'max_retries',
-  'retry_delay', 'backoff', 'started')
+local t = redis.call('HMGET', task_key(id), 'status', 'not_before', 'expires', 'cancel', 'deliveries', 'spec', 'parameters', 'metadata',
+  'traceparent', 'retries', 'avoid')
 local status = t[1]
 if not status then return { 'unknown' } end
 if ENDS[status] then return { 'ended', status } end
@@ -28,24 +27,25 @@ local not_before = tonumber(t[2])
 if status == 'sent' or status == 'running' then
   -- The job came round again although an attempt was under way: its dispatcher is dead or cut off. The attempt is fenced off;
   -- its lease stays until the agent says it is not running, or its deadline. It costs the user nothing, but not without end.
-  local redeliveries = tonumber(t[7] or 0) + 1
-  local a, entry = delivery_ended(id, t[6], t[5], now, 'lost', '', 'the dispatcher stopped answering')
+  local sent = redis.call('HMGET', task_key(id), 'sending', 'redeliveries')
+  local redeliveries = tonumber(sent[2] or 0) + 1
+  local a, entry = delivery_ended(id, t[5], sent[1], now, 'lost', '', 'the dispatcher stopped answering')
   count('attempts:lost')
   count('redelivered:lost')
-  watch(t[8], tonumber(t[9]) + 1001)
+  watch(agent_in(sent[1]), deadline_in(sent[1]) + 1001)
   if t[4] == '1' then
-    end_record(id, status, 'cancelled', now, tonumber(ARGV[7]), a, entry, 'error', 'cancelled')
+    end_record(id, status, 'cancelled', now, a, entry, 'error', 'cancelled')
     count('ended:cancelled')
     return { 'ended', 'cancelled' }
   end
   if redeliveries > MAX_REDELIVERIES then
-    end_record(id, status, 'failed', now, tonumber(ARGV[6]), a, entry, 'redeliveries', redeliveries, 'error',
+    end_record(id, status, 'failed', now, a, entry, 'redeliveries', redeliveries, 'error',
       'given up: ' .. redeliveries .. ' dispatchers in a row stopped answering while they delivered this task')
     count('ended:failed')
     return { 'ended', 'failed' }
   end
   not_before = now + math.min(1000 * 2 ^ (redeliveries - 1), 30000)
-  set_status(id, status, 'queued', 'attempt', '', a, entry, 'redeliveries', redeliveries, 'not_before', integer(not_before))
+  set_status(id, status, 'queued', a, entry, 'redeliveries', redeliveries, 'not_before', integer(not_before))
   status = 'queued'
 end
 
@@ -54,17 +54,17 @@ if not_before > now then
   return { 'later', integer(not_before - now) }
 end
 if expired(t[3], now) then
-  end_record(id, status, 'timeout', now, tonumber(ARGV[6]), 'error', 'expired')
+  end_record(id, status, 'timeout', now, 'error', 'expired')
   count('ended:timeout')
   return { 'ended', 'timeout' }
 end
 redis.call('ZREM', leases_key(agent), hold)
 
 -- A retry goes to another agent than those that failed it, if one has room.
-local name, moved, other = ARGV[8], '', nil
-local avoid = t[10]
+local name, moved, other = ARGV[6], '', nil
+local avoid = t[11]
 if avoid and string.find(avoid, ' ' .. agent .. ' ', 1, true) then
-  local others = redis.call('ZRANGE', pool_key(pool_of(t[11])), 0, MAX_AVOIDED, 'WITHSCORES')
+  local others = redis.call('ZRANGE', pool_key(pool_of(queue_in(t[6]))), 0, MAX_AVOIDED, 'WITHSCORES')
   for i = 1, #others, 2 do
     if tonumber(others[i + 1]) < FULL and not string.find(avoid, ' ' .. others[i] .. ' ', 1, true) then
       other = read_agent(others[i])
@@ -73,21 +73,23 @@ if avoid and string.find(avoid, ' ' .. agent .. ' ', 1, true) then
   end
   if other then
     if rescore(agent, now) then offer(agent) end
-    agent, name, moved = other.id, other.name, slot_reply(other, '', t[11])
+    agent, name, moved = other.id, other.name, slot_reply(other, '', queue_in(t[6]))
   end
 end
 
-local deadline = now + tonumber(t[16])
+local timeout = tonumber(string.match(t[6], '^%d+'))
+local deadline = now + timeout
 local attempt = integer(now) .. '.' .. token
-local n = tonumber(t[6] or 0) + 1
+local n = tonumber(t[5] or 0) + 1
 -- The dispatcher lets go at the deadline and has up to a second to say so.
 if other then lease(other, attempt, deadline + 1000, now, turn)
 else
   redis.call('ZADD', leases_key(agent), integer(deadline + 1000), attempt)
-  if tonumber(t[16]) < 9000 then watch(agent, deadline + 1001) end -- sooner than the hold is looked at, which lasts 10 s
+  if timeout < 9000 then watch(agent, deadline + 1001) end -- sooner than the hold is looked at, which lasts 10 s
 end
-set_status(id, status, 'sent', 'attempt', attempt, 'agent', agent, 'deadline', integer(deadline), 'dispatcher', dispatcher,
-  'deliveries', n, 'sending', delivery_sent(agent, name, now), 'started', t[22] or integer(now))
+local sending = table.concat({ agent, name, integer(now), integer(deadline), dispatcher }, '\t')
+if n == 1 then set_status(id, status, 'sent', 'attempt', attempt, 'deliveries', n, 'sending', sending, 'started', integer(now))
+else set_status(id, status, 'sent', 'attempt', attempt, 'deliveries', n, 'sending', sending) end
 -- If nobody ends it, its job comes round again; should even the job be lost, the sweeper sees it here.
 redis.call('ZADD', TIMERS, 'LT', integer(deadline + OVERDUE_MS), id)
-return { 'go', attempt, n, t[12], t[13], t[14], t[15], t[16], t[17] or '', t[18] or '0', t[19], t[20], t[21], integer(now - not_before), moved }
+return { 'go', attempt, n, t[6], t[7], t[8], t[9] or '', t[10] or '0', integer(now - not_before), moved }

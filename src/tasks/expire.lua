@@ -1,11 +1,11 @@
 -- Ends a task that has waited too long, seen by a reader before any dispatcher (perhaps none is alive).
--- KEYS[1] base   ARGV[1] id  [2] retention of timed-out, ms
+-- KEYS[1] base   ARGV[1] id
 -- Returns its queue when it has ended so now, else nil.
 --- @include "record.lua"
 
 local id, now = ARGV[1], now_ms()
-local t = redis.call('HMGET', task_key(id), 'status', 'expires', 'queue')
+local t = redis.call('HMGET', task_key(id), 'status', 'expires', 'spec')
 if t[1] ~= 'pending' and t[1] ~= 'queued' and t[1] ~= 'retrying' or not expired(t[2], now) then return nil end
-end_record(id, t[1], 'timeout', now, tonumber(ARGV[2]), 'error', 'expired')
+end_record(id, t[1], 'timeout', now, 'error', 'expired')
 count('ended:timeout')
-return t[3]
+return queue_in(t[3])

@@ -1,10 +1,11 @@
 -- The record of a task: one hash, changed only here, by scripts that compare before they set. Included by them.
--- Fields: status queue pin agent task_type priority timeout max_retries retry_delay backoff parameters metadata created
---   not_before expires started ended attempt (the one that may speak; '' when none) deadline dispatcher deliveries retries
---   redeliveries sending (the delivery under way) a1 a2 … (those ended) avoid (agents that failed it) result error execution_ms
---   cancel retry_of retried_as traceparent
--- Every record stands in tasks:<status> (by id, so by age) and in `timers`, at the time when someone must look at it next, or sooner:
--- a look that comes too soon only sets the timer right.
+-- Fields: status spec parameters metadata created not_before expires started ended attempt (the last begun: while the status is sent or
+--   running, only it may speak) deliveries sending (the last delivery) a1 a2 … (those ended) retries redeliveries avoid (agents that
+--   failed it) result error execution_ms cancel retry_of retried_as traceparent
+-- `spec` is what never changes, as text with tabs between: timeout ms, max_retries, retry delay ms, backoff, priority, pinned to,
+--   task_type, queue. One field instead of eight: it is written and read by every task.
+-- Every record stands in tasks:<status> (by id, so by age). One that has not ended stands in `timers` too, at the time when someone
+-- must look at it next, or sooner: a look that comes too soon only sets the timer right.
 --- @include "../registry/slots.lua"
 
 local MAX_REDELIVERIES = 5   -- a task that has taken so many dispatchers down is not given another
@@ -28,20 +29,25 @@ local function set_status(id, from, to, ...)
   redis.call('ZADD', tasks_key(to), 0, id)
 end
 
--- The end of a task; it has only one. `keep_ms`: how long its record stays.
-local function end_record(id, from, to, now, keep_ms, ...)
-  set_status(id, from, to, 'ended', integer(now), 'attempt', '', ...)
-  look_at(id, now + keep_ms)
+-- The end of a task; it has only one. How long its record stays is for `trim` to say.
+local function end_record(id, from, to, now, ...)
+  set_status(id, from, to, 'ended', integer(now), ...)
+  redis.call('ZREM', TIMERS, id)
 end
 
--- A delivery is kept as text with tabs between: agent, name, sent at, ended at, outcome, status code, error. Names hold no control
--- characters; the error comes last and may hold anything.
-local function delivery_sent(agent, name, now) return agent .. '\t' .. name .. '\t' .. integer(now) end
+local function queue_in(spec) return string.match(spec, '[^\t]*$') end
+
+-- `sending` is text with tabs between: agent, its name, sent at, deadline, dispatcher. Names hold no control characters.
+local function agent_in(sending) return string.match(sending, '^[^\t]*') end
+local function deadline_in(sending) return tonumber(string.match(sending, '^[^\t]*\t[^\t]*\t%d+\t(%d+)')) end
+local function dispatcher_in(sending) return string.match(sending, '[^\t]*$') end
+
+-- A delivery that has ended is kept as: agent, name, sent at, ended at, outcome, status code, error. The error may hold anything.
 -- The field and value of a delivery that ends.
 local function delivery_ended(id, n, sending, now, outcome, status_code, err)
   n = tonumber(n)
   if n > MAX_DELIVERIES_KEPT then redis.call('HDEL', task_key(id), 'a' .. (n - MAX_DELIVERIES_KEPT)) end
-  return 'a' .. n, table.concat({ sending, integer(now), outcome, status_code, err }, '\t')
+  return 'a' .. n, table.concat({ string.match(sending, '^[^\t]*\t[^\t]*\t%d+'), integer(now), outcome, status_code, err }, '\t')
 end
 
 -- Does it still wait for a start, in vain?

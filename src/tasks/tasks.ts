@@ -2,20 +2,18 @@
  * The record of a task: it decides. Every change of state is one atomic script (*.lua beside this file), fenced by the attempt that may
  * speak, and comes before BullMQ hears of it. A late, stale, doubled or cancelled outcome cannot change a record.
  */
-import { v7 as uuidv7 } from 'uuid'
 import { isEnd, type Attempt, type NewTask, type Submitted, type TaskStatus } from '../contracts/task.ts'
 import { AlreadyRetried, NoAgent, NotFound, TaskEnded, TaskNotEnded, TooManyQueues } from '../errors.ts'
 import type { Config } from '../config.ts'
 import type { Queues } from '../queues/queues.ts'
 import type { Redis } from '../redis/client.ts'
+import { uuidv7 } from '../redis/ids.ts'
 import { queueName, typeOfTask, type Keys } from '../redis/keys.ts'
 import { loadScript, text } from '../redis/scripts.ts'
 import type { Stats } from './stats.ts'
 import { HOLD_MS, readSlot, type Slot, type Types } from '../registry/registry.ts'
 
 const MAX_QUEUES_PER_TYPE = 10_000
-/** Parameters longer than this are not repeated in the job that the Board shows. */
-const MAX_BOARD_TEXT = 2_000
 
 /** What a submit needs beside the parsed body: the JSON texts as they were sent, and what the request said. */
 export type SubmitExtra = { parameters: string; metadata: string; requireAgent?: boolean; traceparent?: string | undefined; retryOf?: string; id?: string }
@@ -54,7 +52,7 @@ export type TaskView = {
 
 /** What `begin` says of a job that was just fetched. */
 export type Begun =
-  | { verdict: 'go'; attemptId: string; attempt: number; taskType: string; parameters: string; metadata: string; priority: number; timeoutMs: number; traceparent: string | undefined; retries: number; maxRetries: number; retryDelayMs: number; backoff: string; waitedMs: number; movedTo: Slot | null }
+  | { verdict: 'go'; attemptId: string; attempt: number; parameters: string; metadata: string; traceparent: string | undefined; retries: number; waitedMs: number; movedTo: Slot | null } & Spec
   | { verdict: 'ended'; status: string }
   | { verdict: 'later'; ms: number }
   | { verdict: 'no_slot' }
@@ -72,9 +70,10 @@ export type AttemptEnd = {
   executionMs: number | null
   retryInMs: number
   restMs: number
+  maxRetries: number
 }
 /** `ok`: the outcome counts. `stale`: another attempt, or an end, came first; `status` says what is. */
-export type Finished = { verdict: 'ok' | 'stale'; status: TaskStatus | ''; waitMs: number; next: Slot | null }
+export type Finished = { verdict: 'ok' | 'stale'; status: TaskStatus | ''; waitMs: number; next: Slot | null; lookAgain: boolean }
 
 /** What the sweeper is to do with a task's job. */
 export type Due = { what: 'promote' | 'add' | 'remove'; id: string; queue: string }
@@ -82,11 +81,19 @@ export type Due = { what: 'promote' | 'add' | 'remove'; id: string; queue: strin
 const num = (s: string | undefined): number | null => (s === undefined || s === '' ? null : Number(s))
 const iso = (ms: number): string => new Date(ms).toISOString()
 
+/** What of a task never changes; one field of its record. */
+type Spec = { timeoutMs: number; maxRetries: number; retryDelayMs: number; backoff: string; priority: number; pinnedTo: string | null; taskType: string }
+const writeSpec = (s: Spec, queue: string): string => [s.timeoutMs, s.maxRetries, s.retryDelayMs, s.backoff, s.priority, s.pinnedTo ?? '', s.taskType, queue].join('\t')
+const readSpec = (spec: string): Spec => {
+  const [timeout, maxRetries, retryDelay, backoff, priority, pin, taskType] = spec.split('\t')
+  return { timeoutMs: Number(timeout), maxRetries: Number(maxRetries), retryDelayMs: Number(retryDelay), backoff: backoff!, priority: Number(priority), pinnedTo: pin ? pin : null, taskType: taskType! }
+}
+
 const readAttempts = (f: Record<string, string>): Attempt[] => {
   const attempts: Attempt[] = []
   const last = Number(f.deliveries ?? 0)
   for (let n = Math.max(1, last - 99); n <= last; n++) {
-    const cells = (f[`a${n}`] ?? (n === last ? f.sending : undefined))?.split('\t')
+    const cells = f[`a${n}`]?.split('\t') ?? (n === last ? f.sending?.split('\t').slice(0, 3) : undefined)
     if (!cells) continue
     const [agent, name, sent, ended, outcome, code, ...error] = cells
     attempts.push({
@@ -103,13 +110,11 @@ const readAttempts = (f: Record<string, string>): Attempt[] => {
   return attempts
 }
 
-const readRecord = (taskId: string, f: Record<string, string>): TaskView => ({
+const readRecord = (taskId: string, f: Record<string, string>, spec = readSpec(f.spec!)): TaskView => ({
   taskId,
-  taskType: f.task_type!,
+  ...spec,
   agentType: typeOfTask(taskId)!,
-  pinnedTo: f.pin ? f.pin : null,
-  agentId: f.agent ?? (f.pin ? f.pin : null),
-  priority: Number(f.priority),
+  agentId: f.sending?.slice(0, f.sending.indexOf('\t')) ?? spec.pinnedTo,
   status: f.status as TaskStatus,
   parameters: f.parameters!,
   metadata: f.metadata!,
@@ -120,11 +125,7 @@ const readRecord = (taskId: string, f: Record<string, string>): TaskView => ({
   endedMs: num(f.ended),
   notBeforeMs: Number(f.not_before),
   expiresMs: Number(f.expires),
-  timeoutMs: Number(f.timeout),
   retries: Number(f.retries ?? 0),
-  maxRetries: Number(f.max_retries),
-  retryDelayMs: Number(f.retry_delay),
-  backoff: f.backoff!,
   redeliveries: Number(f.redeliveries ?? 0),
   cancelRequested: f.cancel === '1',
   retryOf: f.retry_of ?? null,
@@ -159,21 +160,8 @@ export const createTasks = ({ redis, keys, types, queues, stats, retention }: { 
     trim: script('./trim.lua'),
   }
 
-  const job = (id: string, type: string, queue: string, t: { task_type: string; agent_id?: string | undefined; priority: number; max_retries: number }, parameters: string, delayMs: number) => ({
-    id,
-    type,
-    queue,
-    taskType: t.task_type,
-    priority: t.priority,
-    maxRetries: t.max_retries,
-    delayMs,
-    data: {
-      task_type: t.task_type,
-      agent_type: type,
-      ...(t.agent_id === undefined ? {} : { agent_id: t.agent_id }),
-      parameters: parameters.length <= MAX_BOARD_TEXT ? JSON.parse(parameters) : `${parameters.length} characters: see GET /tasks/${id}`,
-    },
-  })
+  /** Queues whose agents had no room when last asked. */
+  const full = new Set<string>()
 
   /**
    * Takes a task: its record, then its job, then a wake, each sent behind the other without waiting, as one packet; answered when all have.
@@ -188,11 +176,11 @@ export const createTasks = ({ redis, keys, types, queues, stats, retention }: { 
     const queue = queueName(agentType, t.agent_id === undefined ? t.task_type : `@${t.agent_id}`)
     const base = keys.base(agentType)
     const delayMs = t.delay_seconds !== undefined ? Math.round(t.delay_seconds * 1000) : t.run_at !== undefined ? Date.parse(t.run_at) - Date.now() : 0
+    const spec: Spec = { timeoutMs: Math.ceil(t.timeout_seconds * 1000), maxRetries: t.max_retries, retryDelayMs: Math.round(t.retry_delay_seconds * 1000), backoff: t.backoff, priority: t.priority, pinnedTo: t.agent_id ?? null, taskType: t.task_type }
     const recorded = scripts.submit(
       base, id, queue, t.delay_seconds === undefined ? '' : Math.round(t.delay_seconds * 1000), t.run_at === undefined ? '' : Date.parse(t.run_at),
       Math.ceil(t.expires_in_seconds * 1000), MAX_QUEUES_PER_TYPE, extra.requireAgent ? 1 : 0,
-      'task_type', t.task_type, 'pin', t.agent_id ?? '', 'priority', t.priority, 'timeout', Math.ceil(t.timeout_seconds * 1000), 'max_retries', t.max_retries,
-      'retry_delay', Math.round(t.retry_delay_seconds * 1000), 'backoff', t.backoff, 'parameters', extra.parameters, 'metadata', extra.metadata,
+      'spec', writeSpec(spec, queue), 'parameters', extra.parameters, 'metadata', extra.metadata,
       ...(extra.traceparent === undefined ? [] : ['traceparent', extra.traceparent]), ...(extra.retryOf === undefined ? [] : ['retry_of', extra.retryOf]),
     ) as Promise<[string, TaskStatus, string, number]>
     const refuse = ([verdict]: [string, ...unknown[]]) => {
@@ -201,13 +189,22 @@ export const createTasks = ({ redis, keys, types, queues, stats, retention }: { 
     }
     // Asked whether it may, a submit waits for the answer; otherwise the job follows at once.
     if (extra.requireAgent) refuse(await recorded)
+    const silent = full.has(queue)
     const [record, added] = await Promise.allSettled([
       recorded,
-      queues.add(job(id, agentType, queue, t, extra.parameters, delayMs)),
-      afterThisTurn(() => scripts.confirm(base, id, queue)),
+      queues.add({ id, type: agentType, queue, taskType: t.task_type, priority: t.priority, maxRetries: t.max_retries, delayMs }),
+      // Where the last task found no room, this one will not either, and a freed slot finds it: no wake is sent along.
+      silent ? undefined : afterThisTurn(() => scripts.confirm(base, id, queue)),
     ])
     if (record.status === 'rejected') throw record.reason
-    const [, status, created] = record.value
+    const [, status, created, room] = record.value
+    if (status === 'pending' || room === 1) {
+      full.delete(queue)
+      if (silent && added.status === 'fulfilled') await scripts.confirm(base, id, queue).catch(() => {})
+    } else {
+      if (full.size > 10_000) full.clear()
+      full.add(queue)
+    }
     try {
       refuse(record.value)
     } catch (error) {
@@ -225,14 +222,13 @@ export const createTasks = ({ redis, keys, types, queues, stats, retention }: { 
 
   /** Fences a new attempt, or says why there is none. `slot.lease` is the hold; the attempt's id takes its place. */
   const begin = async (taskId: string, slot: Slot, token: string, dispatcher: string): Promise<Begun> => {
-    const r = (await scripts.begin(keys.base(slot.type), taskId, slot.agentId, slot.lease, token, dispatcher, retention.failedMs, retention.completedMs, slot.name)) as unknown[]
+    const r = (await scripts.begin(keys.base(slot.type), taskId, slot.agentId, slot.lease, token, dispatcher, slot.name)) as unknown[]
     switch (r[0]) {
       case 'go': {
-        const [, attemptId, attempt, taskType, parameters, metadata, priority, timeout, traceparent, retries, maxRetries, retryDelay, backoff, waited, moved] = r as string[]
+        const [, attemptId, attempt, spec, parameters, metadata, traceparent, retries, waited, moved] = r as string[]
         return {
-          verdict: 'go', attemptId: attemptId!, attempt: Number(attempt), taskType: taskType!, parameters: parameters!, metadata: metadata!, priority: Number(priority), timeoutMs: Number(timeout),
-          traceparent: traceparent ? traceparent : undefined, retries: Number(retries), maxRetries: Number(maxRetries), retryDelayMs: Number(retryDelay), backoff: backoff!, waitedMs: Number(waited),
-          movedTo: readSlot(slot.type, moved),
+          verdict: 'go', attemptId: attemptId!, attempt: Number(attempt), ...readSpec(spec!), parameters: parameters!, metadata: metadata!,
+          traceparent: traceparent ? traceparent : undefined, retries: Number(retries), waitedMs: Number(waited), movedTo: readSlot(slot.type, moved),
         }
       }
       case 'ended':
@@ -251,17 +247,17 @@ export const createTasks = ({ redis, keys, types, queues, stats, retention }: { 
    * @param nextToken for the next hold; null when the dispatcher wants none
    */
   const finish = async (type: string, end: AttemptEnd, dispatcher: string, inFlight: number, nextToken: string | null): Promise<Finished> => {
-    const [verdict, status, waitMs, next] = (await scripts.finish(
-      keys.base(type), end.taskId, end.attemptId, end.agentId, end.outcome, end.statusCode ?? '', end.error, end.result, end.executionMs ?? '', end.retryInMs, end.restMs,
-      retention.completedMs, retention.failedMs, dispatcher, inFlight, nextToken ?? '', HOLD_MS,
-    )) as ['ok' | 'stale', TaskStatus | '', string, unknown]
+    const [verdict, status, waitMs, next, again] = (await scripts.finish(
+      keys.base(type), end.taskId, end.attemptId, end.agentId, end.outcome, end.statusCode ?? '', end.error, end.result, end.executionMs ?? '', end.retryInMs, end.maxRetries, end.restMs,
+      dispatcher, inFlight, nextToken ?? '', HOLD_MS,
+    )) as ['ok' | 'stale', TaskStatus | '', string, unknown, number]
     if (verdict === 'ok') {
       stats.count(type, `attempts:${end.outcome}`)
       if (isEnd(status)) stats.count(type, `ended:${status}`)
       else if (status === 'retrying') stats.count(type, 'retried')
       else stats.count(type, `redelivered:${end.outcome}`)
     }
-    return { verdict, status, waitMs: Number(waitMs), next: readSlot(type, next) }
+    return { verdict, status, waitMs: Number(waitMs), next: readSlot(type, next), lookAgain: again === 1 }
   }
 
   const readOne = async (id: string): Promise<TaskView | null> => {
@@ -275,7 +271,7 @@ export const createTasks = ({ redis, keys, types, queues, stats, retention }: { 
     const t = type === undefined ? null : await readOne(id)
     // By our clock it may have expired; the script asks Redis's.
     if (!t || !['pending', 'queued', 'retrying'].includes(t.status) || Date.now() < t.expiresMs) return t
-    const queue = await scripts.expire(keys.base(type!), id, retention.failedMs)
+    const queue = await scripts.expire(keys.base(type!), id)
     if (queue === null) return t
     await queues.remove(type!, text(queue), id).catch(() => false)
     return readOne(id)
@@ -287,7 +283,7 @@ export const createTasks = ({ redis, keys, types, queues, stats, retention }: { 
    */
   const cancel = async (id: string): Promise<{ status: TaskStatus; requested: boolean }> => {
     const type = typeOfTask(id)
-    const reply = type === undefined ? null : ((await scripts.cancel(keys.base(type), id, retention.completedMs)) as [string, string] | null)
+    const reply = type === undefined ? null : ((await scripts.cancel(keys.base(type), id)) as [string, string] | null)
     if (type === undefined || reply === null) throw new NotFound(`there is no task ${id}`)
     const [verdict, what] = reply
     if (verdict === 'ended') throw new TaskEnded(id, what)
@@ -356,7 +352,7 @@ export const createTasks = ({ redis, keys, types, queues, stats, retention }: { 
 
   /** The records whose time has come. */
   const tick = async (type: string): Promise<{ due: Due[]; more: boolean }> => {
-    const rows = (await scripts.tick(keys.base(type), 200, retention.failedMs, retention.completedMs)) as [string, string, string][]
+    const rows = (await scripts.tick(keys.base(type), 200)) as [string, string, string][]
     const more = rows.at(-1)?.[0] === 'more'
     if (more) rows.pop()
     return { due: rows.map(([what, id, queue]) => ({ what: what as Due['what'], id, queue })), more }
@@ -367,14 +363,18 @@ export const createTasks = ({ redis, keys, types, queues, stats, retention }: { 
     const t = await readOne(id)
     if (!t || isEnd(t.status)) return
     await queues.remove(type, queue, id) // a finished job of this id would make the add do nothing
-    await queues.add(job(id, type, queue, { task_type: t.taskType, agent_id: t.pinnedTo ?? undefined, priority: t.priority, max_retries: t.maxRetries }, t.parameters, Math.max(0, t.notBeforeMs - Date.now())))
+    await queues.add({ id, type, queue, taskType: t.taskType, priority: t.priority, maxRetries: t.maxRetries, delayMs: Math.max(0, t.notBeforeMs - Date.now()) })
     await scripts.confirm(keys.base(type), id, queue)
   }
 
-  /** Keeps ended records within their numbers. */
+  /** Forgets ended records that are old enough or too many. Bounded: what is left waits for the next time. */
   const trim = async (type: string): Promise<void> => {
-    for (const [status, count] of [['completed', retention.completedCount], ['cancelled', retention.completedCount], ['failed', retention.failedCount], ['timeout', retention.failedCount]] as const) {
-      while ((await scripts.trim(keys.base(type), status, count, 500)) === 500) continue
+    const { completedMs, completedCount, failedMs, failedCount } = retention
+    for (let round = 0; round < 20; round++) {
+      const more = await scripts.trim(
+        keys.base(type), 250, 'completed', completedMs, completedCount, 'cancelled', completedMs, completedCount, 'failed', failedMs, failedCount, 'timeout', failedMs, failedCount,
+      )
+      if (more !== 1) return
     }
   }
 

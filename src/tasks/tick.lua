@@ -1,63 +1,60 @@
 -- Looks at the records whose time has come, oldest first.
--- KEYS[1] base   ARGV[1] at most so many  [2] retention of failed and timed-out, ms  [3] of completed and cancelled, ms
+-- KEYS[1] base   ARGV[1] at most so many
 -- Returns a list of {what, id, queue} for the caller to do with the queue, and a last entry {'more'} when there is more:
 --   'promote' its time has come · 'add' it has no job · 'remove' it has ended: its job may go
 --- @include "record.lua"
 
 local now, most = now_ms(), tonumber(ARGV[1])
-local keep_ms = { completed = tonumber(ARGV[3]), cancelled = tonumber(ARGV[3]), failed = tonumber(ARGV[2]), timeout = tonumber(ARGV[2]) }
 local todo = {}
 local function act(what, id, queue) todo[#todo + 1] = { what, id, queue } end
 local function give_end(id, from, to, ...)
-  end_record(id, from, to, now, keep_ms[to], ...)
+  end_record(id, from, to, now, ...)
   count('ended:' .. to)
 end
 
 local due = redis.call('ZRANGEBYSCORE', TIMERS, '-inf', integer(now), 'LIMIT', 0, most)
 for _, id in ipairs(due) do
-  local t = redis.call('HMGET', task_key(id), 'status', 'not_before', 'expires', 'queue', 'sending', 'deliveries', 'agent', 'redeliveries', 'cancel', 'deadline')
-  local status = t[1]
+  local t = redis.call('HMGET', task_key(id), 'status', 'not_before', 'expires', 'spec', 'sending', 'deliveries', 'redeliveries', 'cancel')
+  local status, queue = t[1], t[4] and queue_in(t[4])
   if not status or ENDS[status] then
     redis.call('ZREM', TIMERS, id)
-    if status then redis.call('ZREM', tasks_key(status), id) end
-    redis.call('DEL', task_key(id))
   elseif status == 'sent' or status == 'running' then
-    local overdue = tonumber(t[10]) + OVERDUE_MS
+    local overdue = deadline_in(t[5]) + OVERDUE_MS
     if now < overdue then
       look_at(id, overdue)
     else
       -- Nobody has ended it, nor has its job come round: the job is lost. It goes again.
-      local redeliveries = tonumber(t[8] or 0) + 1
+      local redeliveries = tonumber(t[7] or 0) + 1
       local a, entry = delivery_ended(id, t[6], t[5], now, 'lost', '', 'nobody ended the attempt by its deadline')
       count('attempts:lost')
       count('redelivered:lost')
-      if t[9] == '1' then
+      if t[8] == '1' then
         give_end(id, status, 'cancelled', a, entry, 'error', 'cancelled')
-        act('remove', id, t[4])
+        act('remove', id, queue)
       elseif redeliveries > MAX_REDELIVERIES then
         give_end(id, status, 'failed', a, entry, 'redeliveries', redeliveries, 'error', 'given up: it was delivered again and again, and nobody ended it')
-        act('remove', id, t[4])
+        act('remove', id, queue)
       else
-        set_status(id, status, 'queued', a, entry, 'attempt', '', 'redeliveries', redeliveries, 'not_before', integer(now))
+        set_status(id, status, 'queued', a, entry, 'redeliveries', redeliveries, 'not_before', integer(now))
         look_at(id, now + CONFIRM_MS)
-        act('add', id, t[4])
+        act('add', id, queue)
       end
     end
   elseif expired(t[3], now) then
     give_end(id, status, 'timeout', 'error', 'expired')
-    act('remove', id, t[4])
-  elseif not has_job(t[4], id) then
+    act('remove', id, queue)
+  elseif not has_job(queue, id) then
     -- Whoever submitted it died before the job was added, or the add has failed.
     look_at(id, now + CONFIRM_MS)
-    act('add', id, t[4])
+    act('add', id, queue)
   elseif tonumber(t[2]) <= now then
     if status == 'pending' then set_status(id, status, 'queued') end
-    if redis.call('ZSCORE', bull_key(t[4], 'prioritized'), id) then
+    if redis.call('ZSCORE', bull_key(queue, 'prioritized'), id) then
       look_at(id, tonumber(t[3]))
     else
       -- Delayed still, or in the hands of a dispatcher that may be about to delay it: look again until it stands in line.
       look_at(id, math.min(now + 1000, tonumber(t[3])))
-      if redis.call('ZSCORE', bull_key(t[4], 'delayed'), id) then act('promote', id, t[4]) end
+      if redis.call('ZSCORE', bull_key(queue, 'delayed'), id) then act('promote', id, queue) end
     end
   else
     look_at(id, math.min(tonumber(t[2]), tonumber(t[3])))

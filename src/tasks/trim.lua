@@ -1,14 +1,27 @@
--- Keeps the ended records of a status within their number: the oldest go.
--- KEYS[1] base   ARGV[1] status  [2] how many are kept  [3] at most so many at once
--- Returns how many were removed.
+-- Forgets ended records: those kept long enough, and the oldest of those over their number. Looked at from the oldest on, by id; a task
+-- that took long to end may hold its place there meanwhile, and others are looked at behind it.
+-- KEYS[1] base   ARGV[1] at most so many of a status  [2…] status, kept for ms, how many are kept, and so on
+-- Returns 1 when there may be more to forget.
 --- @include "record.lua"
 
-local over = redis.call('ZCARD', tasks_key(ARGV[1])) - tonumber(ARGV[2])
-if over <= 0 then return 0 end
-local ids = redis.call('ZRANGE', tasks_key(ARGV[1]), 0, math.min(over, tonumber(ARGV[3])) - 1)
-for _, id in ipairs(ids) do
-  redis.call('DEL', task_key(id))
-  redis.call('ZREM', TIMERS, id)
-  redis.call('ZREM', tasks_key(ARGV[1]), id)
+local YOUNG = 20 -- so many in a row that stay, and the rest does too
+local now, most, more = now_ms(), tonumber(ARGV[1]), 0
+for i = 2, #ARGV, 3 do
+  local status, keep_ms = ARGV[i], tonumber(ARGV[i + 1])
+  local over = redis.call('ZCARD', tasks_key(status)) - tonumber(ARGV[i + 2])
+  local ids = redis.call('ZRANGE', tasks_key(status), 0, most - 1)
+  local young = 0
+  for n, id in ipairs(ids) do
+    local ended = redis.call('HGET', task_key(id), 'ended')
+    if not ended or n <= over or now >= tonumber(ended) + keep_ms then
+      redis.call('DEL', task_key(id))
+      redis.call('ZREM', tasks_key(status), id)
+      young = 0
+    else
+      young = young + 1
+      if young == YOUNG then break end
+    end
+  end
+  if #ids == most and young < YOUNG then more = 1 end
 end
-return #ids
+return more

@@ -4,8 +4,8 @@
 --- @include "record.lua"
 
 local id = ARGV[1]
-local t = redis.call('HMGET', task_key(id), 'status', 'queue')
-if (t[1] ~= 'queued' and t[1] ~= 'pending') or redis.call('EXISTS', bull_key(t[2], id)) == 1 then return 0 end
+local t = redis.call('HMGET', task_key(id), 'status', 'spec')
+if (t[1] ~= 'queued' and t[1] ~= 'pending') or redis.call('EXISTS', bull_key(queue_in(t[2]), id)) == 1 then return 0 end
 redis.call('ZREM', tasks_key(t[1]), id)
 redis.call('ZREM', TIMERS, id)
 redis.call('DEL', task_key(id))

@@ -40,6 +40,8 @@ export type DispatchDeps = {
   goesOn: (queue: string) => boolean
   /** A task of the type is due then: someone is to look. */
   dueIn: (type: string, ms: number) => void
+  /** An agent fell idle that was full: a task may be on its way that nobody was told of. */
+  lookAgain: (type: string, agentId: string) => void
   /** An agent's rest ends then. */
   restsFor: (type: string, ms: number) => void
 }
@@ -70,7 +72,7 @@ export const createDispatch = (deps: DispatchDeps) => {
 
   /** What an outcome means to the record. */
   const endOf = (o: Outcome, why: 'cancelled' | 'drained', taskId: string, agentId: string, go: Go): AttemptEnd => {
-    const end: AttemptEnd = { taskId, attemptId: go.attemptId, agentId, outcome: 'failed', statusCode: 'statusCode' in o ? o.statusCode : null, error: 'error' in o ? o.error : '', result: '', executionMs: null, retryInMs: 0, restMs: 0 }
+    const end: AttemptEnd = { taskId, attemptId: go.attemptId, agentId, outcome: 'failed', statusCode: 'statusCode' in o ? o.statusCode : null, error: 'error' in o ? o.error : '', result: '', executionMs: null, retryInMs: 0, restMs: 0, maxRetries: go.maxRetries }
     switch (o.kind) {
       case 'completed':
         return { ...end, outcome: 'completed', result: o.result, executionMs: o.executionTimeMs }
@@ -113,7 +115,8 @@ export const createDispatch = (deps: DispatchDeps) => {
     return end
   }
 
-  const report = (end: AttemptEnd, go: Go, fin: Finished) => {
+  const report = (type: string, end: AttemptEnd, go: Go, fin: Finished) => {
+    if (fin.lookAgain) deps.lookAgain(type, end.agentId)
     const line = { task: end.taskId, attempt: go.attempt, agent: end.agentId, outcome: end.outcome, status: fin.status, ...(end.error === '' ? {} : { error: end.error }), ...(fin.status === 'retrying' ? { retry_in_ms: fin.waitMs } : {}) }
     if (fin.verdict === 'stale') log.warn(line, 'an outcome came too late and changed nothing')
     else log.info(line, fin.status)
@@ -178,8 +181,10 @@ export const createDispatch = (deps: DispatchDeps) => {
       if (end.outcome === 'completed' && at.single && deps.takesMore() && deps.goesOn(at.queue)) {
         // The next job can only come from this queue: ask for it right behind `finish`, in the same packet. BullMQ's lock fences a
         // stale move; a job without a slot is put back.
-        const [fin, next] = await Promise.all([finish(at.type, end, at.queue), lane.complete(job, lock, true).catch(() => undefined)])
-        report(end, begun, fin)
+        const moved = Promise.all([finish(at.type, end, at.queue), lane.complete(job, lock, true).catch(() => undefined)])
+        locks.letGo(job.id!) // a renewal behind the move would find no lock, and warn of nothing
+        const [fin, next] = await moved
+        report(at.type, end, begun, fin)
         if (next === undefined) return fin.next && (fin.next.queue === at.queue ? { slot: fin.next, job: undefined } : handOver(fin.next, lock))
         if (fin.next?.queue === at.queue) return { slot: fin.next, job: next }
         if (fin.next === null) return findSlot(at, lane, next, lock)
@@ -188,8 +193,9 @@ export const createDispatch = (deps: DispatchDeps) => {
       }
 
       const fin = await finish(at.type, end, at.queue)
-      report(end, begun, fin)
+      report(at.type, end, begun, fin)
       const same = fin.next?.queue === at.queue
+      locks.letGo(job.id!)
       const next = await settle(lane, job, lock, end, fin, same).catch((error: unknown) => {
         log.debug({ task: end.taskId, error: String(error) }, 'could not move a job; it comes round again')
         return undefined

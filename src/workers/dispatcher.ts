@@ -21,6 +21,8 @@ import type { Metrics } from './metrics.ts'
 import { createSweeper } from './sweeper.ts'
 
 const SURVEY_MS = 1000
+/** Longer than from a submit's record to its job, shorter than anyone notices. */
+const LOOK_AGAIN_MS = 5
 /** Slots reserved in one call: enough to fill a burst in few calls, few enough to leave some to the others. */
 const RESERVE_AT_ONCE = 8
 
@@ -59,12 +61,22 @@ export const createDispatcher = (deps: DispatcherDeps) => {
   let stallChecksFrom = 0
 
   const sweeper = createSweeper({ tasks, queues, registry, log })
+  /** Agents that are to be looked at again in a moment. */
+  const looking = new Set<string>()
   const dispatch = createDispatch({
     ...deps, id, locks,
     inFlight: () => running,
     takesMore: () => !stopping,
     goesOn: (queue) => refused.size <= (refused.has(queue) ? 1 : 0),
     dueIn: (type, ms) => lookIn(ms + 1, () => sweeper.records(type)),
+    lookAgain: (type, agentId) => {
+      if (looking.has(agentId)) return
+      looking.add(agentId)
+      lookIn(LOOK_AGAIN_MS, () => {
+        looking.delete(agentId)
+        return registry.offer(type, agentId)
+      })
+    },
     restsFor: (type, ms) => lookIn(ms + 1, () => sweeper.agents(type)),
   })
 

@@ -4,7 +4,7 @@ import type { Queues } from '../queues/queues.ts'
 import type { Registry } from '../registry/registry.ts'
 import type { Tasks } from '../tasks/tasks.ts'
 
-const TRIM_MS = 10_000
+const TRIM_MS = 2_000
 
 export const createSweeper = ({ tasks, queues, registry, log }: { tasks: Tasks; queues: Queues; registry: Registry; log: Logger }) => {
   const lastTrim = new Map<string, number>()
@@ -38,7 +38,7 @@ export const createSweeper = ({ tasks, queues, registry, log }: { tasks: Tasks; 
         if (!more) return
       }
     },
-    /** Ended records over their number. */
+    /** Ended records that are old enough, or too many. */
     trim: async (type: string): Promise<void> => {
       const now = performance.now()
       if (now - (lastTrim.get(type) ?? -TRIM_MS) < TRIM_MS) return
