@@ -19,7 +19,7 @@ end
 local function came_back(queues)
   local lists = {}
   for i, queue in ipairs(queues) do lists[i] = bull_key(queue, 'wait') end
-  return redis.call('EXISTS', unpack(lists)) > 0
+  return #lists > 0 and redis.call('EXISTS', unpack(lists)) > 0
 end
 
 -- The rank of the job that stands `nth` (from 0) in a queue: lower goes first. And its id; nil when there is none.

@@ -8,6 +8,7 @@
 import { createRedisBackend, Queue, type JobsOptions, type RedisQueueBackend } from 'bullmq'
 import type { Redis } from '../redis/client.ts'
 import type { Keys } from '../redis/keys.ts'
+import { loadScript } from '../redis/scripts.ts'
 import { backoffStrategy } from './backoff.ts'
 import { LOCK_MS, STALL_CHECK_MS, type JobData } from './job.ts'
 import { Lane } from './lane.ts'
@@ -68,9 +69,13 @@ export const createQueues = ({ redis, keys }: { redis: Redis; keys: Keys }) => {
     return l
   })
 
+  const activeIds = loadScript(redis, new URL('./active.lua', import.meta.url))
+
   return {
     queue,
     lane,
+    /** The tasks that are at a dispatcher now. */
+    active: async (type: string): Promise<string[]> => (await activeIds(keys.base(type))) as string[],
     /** Resolves once scripts can run. */
     ready: () => shared.waitUntilReady(),
     /** Adds a task's job. Adding it twice changes nothing while the first is there. */

@@ -29,6 +29,7 @@ if instance == '' and known then instance = old[2] end
 redis.call('HSET', agent_key(id), 'id', id, 'instance', instance, 'host', host, 'port', port, 'ttl', integer(ttl), 'pools', pools,
   'status', status ~= '' and status or 'healthy', 'max', max, 'generation', integer(generation), 'seen', integer(now),
   'registered', registered, 'turn', turn, 'rest', '0', 'out', '', unpack(ARGV, 10))
+if redis.call('ZSCORE', QUEUES, queue_of('@' .. id)) then redis.call('HSET', agent_key(id), 'pins', '1') end
 redis.call('PEXPIRE', agent_key(id), keep)
 redis.call('PERSIST', leases_key(id)) -- unregistering lets it expire
 redis.call('ZADD', AGENTS, 0, id)

@@ -45,16 +45,17 @@ local function wake(queue, in_ms)
   end
 end
 
--- What placing an agent needs to know of it; nil when it is gone. `queues`: those of its capabilities, and its own.
+-- What placing an agent needs to know of it; nil when it is gone. `queues`: those of its capabilities, and its own if a task was
+-- ever pinned to it.
 local function read_agent(id)
-  local a = redis.call('HMGET', agent_key(id), 'pools', 'max', 'status', 'out', 'rest', 'turn', 'name', 'host', 'port', 'trial')
+  local a = redis.call('HMGET', agent_key(id), 'pools', 'max', 'status', 'out', 'rest', 'turn', 'name', 'host', 'port', 'trial', 'pins')
   if not a[1] then return nil end
   local pools, queues = {}, {}
   for pool in string.gmatch(a[1], '%S+') do
     pools[#pools + 1] = pool
     queues[#queues + 1] = queue_of(pool)
   end
-  queues[#queues + 1] = queue_of('@' .. id)
+  if a[11] then queues[#queues + 1] = queue_of('@' .. id) end
   return { id = id, pools = pools, queues = queues, max = tonumber(a[2]), status = a[3], out = a[4], rest = tonumber(a[5]), turn = tonumber(a[6]),
     name = a[7], host = a[8], port = a[9], trial = a[10], in_flight = redis.call('ZCARD', leases_key(id)) }
 end

@@ -1,8 +1,7 @@
--- Fences a new attempt, or says why there is to be none. Awaited before the POST: after this, only this attempt may end the task.
+-- Fences new attempts, or says why there are to be none. Awaited before the POST: after this, only this attempt may end the task.
 -- KEYS[1] base
--- ARGV[1] id  [2] agent  [3] the hold on its slot  [4] unguessable token  [5] dispatcher
--- ARGV[6] the agent's name
--- Returns
+-- ARGV, for each: id; agent; the hold on its slot; unguessable token; dispatcher; the agent's name
+-- Returns for each
 --   {'go', attempt id, delivery number, spec, parameters, metadata, traceparent, retries, ms since it could go, slot or ''}
 --                        the slot names another agent, when this one had failed the task before
 --   {'ended', status}    nothing to do: finish the job; the hold stays
@@ -11,85 +10,92 @@
 --   {'unknown'}          there is no such record
 --- @include "record.lua"
 
-local id, agent, hold, token, dispatcher = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
-local t = redis.call('HMGET', task_key(id), 'status', 'not_before', 'expires', 'cancel', 'deliveries', 'spec', 'parameters', 'metadata',
-  'traceparent', 'retries', 'avoid')
-local status = t[1]
-if not status then return { 'unknown' } end
-if ENDS[status] then return { 'ended', status } end
 local now, turn = now_ms()
--- The hold is older than the job's lock and runs out before it: a dispatcher that comes too late (it was frozen, say) has lost its slot,
--- perhaps the job as well, and must not fence off the attempt of whoever has it now.
-local held = redis.call('ZSCORE', leases_key(agent), hold)
-if not held or tonumber(held) <= now then return { 'no_slot' } end
-local not_before = tonumber(t[2])
 
-if status == 'sent' or status == 'running' then
-  -- The job came round again although an attempt was under way: its dispatcher is dead or cut off. The attempt is fenced off;
-  -- its lease stays until the agent says it is not running, or its deadline. It costs the user nothing, but not without end.
-  local sent = redis.call('HMGET', task_key(id), 'sending', 'redeliveries')
-  local redeliveries = tonumber(sent[2] or 0) + 1
-  local a, entry = delivery_ended(id, t[5], sent[1], now, 'lost', '', 'the dispatcher stopped answering')
-  count('attempts:lost')
-  count('redelivered:lost')
-  watch(agent_in(sent[1]), deadline_in(sent[1]) + 1001)
-  if t[4] == '1' then
-    end_record(id, status, 'cancelled', now, a, entry, 'error', 'cancelled')
-    count('ended:cancelled')
-    return { 'ended', 'cancelled' }
+local function begin(id, agent, hold, token, dispatcher, name)
+  local t = redis.call('HMGET', task_key(id), 'status', 'not_before', 'expires', 'cancel', 'deliveries', 'spec', 'parameters', 'metadata',
+    'traceparent', 'retries', 'avoid', 'created')
+  local status = t[1]
+  if not status then return { 'unknown' } end
+  if ENDS[status] then return { 'ended', status } end
+  -- The hold is older than the job's lock and runs out before it: a dispatcher that comes too late (it was frozen, say) has lost its slot,
+  -- perhaps the job as well, and must not fence off the attempt of whoever has it now.
+  local held = redis.call('ZSCORE', leases_key(agent), hold)
+  if not held or tonumber(held) <= now then return { 'no_slot' } end
+  local not_before = tonumber(t[2])
+
+  if status == 'sent' or status == 'running' then
+    -- The job came round again although an attempt was under way: its dispatcher is dead or cut off. The attempt is fenced off;
+    -- its lease stays until the agent says it is not running, or its deadline. It costs the user nothing, but not without end.
+    local sent = redis.call('HMGET', task_key(id), 'sending', 'redeliveries')
+    local redeliveries = tonumber(sent[2] or 0) + 1
+    local a, entry = delivery_ended(id, t[5], sent[1], now, 'lost', '', 'the dispatcher stopped answering')
+    count('attempts:lost')
+    count('redelivered:lost')
+    watch(agent_in(sent[1]), deadline_in(sent[1]) + 1001)
+    if t[4] == '1' then
+      end_record(id, status, 'cancelled', now, a, entry, 'error', 'cancelled')
+      count('ended:cancelled')
+      return { 'ended', 'cancelled' }
+    end
+    if redeliveries > MAX_REDELIVERIES then
+      end_record(id, status, 'failed', now, a, entry, 'redeliveries', redeliveries, 'error',
+        'given up: ' .. redeliveries .. ' dispatchers in a row stopped answering while they delivered this task')
+      count('ended:failed')
+      return { 'ended', 'failed' }
+    end
+    not_before = now + math.min(1000 * 2 ^ (redeliveries - 1), 30000)
+    set_status(id, status, 'queued', a, entry, 'redeliveries', redeliveries, 'not_before', integer(not_before))
+    status = 'queued'
   end
-  if redeliveries > MAX_REDELIVERIES then
-    end_record(id, status, 'failed', now, a, entry, 'redeliveries', redeliveries, 'error',
-      'given up: ' .. redeliveries .. ' dispatchers in a row stopped answering while they delivered this task')
-    count('ended:failed')
-    return { 'ended', 'failed' }
+
+  if not_before > now then
+    look_at(id, math.min(not_before, tonumber(t[3])))
+    return { 'later', integer(not_before - now) }
   end
-  not_before = now + math.min(1000 * 2 ^ (redeliveries - 1), 30000)
-  set_status(id, status, 'queued', a, entry, 'redeliveries', redeliveries, 'not_before', integer(not_before))
-  status = 'queued'
-end
+  if expired(t[3], now) then
+    end_record(id, status, 'timeout', now, 'error', 'expired')
+    count('ended:timeout')
+    return { 'ended', 'timeout' }
+  end
+  redis.call('ZREM', leases_key(agent), hold)
 
-if not_before > now then
-  look_at(id, math.min(not_before, tonumber(t[3])))
-  return { 'later', integer(not_before - now) }
-end
-if expired(t[3], now) then
-  end_record(id, status, 'timeout', now, 'error', 'expired')
-  count('ended:timeout')
-  return { 'ended', 'timeout' }
-end
-redis.call('ZREM', leases_key(agent), hold)
-
--- A retry goes to another agent than those that failed it, if one has room.
-local name, moved, other = ARGV[6], '', nil
-local avoid = t[11]
-if avoid and string.find(avoid, ' ' .. agent .. ' ', 1, true) then
-  local others = redis.call('ZRANGE', pool_key(pool_of(queue_in(t[6]))), 0, MAX_AVOIDED, 'WITHSCORES')
-  for i = 1, #others, 2 do
-    if tonumber(others[i + 1]) < FULL and not string.find(avoid, ' ' .. others[i] .. ' ', 1, true) then
-      other = read_agent(others[i])
-      if other then break end
+  -- A retry goes to another agent than those that failed it, if one has room.
+  local moved, other = '', nil
+  local avoid = t[11]
+  if avoid and string.find(avoid, ' ' .. agent .. ' ', 1, true) then
+    local others = redis.call('ZRANGE', pool_key(pool_of(queue_in(t[6]))), 0, MAX_AVOIDED, 'WITHSCORES')
+    for i = 1, #others, 2 do
+      if tonumber(others[i + 1]) < FULL and not string.find(avoid, ' ' .. others[i] .. ' ', 1, true) then
+        other = read_agent(others[i])
+        if other then break end
+      end
+    end
+    if other then
+      if rescore(agent, now) then offer(agent) end
+      agent, name, moved = other.id, other.name, slot_reply(other, '', queue_in(t[6]))
     end
   end
-  if other then
-    if rescore(agent, now) then offer(agent) end
-    agent, name, moved = other.id, other.name, slot_reply(other, '', queue_in(t[6]))
+
+  local timeout = tonumber(string.match(t[6], '^%d+'))
+  local deadline = now + timeout
+  local attempt = integer(now) .. '.' .. token
+  local n = tonumber(t[5] or 0) + 1
+  -- The dispatcher lets go at the deadline and has up to a second to say so.
+  if other then lease(other, attempt, deadline + 1000, now, turn)
+  else
+    redis.call('ZADD', leases_key(agent), integer(deadline + 1000), attempt)
+    if timeout < 9000 then watch(agent, deadline + 1001) end -- sooner than the hold is looked at, which lasts 10 s
   end
+  local sending = table.concat({ agent, name, integer(now), integer(deadline), dispatcher }, '\t')
+  if n == 1 then set_status(id, status, 'sent', 'attempt', attempt, 'deliveries', n, 'sending', sending, 'started', integer(now))
+  else set_status(id, status, 'sent', 'attempt', attempt, 'deliveries', n, 'sending', sending) end
+  -- If nobody ends it, its job comes round again; should even the job be lost, the sweeper sees it here. (A young one has the sweeper's
+  -- first look still before it.)
+  if now - tonumber(t[12]) > CONFIRM_MS - 1000 then redis.call('ZADD', TIMERS, 'LT', integer(deadline + OVERDUE_MS), id) end
+  return { 'go', attempt, n, t[6], t[7], t[8], t[9] or '', t[10] or '0', integer(now - not_before), moved }
 end
 
-local timeout = tonumber(string.match(t[6], '^%d+'))
-local deadline = now + timeout
-local attempt = integer(now) .. '.' .. token
-local n = tonumber(t[5] or 0) + 1
--- The dispatcher lets go at the deadline and has up to a second to say so.
-if other then lease(other, attempt, deadline + 1000, now, turn)
-else
-  redis.call('ZADD', leases_key(agent), integer(deadline + 1000), attempt)
-  if timeout < 9000 then watch(agent, deadline + 1001) end -- sooner than the hold is looked at, which lasts 10 s
-end
-local sending = table.concat({ agent, name, integer(now), integer(deadline), dispatcher }, '\t')
-if n == 1 then set_status(id, status, 'sent', 'attempt', attempt, 'deliveries', n, 'sending', sending, 'started', integer(now))
-else set_status(id, status, 'sent', 'attempt', attempt, 'deliveries', n, 'sending', sending) end
--- If nobody ends it, its job comes round again; should even the job be lost, the sweeper sees it here.
-redis.call('ZADD', TIMERS, 'LT', integer(deadline + OVERDUE_MS), id)
-return { 'go', attempt, n, t[6], t[7], t[8], t[9] or '', t[10] or '0', integer(now - not_before), moved }
+local replies = {}
+for i = 1, #ARGV, 6 do replies[#replies + 1] = begin(unpack(ARGV, i, i + 5)) end
+return replies

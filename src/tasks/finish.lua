@@ -1,21 +1,23 @@
--- Ends an attempt: the record by compare-and-set, then the slot, which is freed or leased again for the next task at once.
+-- Ends attempts: the record by compare-and-set, then the slot, which is freed or leased again for the next task at once.
 -- KEYS[1] base
--- ARGV[1] id  [2] attempt  [3] agent  [4] outcome  [5] status code or ''  [6] error or ''  [7] result  [8] execution ms or ''
--- ARGV[9] if it is retried, after so many ms  [10] the task's max_retries  [11] the agent rests so many ms
--- ARGV[12] dispatcher  [13] its attempts in flight  [14] token for the next hold, or '' when it wants none  [15] how long it is held, ms
--- Returns {verdict, status, ms until it may go again, slot or '', 1 when the agent was full and nothing waits: look again soon}
+-- ARGV, for each: id; attempt; agent; outcome; status code or ''; error or ''; result; execution ms or ''; if it is retried, after so many
+--   ms; the task's max_retries; the agent rests so many ms; dispatcher; its attempts in flight; token for the next hold, or '' when it
+--   wants none; how long it is held, ms
+-- Returns for each {verdict, status, ms until it may go again, slot or '', 1 when the agent was full and nothing waits: look again soon}
 --   verdict 'ok': the outcome counts · 'stale': another attempt or an end came first, nothing changed; status says what is
 -- Running twice (a repeated command) finds the attempt gone: nothing is changed, and a slot handed over the first time is taken back.
 --- @include "record.lua"
 
+local now, turn = now_ms()
+
 -- Perhaps all this was said before and our answer was lost: then the slot it handed over is held for nobody, at this agent or one that
 -- shares a pool with it.
-local function take_back(hold, now)
-  if redis.call('ZREM', leases_key(ARGV[3]), hold) == 1 then
-    if rescore(ARGV[3], now) then offer(ARGV[3]) end
+local function take_back(agent_id, hold)
+  if redis.call('ZREM', leases_key(agent_id), hold) == 1 then
+    if rescore(agent_id, now) then offer(agent_id) end
     return
   end
-  for pool in string.gmatch(redis.call('HGET', agent_key(ARGV[3]), 'pools') or '', '%S+') do
+  for pool in string.gmatch(redis.call('HGET', agent_key(agent_id), 'pools') or '', '%S+') do
     for _, id in ipairs(redis.call('ZRANGE', pool_key(pool), 0, -1)) do
       if redis.call('ZREM', leases_key(id), hold) == 1 then
         if rescore(id, now) then offer(id) end
@@ -25,93 +27,101 @@ local function take_back(hold, now)
   end
 end
 
-local id, attempt, agent_id, outcome, err = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[6]
-local now, turn = now_ms()
-local t = redis.call('HMGET', task_key(id), 'attempt', 'status', 'cancel', 'deliveries', 'sending', 'retries')
-local status, verdict, wait_ms = t[2] or '', 'stale', 0
+local function finish(id, attempt, agent_id, outcome, status_code, err, result, execution_ms, retry_in, max_retries, rest_ms, dispatcher, in_flight, token, hold_ms)
+  local t = redis.call('HMGET', task_key(id), 'attempt', 'status', 'cancel', 'deliveries', 'sending', 'retries')
+  local status, verdict, wait_ms = t[2] or '', 'stale', 0
 
-if t[1] == attempt and (status == 'sent' or status == 'running') then
-  verdict = 'ok'
-  local from = status
-  local a, entry = delivery_ended(id, t[4], t[5], now, outcome, ARGV[5], err)
-  if t[3] == '1' then
-    -- A cancel was promised while it ran: no result beats that.
-    status = 'cancelled'
-    end_record(id, from, status, now, a, entry, 'error', 'cancelled')
-  elseif outcome == 'completed' then
-    status = 'completed'
-    local more = { a, entry, 'result', ARGV[7] }
-    if ARGV[8] ~= '' then more[5], more[6] = 'execution_ms', ARGV[8] end
-    if t[6] then more[#more + 1], more[#more + 2] = 'error', '' end -- that of an earlier attempt
-    end_record(id, from, status, now, unpack(more))
-  elseif outcome == 'no_room' or outcome == 'drained' then
-    -- Not the task's fault, nor its attempt.
-    status = 'queued'
-    set_status(id, from, status, a, entry, 'not_before', integer(now))
-    look_at(id, tonumber(redis.call('HGET', task_key(id), 'expires')))
-  elseif outcome ~= 'rejected' and tonumber(t[6] or 0) < tonumber(ARGV[10]) then
-    status = 'retrying'
-    wait_ms = tonumber(ARGV[9])
-    local before = redis.call('HMGET', task_key(id), 'avoid', 'expires')
-    local avoid = before[1] or ' '
-    if not string.find(avoid, ' ' .. agent_id .. ' ', 1, true) then
-      local _, known = string.gsub(avoid, '%S+', '')
-      avoid = (known >= MAX_AVOIDED and ' ' or avoid) .. agent_id .. ' '
+  if t[1] == attempt and (status == 'sent' or status == 'running') then
+    verdict = 'ok'
+    local from = status
+    local a, entry = delivery_ended(id, t[4], t[5], now, outcome, status_code, err)
+    if t[3] == '1' then
+      -- A cancel was promised while it ran: no result beats that.
+      status = 'cancelled'
+      end_record(id, from, status, now, a, entry, 'error', 'cancelled')
+    elseif outcome == 'completed' then
+      status = 'completed'
+      local more = { a, entry, 'result', result }
+      if execution_ms ~= '' then more[5], more[6] = 'execution_ms', execution_ms end
+      if t[6] then more[#more + 1], more[#more + 2] = 'error', '' end -- that of an earlier attempt
+      end_record(id, from, status, now, unpack(more))
+    elseif outcome == 'no_room' or outcome == 'drained' then
+      -- Not the task's fault, nor its attempt.
+      status = 'queued'
+      set_status(id, from, status, a, entry, 'not_before', integer(now))
+      look_at(id, tonumber(redis.call('HGET', task_key(id), 'expires')))
+    elseif outcome ~= 'rejected' and tonumber(t[6] or 0) < tonumber(max_retries) then
+      status = 'retrying'
+      wait_ms = tonumber(retry_in)
+      local before = redis.call('HMGET', task_key(id), 'avoid', 'expires')
+      local avoid = before[1] or ' '
+      if not string.find(avoid, ' ' .. agent_id .. ' ', 1, true) then
+        local _, known = string.gsub(avoid, '%S+', '')
+        avoid = (known >= MAX_AVOIDED and ' ' or avoid) .. agent_id .. ' '
+      end
+      set_status(id, from, status, a, entry, 'retries', tonumber(t[6] or 0) + 1, 'not_before', integer(now + wait_ms), 'error', err, 'avoid', avoid)
+      look_at(id, math.min(now + wait_ms, tonumber(before[2])))
+    else
+      status = outcome == 'timeout' and 'timeout' or 'failed'
+      end_record(id, from, status, now, a, entry, 'error', err)
     end
-    set_status(id, from, status, a, entry, 'retries', tonumber(t[6] or 0) + 1, 'not_before', integer(now + wait_ms), 'error', err, 'avoid', avoid)
-    look_at(id, math.min(now + wait_ms, tonumber(before[2])))
-  else
-    status = outcome == 'timeout' and 'timeout' or 'failed'
-    end_record(id, from, status, now, a, entry, 'error', err)
   end
+
+  -- An attempt that was cut off may still be running at the agent: its slot is held, and its next beats tell it to stop, until the agent
+  -- denies it or the deadline comes.
+  local nothing = { verdict, status, integer(wait_ms), '', 0 }
+  if verdict == 'stale' and token ~= '' then take_back(agent_id, 'h.' .. token) end
+  if outcome == 'cancelled' or outcome == 'drained' then return nothing end
+  if t[3] == '1' then redis.call('SREM', cancels_key(agent_id), attempt) end
+  if redis.call('ZREM', leases_key(agent_id), attempt) == 0 then return nothing end
+  local agent = read_agent(agent_id)
+  if not agent then return nothing end
+
+  -- What the outcome says of the agent: refused, it gets nothing until its next beat; resting, nothing for a while.
+  if outcome == 'unreachable' and agent.out == '' then
+    agent.out = 'refused'
+    redis.call('HSET', agent_key(agent_id), 'out', agent.out)
+  end
+  if rest_ms ~= '0' then
+    agent.rest = math.max(agent.rest, now + tonumber(rest_ms))
+    redis.call('HSET', agent_key(agent_id), 'rest', integer(agent.rest))
+    watch(agent_id, agent.rest)
+  end
+
+  -- The slot: the best head of the agent's queues is next, and of that queue's agents the one least loaded, mostly this one.
+  local was_full = agent.in_flight + 1 >= agent.max
+  agent.turn = turn
+  local own = score_of(agent, now)
+  local queue = own < FULL and best_queue(agent.queues)
+  if not queue then
+    -- Idle: it waits from now on. A task whose submit saw it full may be on its way to the queue without a wake.
+    redis.call('HSET', agent_key(agent_id), 'turn', integer(turn))
+    place(agent, own)
+    if was_full and own < FULL then nothing[5] = 1 end
+    return nothing
+  end
+  -- A dispatcher that has far more in hand than another lets that one have it, so that a newly started one gets its share.
+  -- Looked at now and then: the balance need not be quick.
+  local least = turn % 8 == 0 and redis.call('ZRANGE', DISPATCHERS, 0, 0, 'WITHSCORES') or {}
+  if token == '' or (least[1] and least[1] ~= dispatcher and tonumber(least[2]) * 2 + 4 < tonumber(in_flight)) then
+    place(agent, own)
+    wake(queue)
+    return nothing
+  end
+  local hold = 'h.' .. token
+  local top, score = next_agent(pool_of(queue))
+  if top and top ~= agent_id and score < own then
+    place(agent, own)
+    agent = read_agent(top)
+    lease(agent, hold, now + tonumber(hold_ms), now, turn)
+  else
+    -- One out, one in: its place is what it was, and so is the time of the next look at it.
+    redis.call('ZADD', leases_key(agent_id), integer(now + tonumber(hold_ms)), hold)
+    if rest_ms ~= '0' or outcome == 'unreachable' then place(agent, own) end
+  end
+  return { verdict, status, integer(wait_ms), slot_reply(agent, hold, queue), 0 }
 end
 
--- An attempt that was cut off may still be running at the agent: its slot is held, and its next beats tell it to stop, until the agent
--- denies it or the deadline comes.
-local nothing = { verdict, status, integer(wait_ms), '', 0 }
-if verdict == 'stale' and ARGV[14] ~= '' then take_back('h.' .. ARGV[14], now) end
-if outcome == 'cancelled' or outcome == 'drained' then return nothing end
-if t[3] == '1' then redis.call('SREM', cancels_key(agent_id), attempt) end
-if redis.call('ZREM', leases_key(agent_id), attempt) == 0 then return nothing end
-local agent = read_agent(agent_id)
-if not agent then return nothing end
-
--- What the outcome says of the agent: refused, it gets nothing until its next beat; resting, nothing for a while.
-if outcome == 'unreachable' and agent.out == '' then
-  agent.out = 'refused'
-  redis.call('HSET', agent_key(agent_id), 'out', agent.out)
-end
-if ARGV[11] ~= '0' then
-  agent.rest = math.max(agent.rest, now + tonumber(ARGV[11]))
-  redis.call('HSET', agent_key(agent_id), 'rest', integer(agent.rest))
-  watch(agent_id, agent.rest)
-end
-
--- The slot: the best head of the agent's queues is next, and of that queue's agents the one least loaded, mostly this one.
-local was_full = agent.in_flight + 1 >= agent.max
-agent.turn = turn
-local own = score_of(agent, now)
-local queue = own < FULL and best_queue(agent.queues)
-if not queue then
-  -- Idle: it waits from now on. A task whose submit saw it full may be on its way to the queue without a wake.
-  redis.call('HSET', agent_key(agent_id), 'turn', integer(turn))
-  place(agent, own)
-  if was_full and own < FULL then nothing[5] = 1 end
-  return nothing
-end
--- A dispatcher that has far more in hand than another lets that one have it, so that a newly started one gets its share.
--- Looked at now and then: the balance need not be quick.
-local least = turn % 8 == 0 and redis.call('ZRANGE', DISPATCHERS, 0, 0, 'WITHSCORES') or {}
-if ARGV[14] == '' or (least[1] and least[1] ~= ARGV[12] and tonumber(least[2]) * 2 + 4 < tonumber(ARGV[13])) then
-  place(agent, own)
-  wake(queue)
-  return nothing
-end
-local top, score = next_agent(pool_of(queue))
-if top and top ~= agent_id and score < own then
-  place(agent, own)
-  agent = read_agent(top)
-end
-local hold = 'h.' .. ARGV[14]
-lease(agent, hold, now + tonumber(ARGV[15]), now, turn)
-return { verdict, status, integer(wait_ms), slot_reply(agent, hold, queue), 0 }
+local replies = {}
+for i = 1, #ARGV, 15 do replies[#replies + 1] = finish(unpack(ARGV, i, i + 14)) end
+return replies

@@ -4,7 +4,8 @@
 --   failed it) result error execution_ms cancel retry_of retried_as traceparent
 -- `spec` is what never changes, as text with tabs between: timeout ms, max_retries, retry delay ms, backoff, priority, pinned to,
 --   task_type, queue. One field instead of eight: it is written and read by every task.
--- Every record stands in tasks:<status> (by id, so by age). One that has not ended stands in `timers` too, at the time when someone
+-- Every record stands in tasks:<status> (by id, so by age); one that is sent or running stays in tasks:queued, as it is there only for a
+-- moment, and BullMQ's list of active jobs names it. One that has not ended stands in `timers` too, at the time when someone
 -- must look at it next, or sooner: a look that comes too soon only sets the timer right.
 --- @include "../registry/slots.lua"
 
@@ -22,11 +23,16 @@ local function look_at(id, at) redis.call('ZADD', TIMERS, integer(at), id) end
 -- Counts for /metrics of what only a script sees; callers count the rest, and write it once a second.
 local function count(what) redis.call('HINCRBY', STATS, what, 1) end
 
+local INDEX = { sent = 'queued', running = 'queued' }
+local function index_of(status) return tasks_key(INDEX[status] or status) end
+
 -- Changes a record's status, with further fields, and its index.
 local function set_status(id, from, to, ...)
   redis.call('HSET', task_key(id), 'status', to, ...)
-  if from then redis.call('ZREM', tasks_key(from), id) end
-  redis.call('ZADD', tasks_key(to), 0, id)
+  local old, new = from and index_of(from), index_of(to)
+  if old == new then return end
+  if old then redis.call('ZREM', old, id) end
+  redis.call('ZADD', new, 0, id)
 end
 
 -- The end of a task; it has only one. How long its record stays is for `trim` to say.

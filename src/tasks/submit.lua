@@ -1,27 +1,41 @@
--- Makes a task's record. Its job is added next; the sweeper looks after a while whether it was.
+-- Makes tasks' records. Their jobs are added next; the sweeper looks after a while whether they were.
 -- KEYS[1] base
--- ARGV[1] id  [2] queue  [3] delay ms, or ''  [4] run at (ms since the epoch), or ''  [5] expires in, ms  [6] at most so many queues
--- ARGV[7] 1 to refuse when no agent is alive for it  [8…] name, value of further fields
--- Returns {'ok', status, created, 1 when an agent has room for it now}, {'exists', status, created, 1}, {'queues'} or {'no_agent'}
+-- ARGV, for each task: id; queue; delay ms, or ''; run at (ms since the epoch), or ''; expires in, ms; at most so many queues;
+--   1 to refuse when no agent is alive for it; 1 when the id may be known already; 1 when the queue may be new; spec; parameters; metadata; traceparent or ''; retry_of or ''
+-- Returns for each {'ok', status, created, 1 when an agent has room for it now}, {'exists', status, created, 1}, {'queues'} or {'no_agent'}
 --- @include "record.lua"
 
-local id, queue = ARGV[1], ARGV[2]
-local known = redis.call('HMGET', task_key(id), 'status', 'created')
-if known[1] then return { 'exists', known[1], known[2], 1 } end
-local pool = pool_of(queue)
-if ARGV[7] == '1' then
-  local pinned = string.byte(pool) == 64 and redis.call('HGET', agent_key(string.sub(pool, 2)), 'out')
-  if pinned == 'dead' or not pinned and redis.call('ZCARD', pool_key(pool)) == 0 then return { 'no_agent' } end
-end
 local now = now_ms()
-local seen = redis.call('ZSCORE', QUEUES, queue)
-if not seen and redis.call('ZCARD', QUEUES) >= tonumber(ARGV[6]) then return { 'queues' } end
-if not seen or now - tonumber(seen) > 60000 then redis.call('ZADD', QUEUES, integer(now), queue) end
-local not_before = now
-if ARGV[3] ~= '' then not_before = now + tonumber(ARGV[3]) end
-if ARGV[4] ~= '' then not_before = math.max(now, tonumber(ARGV[4])) end
-local status = not_before > now and 'pending' or 'queued'
-local expires = not_before + tonumber(ARGV[5])
-set_status(id, nil, status, 'created', integer(now), 'not_before', integer(not_before), 'expires', integer(expires), unpack(ARGV, 8))
-look_at(id, math.min(now + CONFIRM_MS, status == 'pending' and not_before or expires))
-return { 'ok', status, integer(now), next_agent(pool) and 1 or 0 }
+
+local function submit(id, queue, delay, run_at, expires_in, max_queues, require_agent, maybe_known, maybe_new, spec, parameters, metadata, traceparent, retry_of)
+  if maybe_known == '1' then
+    local known = redis.call('HMGET', task_key(id), 'status', 'created')
+    if known[1] then return { 'exists', known[1], known[2], 1 } end
+  end
+  local pool = pool_of(queue)
+  if require_agent == '1' then
+    local pinned = string.byte(pool) == 64 and redis.call('HGET', agent_key(string.sub(pool, 2)), 'out')
+    if pinned == 'dead' or not pinned and redis.call('ZCARD', pool_key(pool)) == 0 then return { 'no_agent' } end
+  end
+  if maybe_new == '1' then
+    if not redis.call('ZSCORE', QUEUES, queue) and redis.call('ZCARD', QUEUES) >= tonumber(max_queues) then return { 'queues' } end
+    redis.call('ZADD', QUEUES, integer(now), queue)
+    -- Agents look at the queue of tasks pinned to them only when there has been one.
+    if string.byte(pool) == 64 and redis.call('EXISTS', agent_key(string.sub(pool, 2))) == 1 then redis.call('HSET', agent_key(string.sub(pool, 2)), 'pins', '1') end
+  end
+  local not_before = now
+  if delay ~= '' then not_before = now + tonumber(delay) end
+  if run_at ~= '' then not_before = math.max(now, tonumber(run_at)) end
+  local status = not_before > now and 'pending' or 'queued'
+  local expires = not_before + tonumber(expires_in)
+  set_status(id, nil, status, 'created', integer(now), 'not_before', integer(not_before), 'expires', integer(expires), 'spec', spec,
+    'parameters', parameters, 'metadata', metadata)
+  if traceparent ~= '' then redis.call('HSET', task_key(id), 'traceparent', traceparent) end
+  if retry_of ~= '' then redis.call('HSET', task_key(id), 'retry_of', retry_of) end
+  look_at(id, math.min(now + CONFIRM_MS, status == 'pending' and not_before or expires))
+  return { 'ok', status, integer(now), next_agent(pool) and 1 or 0 }
+end
+
+local replies = {}
+for i = 1, #ARGV, 14 do replies[#replies + 1] = submit(unpack(ARGV, i, i + 13)) end
+return replies

@@ -7,6 +7,7 @@ import { AlreadyRetried, NoAgent, NotFound, TaskEnded, TaskNotEnded, TooManyQueu
 import type { Config } from '../config.ts'
 import type { Queues } from '../queues/queues.ts'
 import type { Redis } from '../redis/client.ts'
+import { createBatch } from '../redis/batch.ts'
 import { uuidv7 } from '../redis/ids.ts'
 import { queueName, typeOfTask, type Keys } from '../redis/keys.ts'
 import { loadScript, text } from '../redis/scripts.ts'
@@ -14,6 +15,8 @@ import type { Stats } from './stats.ts'
 import { HOLD_MS, readSlot, type Slot, type Types } from '../registry/registry.ts'
 
 const MAX_QUEUES_PER_TYPE = 10_000
+/** A queue in use is named to Redis again after so long. */
+const NAME_AGAIN_MS = 60_000
 
 /** What a submit needs beside the parsed body: the JSON texts as they were sent, and what the request said. */
 export type SubmitExtra = { parameters: string; metadata: string; requireAgent?: boolean; traceparent?: string | undefined; retryOf?: string; id?: string }
@@ -148,11 +151,11 @@ export type Tasks = ReturnType<typeof createTasks>
 export const createTasks = ({ redis, keys, types, queues, stats, retention }: { redis: Redis; keys: Keys; types: Types; queues: Queues; stats: Stats; retention: Config['retention'] }) => {
   const script = (file: string) => loadScript(redis, new URL(file, import.meta.url))
   const scripts = {
-    submit: script('./submit.lua'),
+    submit: createBatch(script('./submit.lua')),
     confirm: script('./confirm.lua'),
     withdraw: script('./withdraw.lua'),
-    begin: script('./begin.lua'),
-    finish: script('./finish.lua'),
+    begin: createBatch(script('./begin.lua')),
+    finish: createBatch(script('./finish.lua')),
     cancel: script('./cancel.lua'),
     retry: script('./retry.lua'),
     expire: script('./expire.lua'),
@@ -160,6 +163,8 @@ export const createTasks = ({ redis, keys, types, queues, stats, retention }: { 
     trim: script('./trim.lua'),
   }
 
+  /** When this process last named a queue to Redis, which forgets one unused for an hour. */
+  const lastNamed = new Map<string, number>()
   /** Queues whose agents had no room when last asked. */
   const full = new Set<string>()
 
@@ -177,18 +182,28 @@ export const createTasks = ({ redis, keys, types, queues, stats, retention }: { 
     const base = keys.base(agentType)
     const delayMs = t.delay_seconds !== undefined ? Math.round(t.delay_seconds * 1000) : t.run_at !== undefined ? Date.parse(t.run_at) - Date.now() : 0
     const spec: Spec = { timeoutMs: Math.ceil(t.timeout_seconds * 1000), maxRetries: t.max_retries, retryDelayMs: Math.round(t.retry_delay_seconds * 1000), backoff: t.backoff, priority: t.priority, pinnedTo: t.agent_id ?? null, taskType: t.task_type }
+    const isNew = Date.now() - (lastNamed.get(queue) ?? 0) > NAME_AGAIN_MS
+    if (isNew) {
+      if (lastNamed.size > 20_000) lastNamed.clear()
+      lastNamed.set(queue, Date.now())
+    }
+    const sent = Promise.withResolvers<void>()
     const recorded = scripts.submit(
-      base, id, queue, t.delay_seconds === undefined ? '' : Math.round(t.delay_seconds * 1000), t.run_at === undefined ? '' : Date.parse(t.run_at),
-      Math.ceil(t.expires_in_seconds * 1000), MAX_QUEUES_PER_TYPE, extra.requireAgent ? 1 : 0,
-      'spec', writeSpec(spec, queue), 'parameters', extra.parameters, 'metadata', extra.metadata,
-      ...(extra.traceparent === undefined ? [] : ['traceparent', extra.traceparent]), ...(extra.retryOf === undefined ? [] : ['retry_of', extra.retryOf]),
+      base,
+      [
+        id, queue, t.delay_seconds === undefined ? '' : Math.round(t.delay_seconds * 1000), t.run_at === undefined ? '' : Date.parse(t.run_at), Math.ceil(t.expires_in_seconds * 1000), MAX_QUEUES_PER_TYPE,
+        extra.requireAgent ? 1 : 0, extra.id === undefined ? 0 : 1, isNew ? 1 : 0, writeSpec(spec, queue), extra.parameters, extra.metadata, extra.traceparent ?? '', extra.retryOf ?? '',
+      ],
+      sent.resolve,
     ) as Promise<[string, TaskStatus, string, number]>
     const refuse = ([verdict]: [string, ...unknown[]]) => {
       if (verdict === 'no_agent') throw new NoAgent(`no agent that can do ${t.task_type} for ${agentType} is alive; start one, or submit without require_agent and the task waits`)
+      if (verdict === 'queues') lastNamed.delete(queue)
       if (verdict === 'queues') throw new TooManyQueues(agentType, MAX_QUEUES_PER_TYPE)
     }
     // Asked whether it may, a submit waits for the answer; otherwise the job follows at once.
     if (extra.requireAgent) refuse(await recorded)
+    else await sent.promise
     const silent = full.has(queue)
     const [record, added] = await Promise.allSettled([
       recorded,
@@ -222,7 +237,7 @@ export const createTasks = ({ redis, keys, types, queues, stats, retention }: { 
 
   /** Fences a new attempt, or says why there is none. `slot.lease` is the hold; the attempt's id takes its place. */
   const begin = async (taskId: string, slot: Slot, token: string, dispatcher: string): Promise<Begun> => {
-    const r = (await scripts.begin(keys.base(slot.type), taskId, slot.agentId, slot.lease, token, dispatcher, slot.name)) as unknown[]
+    const r = (await scripts.begin(keys.base(slot.type), [taskId, slot.agentId, slot.lease, token, dispatcher, slot.name])) as unknown[]
     switch (r[0]) {
       case 'go': {
         const [, attemptId, attempt, spec, parameters, metadata, traceparent, retries, waited, moved] = r as string[]
@@ -245,11 +260,16 @@ export const createTasks = ({ redis, keys, types, queues, stats, retention }: { 
   /**
    * Ends an attempt and frees its slot, or leases it again at once.
    * @param nextToken for the next hold; null when the dispatcher wants none
+   * @param sent called once it is on its way: what is sent after that comes behind it
    */
-  const finish = async (type: string, end: AttemptEnd, dispatcher: string, inFlight: number, nextToken: string | null): Promise<Finished> => {
+  const finish = async (type: string, end: AttemptEnd, dispatcher: string, inFlight: number, nextToken: string | null, sent?: () => void): Promise<Finished> => {
     const [verdict, status, waitMs, next, again] = (await scripts.finish(
-      keys.base(type), end.taskId, end.attemptId, end.agentId, end.outcome, end.statusCode ?? '', end.error, end.result, end.executionMs ?? '', end.retryInMs, end.maxRetries, end.restMs,
-      dispatcher, inFlight, nextToken ?? '', HOLD_MS,
+      keys.base(type),
+      [
+        end.taskId, end.attemptId, end.agentId, end.outcome, end.statusCode ?? '', end.error, end.result, end.executionMs ?? '', end.retryInMs, end.maxRetries, end.restMs,
+        dispatcher, inFlight, nextToken ?? '', HOLD_MS,
+      ],
+      sent,
     )) as ['ok' | 'stale', TaskStatus | '', string, unknown, number]
     if (verdict === 'ok') {
       stats.count(type, `attempts:${end.outcome}`)
@@ -326,15 +346,19 @@ export const createTasks = ({ redis, keys, types, queues, stats, retention }: { 
     const all = filter.types ?? (await types.list())
     const found: TaskView[] = []
     let before = filter.before
+    const uuidOf = (id: string) => id.slice(id.indexOf('.') + 1)
+    // Those at an agent stand in the index of the queued, with the many that wait: BullMQ's active jobs name them.
+    const onlyActive = !filter.statuses.includes('queued') && filter.statuses.some((s) => s === 'sent' || s === 'running')
+    const indexes = filter.statuses.filter((s) => s !== 'sent' && s !== 'running')
+    const active = onlyActive ? (await Promise.all(all.map((type) => queues.active(type)))).flat() : []
     // Filters that need the record may pass over many: a page reads a bounded number and says where to go on.
     for (let round = 0; round < 10; round++) {
       const pages = await Promise.all(
         all.flatMap((type) =>
-          filter.statuses.map((status) => redis.zrange(keys.tasks(type, status), before === undefined ? '+' : `(${type}.${before}`, '-', 'BYLEX', 'REV', 'LIMIT', 0, filter.limit)),
+          indexes.map((status) => redis.zrange(keys.tasks(type, status), before === undefined ? '+' : `(${type}.${before}`, '-', 'BYLEX', 'REV', 'LIMIT', 0, filter.limit)),
         ),
       )
-      const uuidOf = (id: string) => id.slice(id.indexOf('.') + 1)
-      const ids = [...new Set(pages.flat())].sort((a, b) => (uuidOf(a) < uuidOf(b) ? 1 : -1)).slice(0, filter.limit)
+      const ids = [...new Set([...pages.flat(), ...active.filter((id) => before === undefined || uuidOf(id) < before)])].sort((a, b) => (uuidOf(a) < uuidOf(b) ? 1 : -1)).slice(0, filter.limit)
       const rows = await Promise.all(ids.map(readOne))
       for (const [i, id] of ids.entries()) {
         before = uuidOf(id)

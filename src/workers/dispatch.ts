@@ -57,11 +57,11 @@ export const createDispatch = (deps: DispatchDeps) => {
   let hurry = false
 
   /** Repeats until Redis takes it: the outcome is known and only we know it. A second run of one that was taken is stale, and harmless. */
-  const finish = async (type: string, end: AttemptEnd, queue: string): Promise<Finished> => {
+  const finish = async (type: string, end: AttemptEnd, queue: string, sent?: () => void): Promise<Finished> => {
     const token = randomUUID() // the same each time: by it a slot whose answer was lost is found again
     for (let wait = 50; ; wait = Math.min(wait * 2, 1000)) {
       try {
-        return await tasks.finish(type, end, id, deps.inFlight(), deps.takesMore() && deps.goesOn(queue) ? token : null)
+        return await tasks.finish(type, end, id, deps.inFlight(), deps.takesMore() && deps.goesOn(queue) ? token : null, sent)
       } catch (error) {
         if (hurry) throw error
         log.debug({ task: end.taskId, error: String(error) }, 'could not record an outcome; trying again')
@@ -111,11 +111,11 @@ export const createDispatch = (deps: DispatchDeps) => {
     sent.delete(go.attemptId)
     const end = endOf(outcome, why, taskId, slot.agentId, go)
     metrics.run.observe({ agent_type: slot.type, outcome: end.outcome }, (performance.now() - began) / 1000)
-    metrics.attempts.inc({ agent_type: slot.type, outcome: end.outcome })
     return end
   }
 
   const report = (type: string, end: AttemptEnd, go: Go, fin: Finished) => {
+    metrics.attempts.inc({ agent_type: type, outcome: end.outcome })
     if (fin.lookAgain) deps.lookAgain(type, end.agentId)
     const line = { task: end.taskId, attempt: go.attempt, agent: end.agentId, outcome: end.outcome, status: fin.status, ...(end.error === '' ? {} : { error: end.error }), ...(fin.status === 'retrying' ? { retry_in_ms: fin.waitMs } : {}) }
     if (fin.verdict === 'stale') log.warn(line, 'an outcome came too late and changed nothing')
@@ -181,9 +181,11 @@ export const createDispatch = (deps: DispatchDeps) => {
       if (end.outcome === 'completed' && at.single && deps.takesMore() && deps.goesOn(at.queue)) {
         // The next job can only come from this queue: ask for it right behind `finish`, in the same packet. BullMQ's lock fences a
         // stale move; a job without a slot is put back.
-        const moved = Promise.all([finish(at.type, end, at.queue), lane.complete(job, lock, true).catch(() => undefined)])
+        const sent = Promise.withResolvers<void>()
+        const ended = finish(at.type, end, at.queue, sent.resolve)
+        await sent.promise
         locks.letGo(job.id!) // a renewal behind the move would find no lock, and warn of nothing
-        const [fin, next] = await moved
+        const [fin, next] = await Promise.all([ended, lane.complete(job, lock, true).catch(() => undefined)])
         report(at.type, end, begun, fin)
         if (next === undefined) return fin.next && (fin.next.queue === at.queue ? { slot: fin.next, job: undefined } : handOver(fin.next, lock))
         if (fin.next?.queue === at.queue) return { slot: fin.next, job: next }
