@@ -9,6 +9,9 @@ import { UnrecoverableError, Worker, type RedisQueueBackend, type WorkerOptions 
 import { RetryLater } from './backoff.ts'
 import { LOCK_MS, type JobData, type TaskJob } from './job.ts'
 
+/** Completed jobs that a dispatcher keeps for the Board, of each queue. */
+const KEPT_PER_SECOND = 10
+
 /** BullMQ keeps the stack of each failure; ours would only tell where this file is. */
 const withoutStack = <E extends Error>(error: E): E => {
   delete error.stack
@@ -25,8 +28,9 @@ export class Lane extends Worker<JobData> {
     return (await this.getNextJob(token, { block: false })) as TaskJob | undefined
   }
 
-  /** The task has ended well. `fetchNext`: and the next job, if there is one. */
+  /** The task has ended well. `fetchNext`: and the next job, if there is one. The record keeps what came of it; the job may go. */
   async complete(job: TaskJob, token: string, fetchNext: boolean): Promise<TaskJob | undefined> {
+    if (!this.#keeps()) job.opts.removeOnComplete = true
     return this.#next(await job.moveToCompleted(null as never, token, fetchNext), token)
   }
 
@@ -62,6 +66,18 @@ export class Lane extends Worker<JobData> {
   async renew(jobs: { id: string; token: string }[]): Promise<string[]> {
     return this.getBackend().extendLocks(jobs.map((j) => j.id), jobs.map((j) => j.token), LOCK_MS)
   }
+
+  /** Keeping a job for the Board costs Redis as much as a sixth of a task: under load only some are. */
+  #keeps(): boolean {
+    const second = Math.floor(performance.now() / 1000)
+    if (second !== this.#second) {
+      this.#second = second
+      this.#kept = 0
+    }
+    return this.#kept++ < KEPT_PER_SECOND
+  }
+  #second = 0
+  #kept = 0
 
   async #next(reply: unknown, token: string): Promise<TaskJob | undefined> {
     if (!Array.isArray(reply)) return undefined
