@@ -5,24 +5,36 @@ import type { Logger } from '../logger.ts'
 
 export type { Redis }
 
+type Corkable = { cork(): void; uncork(): void }
+
+/** Commands in a packet: more, and Redis would begin late and answer all at once, while we and everyone else wait for it. */
+const PACKET = 16
+
 /**
- * Writes what one turn of the event loop has to say as one packet: corks the socket at the first command, uncorks behind the turn.
+ * Writes what one turn of the event loop has to say in few packets: corks the socket at the first command, uncorks behind the turn.
  * Costs no visible latency and saves about a third of Redis's and our own time per task; ioredis's pipelines are slower than this.
  */
 const cork = (redis: Redis): void => {
   const send = redis.sendCommand.bind(redis)
-  let corked = false
+  let corked: Corkable | undefined
+  let commands = 0
   redis.sendCommand = (command, stream) => {
-    const socket = (redis as unknown as { stream?: { cork(): void; uncork(): void } }).stream
+    const { stream: socket } = redis as unknown as { stream?: Corkable }
     if (!corked && socket) {
-      corked = true
+      corked = socket
+      commands = 0
       socket.cork()
       setImmediate(() => {
-        corked = false
+        corked = undefined
         socket.uncork()
       })
     }
-    return send(command, stream)
+    const answer = send(command, stream)
+    if (++commands % PACKET === 0) {
+      corked?.uncork()
+      corked?.cork()
+    }
+    return answer
   }
 }
 
