@@ -31,7 +31,7 @@ const registerAgent = async (urls: Urls): Promise<void> => {
   if (res.status !== 201) throw new Error(`registering the agent answered ${res.status}: ${await res.text()}`)
 }
 
-/** The sum over every label set of the counter that has status="completed". */
+/** The sum over every label set of the counter that has outcome="completed". */
 const completedOf = (metrics: string): number => {
   let sum = 0
   for (const [, value] of metrics.matchAll(/^switchyard_worker_attempts_total\{[^}]*outcome="completed"[^}]*\} (\S+)/gm)) sum += Number(value)

@@ -88,13 +88,13 @@ export class TaskEnded extends SwitchyardError {
 
 export class TaskNotEnded extends SwitchyardError {
   constructor(id: string, status: string) {
-    super('task-not-ended', `task ${id} is ${status}; only an ended task can be retried`, { extra: { task_id: id, task_status: status } })
+    super('task-not-ended', `task ${id} is ${status}; only an ended task can be retried: wait for its end, or cancel it first`, { extra: { task_id: id, task_status: status } })
   }
 }
 
 export class AlreadyRetried extends SwitchyardError {
   constructor(id: string, as: string) {
-    super('already-retried', `task ${id} was already retried as ${as}`, { extra: { task_id: as } })
+    super('already-retried', `task ${id} was already retried as ${as}; should that one have failed too, retry that one`, { extra: { task_id: as } })
   }
 }
 
@@ -110,7 +110,6 @@ export class TooManyQueues extends SwitchyardError {
     super('too-many-queues', `agent type ${type} already has ${limit} queues; use fewer task types, or wait until idle ones are forgotten`, { retryAfterSeconds: 60 })
   }
 }
-
 
 export class TooManyTypes extends SwitchyardError {
   constructor(limit: number) {

@@ -4,11 +4,9 @@
  */
 import { Router, type RequestHandler } from 'express'
 import { Counter, Gauge, Histogram, Registry, collectDefaultMetrics } from 'prom-client'
+import { END_STATUSES } from '../contracts/task.ts'
 import type { Census } from '../registry/census.ts'
 import { isStoreFailure, notAllowed } from './problem.ts'
-
-/** Statuses that every agent type shows, so that a query for them finds 0 rather than nothing. */
-const ENDS = ['completed', 'failed', 'timeout', 'cancelled']
 
 const createInstruments = (register: Registry) => {
   const registers = [register]
@@ -43,7 +41,8 @@ const fill = (m: Instruments, census: Census | null): void => {
   for (const { type: agent_type, stats, agents, slotsUsed, slotsFree } of census.types) {
     m.submitted.inc({ agent_type }, stats.submitted ?? 0)
     m.retries.inc({ agent_type }, stats.retried ?? 0)
-    for (const status of ENDS) m.ended.inc({ agent_type, status }, stats[`ended:${status}`] ?? 0)
+    // Each end is shown, so that a query for one finds 0 rather than nothing.
+    for (const status of END_STATUSES) m.ended.inc({ agent_type, status }, stats[`ended:${status}`] ?? 0)
     for (const [outcome, n] of prefixed(stats, 'attempts:')) m.attempts.inc({ agent_type, outcome }, n)
     for (const [reason, n] of prefixed(stats, 'redelivered:')) m.redeliveries.inc({ agent_type, reason }, n)
     for (const [status, n] of Object.entries(agents)) m.agents.set({ agent_type, status }, n)

@@ -102,7 +102,7 @@ export const Task = z
     redeliveries: z.int().meta({ description: 'Deliveries repeated because we failed, not the agent.' }),
     progress: z.unknown().nullable(),
     metadata: JsonObject,
-    cancel_requested: z.boolean().describe('It is at an agent and will end cancelled.'),
+    cancel_requested: z.boolean().describe('Its cancellation was asked for: at an agent it will end cancelled, waiting it has.'),
     retry_of: z.string().nullable().describe('The ended task that this one repeats.'),
     retried_as: z.string().nullable().describe('The task that repeats this one.'),
     execution_time_ms: z.number().nullable(),

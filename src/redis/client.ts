@@ -38,6 +38,9 @@ const cork = (redis: Redis): void => {
   }
 }
 
+/** So long may a command or a connection take before it fails. */
+const TIMEOUT_MS = 2000
+
 const target = (url: string): { path?: string } => (url.startsWith('unix://') ? { path: decodeURIComponent(url.slice('unix://'.length)) } : {})
 
 export type RedisDeps = {
@@ -46,15 +49,13 @@ export type RedisDeps = {
   /** Shown by CLIENT LIST. */
   name: string
   log: Logger
-  /** How long a command may take before it fails. */
-  commandTimeoutMs?: number
 }
 
 /**
  * One connection. While Redis is away commands fail at once instead of piling up; nothing is sent twice behind the caller's back;
  * it reconnects within a second of Redis's return.
  */
-export const createRedis = ({ url, name, log, commandTimeoutMs = 2000 }: RedisDeps): Redis => {
+export const createRedis = ({ url, name, log }: RedisDeps): Redis => {
   const options = {
     ...target(url),
     connectionName: name,
@@ -62,8 +63,8 @@ export const createRedis = ({ url, name, log, commandTimeoutMs = 2000 }: RedisDe
     autoResendUnfulfilledCommands: false,
     autoResubscribe: true,
     maxRetriesPerRequest: null,
-    commandTimeout: commandTimeoutMs,
-    connectTimeout: 2000,
+    commandTimeout: TIMEOUT_MS,
+    connectTimeout: TIMEOUT_MS,
     keepAlive: 10_000,
     noDelay: true,
     retryStrategy: (times: number) => Math.min(50 * times, 500),

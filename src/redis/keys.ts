@@ -32,7 +32,7 @@ const SINGLE = {
   timers: 'timers',
   /** zset: queue → when it was last seen with work */
   queues: 'queues',
-  /** zset: dispatcher → its load as last said, plus the wakes sent since */
+  /** zset: dispatcher → its load as last said, plus the wakes sent since; of the empty type: → ms at which it last made progress (presence.lua) */
   dispatchers: 'dispatchers',
   /** hash: `tick`, when a dispatcher last looked; `grace`, since when silence counts again */
   sweep: 'sweep',
@@ -62,7 +62,6 @@ export const createKeys = (prefix: string, namespace = 'default') => {
   const withId = (part: keyof typeof WITH_ID) => (type: string, id: string) => base(type) + WITH_ID[part] + id
   const single = (part: keyof typeof SINGLE) => (type: string) => base(type) + SINGLE[part]
   return {
-    prefix,
     namespace,
     /** KEYS[1] of every script. */
     base,
@@ -80,14 +79,11 @@ export const createKeys = (prefix: string, namespace = 'default') => {
     timers: single('timers'),
     queues: single('queues'),
     dispatchers: single('dispatchers'),
-    sweep: single('sweep'),
     stats: single('stats'),
     /** set of `namespace/type`; the channel of the same name says when one is added */
     types: `${prefix}:types`,
     /** hash: agent id → type; written before the agent, repaired when it lies */
     agentTypes: `${prefix}:agent-types:${namespace}`,
-    /** zset: dispatcher → ms of Redis time at which it last made progress */
-    alive: `${prefix}:dispatchers`,
     wakeChannel: (dispatcher: string) => `${prefix}:wake:${dispatcher}`,
   }
 }

@@ -1,6 +1,6 @@
 -- Reads agents with what only Redis's clock can tell.
 -- KEYS[1] base   ARGV the ids
--- Returns for each {fields of its hash…, or nil; in flight; ms since when its silence counts; now}
+-- Returns for each {list of the fields of its hash, empty when there is none; in flight; the ms at which its silence began; now}
 --- @include "health.lua"
 
 local now, answers = now_ms(), {}

@@ -1,14 +1,14 @@
 -- Writes an agent, new or known, and puts it into its pools.
 -- KEYS[1] base
 -- ARGV[1] id  [2] instance_id or ''  [3] host  [4] port  [5] ttl ms  [6] kept for, ms  [7] its capabilities ('a b')  [8] status or ''
--- ARGV[9] max_concurrency  [10…] name, value of further fields (name, version, capabilities, m:<key>)
--- Returns {created 0|1, generation, was alive 0|1}
+-- ARGV[9] max_concurrency  [10…] name, value of further fields (name, type, version, capabilities, m:<key>)
+-- Returns 1 when the agent is a new one, 0 when it was known.
 --- @include "health.lua"
 
 local id, instance, host, port, ttl, keep, pools, status, max = ARGV[1], ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5]), ARGV[6], ARGV[7], ARGV[8], ARGV[9]
 local now = now_ms()
 forgive_absence(now)
-local old = redis.call('HMGET', agent_key(id), 'generation', 'instance', 'host', 'port', 'seen', 'ttl', 'out', 'registered', 'turn', 'rest')
+local old = redis.call('HMGET', agent_key(id), 'generation', 'instance', 'host', 'port', 'seen', 'ttl', 'out', 'registered', 'turn')
 local known = old[1] ~= false
 local alive = known and old[7] ~= 'dead' and now < silent_since(old[5], now) + tonumber(old[6])
 local generation = known and tonumber(old[1]) or 1
@@ -35,4 +35,4 @@ redis.call('PERSIST', leases_key(id)) -- unregistering lets it expire
 redis.call('ZADD', AGENTS, 0, id)
 redis.call('ZREM', WATCH, id)
 look(id, now)
-return { known and 0 or 1, generation, alive and 1 or 0 }
+return known and 0 or 1

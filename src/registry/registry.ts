@@ -136,10 +136,10 @@ export const createRegistry = ({ redis, keys, types }: { redis: Redis; keys: Key
     const capabilities = [...new Set(r.capabilities)]
     const name = r.name ?? r.agent_name!
     const ttlMs = Math.round(r.ttl_seconds * 1000)
-    const [created] = (await scripts.register(
+    const created = await scripts.register(
       keys.base(r.type), id, r.instance_id ?? '', at.host, at.port, ttlMs, KEEP_MS + ttlMs, capabilities.join(' '), r.status ?? '', r.max_concurrency,
       'name', name, 'type', r.type, 'version', r.version ?? '', 'capabilities', JSON.stringify(capabilities), ...flatten(metadata),
-    )) as [number, number, number]
+    )
     const [agent] = await readMany(r.type, [id])
     return { created: created === 1, agent: agent! }
   }

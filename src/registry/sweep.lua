@@ -1,6 +1,6 @@
 -- Looks at the agents whose time has come: takes the silent and the dead out of the pools, frees leases past their end.
 -- KEYS[1] base   ARGV[1] at most so many agents
--- Returns the ids of those that died now; a second value says whether more are due.
+-- Returns {ids of those that died now, 1 when more are due}
 --- @include "health.lua"
 
 local now, most = now_ms(), tonumber(ARGV[1])

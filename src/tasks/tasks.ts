@@ -198,8 +198,10 @@ export const createTasks = ({ redis, keys, types, queues, stats, retention }: { 
     ) as Promise<[string, TaskStatus, string, number]>
     const refuse = ([verdict]: [string, ...unknown[]]) => {
       if (verdict === 'no_agent') throw new NoAgent(`no agent that can do ${t.task_type} for ${agentType} is alive; start one, or submit without require_agent and the task waits`)
-      if (verdict === 'queues') lastNamed.delete(queue)
-      if (verdict === 'queues') throw new TooManyQueues(agentType, MAX_QUEUES_PER_TYPE)
+      if (verdict === 'queues') {
+        lastNamed.delete(queue)
+        throw new TooManyQueues(agentType, MAX_QUEUES_PER_TYPE)
+      }
     }
     // Asked whether it may, a submit waits for the answer; otherwise the job follows at once.
     if (extra.requireAgent) refuse(await recorded)
