@@ -57,7 +57,7 @@ export const readConfig = (env: NodeJS.ProcessEnv = process.env): Config => {
   const set = Object.fromEntries(Object.keys(Environment.shape).flatMap((k) => (env[k] ? [[k, env[k]]] : [])))
   const read = Environment.safeParse(set)
   if (!read.success) {
-    const lines = read.error.issues.map((i) => `  ${i.path.join('.')}=${String(env[String(i.path[0])])}: ${i.message}`)
+    const lines = read.error.issues.map((i) => `  ${i.path.join('.')}${i.path[0] === 'REDIS_URL' ? '' : `=${String(env[String(i.path[0])])}`}: ${i.message}`)
     throw new ConfigError(`The environment has ${lines.length === 1 ? 'a faulty setting' : 'faulty settings'}; mend and start again:\n${lines.join('\n')}`)
   }
   const e = read.data

@@ -488,3 +488,14 @@ test.concurrent('a busy agent type does not keep another one waiting, however fe
 })
 
 test('nothing is left behind', () => becomesQuiet(system))
+
+test.concurrent('tasks that are always declined do not keep the ones behind them from going', async () => {
+  const { agent, submit } = setting()
+  const a = await agent({ maxConcurrency: 1, handle: (task, { res }) => (task.parameters.declined ? answer(res, 503, { error: 'no room' }, { 'retry-after': '0' }) : 'done') })
+  const declined = [await submit({ parameters: { declined: true } }), await submit({ parameters: { declined: true } })]
+  const others = [await submit(), await submit(), await submit()]
+  for (const id of others) expect((await system.ended(id)).status).toBe('completed')
+  expect(a.runs.length).toBeGreaterThan(6)
+  for (const id of declined) await system.call('DELETE', `/tasks/${id}`)
+  for (const id of declined) expect(await system.ended(id)).toMatchObject({ status: 'cancelled', retry_count: 0 })
+})

@@ -439,3 +439,17 @@ test.concurrent.each(['api', 'workers'])('a Redis that would evict tasks is refu
 })
 
 test('nothing is left behind', () => becomesQuiet(system))
+
+test.concurrent('a submit that was refused leaves the next one of its queue as visible as any', async () => {
+  const { type, agent, submit } = setting()
+  expect((await system.post('/tasks?require_agent=true', { agent_type: type, task_type: 'echo' })).status).toBe(503)
+  let open = () => {}
+  const opened = new Promise<void>((resolve) => (open = resolve))
+  await agent({ handle: async () => (await opened, 1) })
+  const id = await submit()
+  await system.becomes(id, 'sent')
+  expect((await system.get(`/tasks?status=sent&agent_type=${type}`)).json.tasks.map((t: any) => t.task_id)).toEqual([id])
+  expect(await system.redis.zscore(system.keys.queues(type), `${type}.echo`)).not.toBeNull()
+  open()
+  await system.ended(id)
+})

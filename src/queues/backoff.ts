@@ -27,5 +27,17 @@ export const retryDelayMs = (o: { backoff: string; retryDelayMs: number; retries
   return Math.round(Math.min(Math.max(jittered, o.retryAfterMs ?? 0, 1), MAX_RETRY_DELAY_MS))
 }
 
+/** An agent without room costs a task nothing, and it keeps its place in the line; but not without end. */
+const DECLINES_IN_PLACE = 3
+const MAX_DECLINE_MS = 30_000
+
+/**
+ * A task that is declined (429, 503) again and again, and has no other agent to go to, steps aside: for a second and then for twice as
+ * long each time, up to 30 s. At the head of its queue it would keep everything behind it from ever going.
+ * @param declined how often it was sent before without that being an attempt
+ */
+export const declineDelayMs = (declined: number): number =>
+  declined < DECLINES_IN_PLACE ? 0 : Math.min(1000 * 2 ** Math.min(declined - DECLINES_IN_PLACE, 10), MAX_DECLINE_MS)
+
 /** BullMQ's `backoffStrategy`. A job that failed without a delay of ours (nothing does) would wait a second. */
 export const backoffStrategy = (_made: number, _type?: string, error?: Error, _job?: MinimalJob): number => (error instanceof RetryLater ? error.delayMs : 1000)

@@ -5,6 +5,7 @@
 -- When no dispatcher has looked for so long (they look once a second), it was we who were away, or Redis: every agent gets one TTL
 -- from now. Shorter than the shortest TTL, or an absence in between would kill.
 local AWAY_MS = 3000
+local LOOK_MS = 10000
 
 -- The ms at which the agent's silence began: its last beat, or the end of our own absence if that is later. That may be now: whoever
 -- asks first, before anyone has noted that we are back, is told the same as those after.
@@ -51,6 +52,7 @@ local function look(id, now)
   redis.call('ZREMRANGEBYSCORE', leases_key(id), '-inf', integer(now))
   local room = rescore(id, now)
   local first = redis.call('ZRANGE', leases_key(id), 0, 0, 'WITHSCORES')
-  if first[2] then watch(id, tonumber(first[2]) + 1) end
+  -- Leases that `finish` hands on and `begin` makes of holds are watched by nobody else: while there are any, look every 10 s.
+  if first[2] then watch(id, math.min(tonumber(first[2]) + 1, now + LOOK_MS)) end
   if room then offer_all(id) end
 end

@@ -253,6 +253,7 @@ export const createRegistry = ({ redis, keys, types }: { redis: Redis; keys: Key
 export type Types = ReturnType<typeof createTypes>
 export const createTypes = ({ redis, keys }: { redis: Redis; keys: Keys }) => {
   const known = new Set<string>()
+  redis.on('close', () => known.clear()) // it may come back without its last second
   return {
     /** Makes a type known to every dispatcher; awaited before anything is put under it. */
     ensure: async (type: string): Promise<void> => {

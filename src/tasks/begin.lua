@@ -14,10 +14,16 @@ local now, turn = now_ms()
 
 local function begin(id, agent, hold, token, dispatcher, name)
   local t = redis.call('HMGET', task_key(id), 'status', 'not_before', 'expires', 'cancel', 'deliveries', 'spec', 'parameters', 'metadata',
-    'traceparent', 'retries', 'avoid', 'created')
+    'traceparent', 'retries', 'avoid', 'created', 'attempt', 'sending')
   local status = t[1]
   if not status then return { 'unknown' } end
   if ENDS[status] then return { 'ended', status } end
+  -- Said before, and our answer was lost: nothing was posted. The attempt is taken back, its lease is the hold again.
+  if status == 'sent' and t[4] ~= '1' and string.sub(t[13], -#token) == token and agent_in(t[14]) == agent
+    and redis.call('ZREM', leases_key(agent), t[13]) == 1 then
+    redis.call('ZADD', leases_key(agent), integer(now + 10000), hold)
+    t[5], status = tonumber(t[5]) - 1, 'queued'
+  end
   -- The hold is older than the job's lock and runs out before it: a dispatcher that comes too late (it was frozen, say) has lost its slot,
   -- perhaps the job as well, and must not fence off the attempt of whoever has it now.
   local held = redis.call('ZSCORE', leases_key(agent), hold)

@@ -1,8 +1,7 @@
 -- Ends attempts: the record by compare-and-set, then the slot, which is freed or leased again for the next task at once.
 -- KEYS[1] base
 -- ARGV, for each: id; attempt; agent; outcome; status code or ''; error or ''; result; execution ms or ''; if it is retried, after so many
---   ms; the task's max_retries; the agent rests so many ms; dispatcher; its attempts in flight; token for the next hold, or '' when it
---   wants none; how long it is held, ms
+--   ms; the task's max_retries; the agent rests so many ms; token for the next hold, or '' when none is wanted; how long it is held, ms
 -- Returns for each {verdict, status, ms until it may go again, slot or '', 1 when the agent was full and nothing waits: look again soon}
 --   verdict 'ok': the outcome counts · 'stale': another attempt or an end came first, nothing changed; status says what is
 -- Running twice (a repeated command) finds the attempt gone: nothing is changed, and a slot handed over the first time is taken back.
@@ -27,7 +26,15 @@ local function take_back(agent_id, hold)
   end
 end
 
-local function finish(id, attempt, agent_id, outcome, status_code, err, result, execution_ms, retry_in, max_retries, rest_ms, dispatcher, in_flight, token, hold_ms)
+local function others_have_room(pool, agent_id)
+  local first = redis.call('ZRANGE', pool_key(pool), 0, 1, 'WITHSCORES')
+  for i = 1, #first, 2 do
+    if first[i] ~= agent_id and tonumber(first[i + 1]) < FULL then return true end
+  end
+  return false
+end
+
+local function finish(id, attempt, agent_id, outcome, status_code, err, result, execution_ms, retry_in, max_retries, rest_ms, token, hold_ms)
   local t = redis.call('HMGET', task_key(id), 'attempt', 'status', 'cancel', 'deliveries', 'sending', 'retries')
   local status, verdict, wait_ms = t[2] or '', 'stale', 0
 
@@ -48,8 +55,12 @@ local function finish(id, attempt, agent_id, outcome, status_code, err, result, 
     elseif outcome == 'no_room' or outcome == 'drained' then
       -- Not the task's fault, nor its attempt.
       status = 'queued'
-      set_status(id, from, status, a, entry, 'not_before', integer(now))
-      look_at(id, tonumber(redis.call('HGET', task_key(id), 'expires')))
+      local more = redis.call('HMGET', task_key(id), 'expires', 'spec')
+      local expires = tonumber(more[1])
+      -- Declined often, it steps aside; unless another agent may take it now.
+      if not others_have_room(pool_of(queue_in(more[2])), agent_id) then wait_ms = tonumber(retry_in) end
+      set_status(id, from, status, a, entry, 'not_before', integer(now + wait_ms))
+      look_at(id, wait_ms > 0 and math.min(now + wait_ms, expires) or expires)
     elseif outcome ~= 'rejected' and tonumber(t[6] or 0) < tonumber(max_retries) then
       status = 'retrying'
       wait_ms = tonumber(retry_in)
@@ -100,10 +111,7 @@ local function finish(id, attempt, agent_id, outcome, status_code, err, result, 
     if was_full and own < FULL then nothing[5] = 1 end
     return nothing
   end
-  -- A dispatcher that has far more in hand than another lets that one have it, so that a newly started one gets its share.
-  -- Looked at now and then: the balance need not be quick.
-  local least = turn % 8 == 0 and redis.call('ZRANGE', DISPATCHERS, 0, 0, 'WITHSCORES') or {}
-  if token == '' or (least[1] and least[1] ~= dispatcher and tonumber(least[2]) * 2 + 4 < tonumber(in_flight)) then
+  if token == '' then -- its dispatcher gives the slot up, to another one or another queue
     place(agent, own)
     wake(queue)
     return nothing
@@ -111,8 +119,10 @@ local function finish(id, attempt, agent_id, outcome, status_code, err, result, 
   local hold = 'h.' .. token
   local top, score = next_agent(pool_of(queue))
   if top and top ~= agent_id and score < own then
+    local other = read_agent(top)
+    if not other then redis.call('ZREM', pool_key(pool_of(queue)), top) end -- its record has expired
     place(agent, own)
-    agent = read_agent(top)
+    agent = other or agent
     lease(agent, hold, now + tonumber(hold_ms), now, turn)
   else
     -- One out, one in: its place is what it was, and so is the time of the next look at it.
@@ -123,5 +133,5 @@ local function finish(id, attempt, agent_id, outcome, status_code, err, result, 
 end
 
 local replies = {}
-for i = 1, #ARGV, 15 do replies[#replies + 1] = finish(unpack(ARGV, i, i + 14)) end
+for i = 1, #ARGV, 13 do replies[#replies + 1] = finish(unpack(ARGV, i, i + 12)) end
 return replies

@@ -167,6 +167,11 @@ export const createTasks = ({ redis, keys, types, queues, stats, retention }: { 
   const lastNamed = new Map<string, number>()
   /** Queues whose agents had no room when last asked. */
   const full = new Set<string>()
+  // A Redis that comes back may have lost its last second: what we know of it is to be said and asked anew.
+  redis.on('close', () => {
+    lastNamed.clear()
+    full.clear()
+  })
 
   /**
    * Takes a task: its record, then its job, then a wake, each sent behind the other without waiting, as one packet; answered when all have.
@@ -182,11 +187,7 @@ export const createTasks = ({ redis, keys, types, queues, stats, retention }: { 
     const base = keys.base(agentType)
     const delayMs = t.delay_seconds !== undefined ? Math.round(t.delay_seconds * 1000) : t.run_at !== undefined ? Date.parse(t.run_at) - Date.now() : 0
     const spec: Spec = { timeoutMs: Math.ceil(t.timeout_seconds * 1000), maxRetries: t.max_retries, retryDelayMs: Math.round(t.retry_delay_seconds * 1000), backoff: t.backoff, priority: t.priority, pinnedTo: t.agent_id ?? null, taskType: t.task_type }
-    const isNew = Date.now() - (lastNamed.get(queue) ?? 0) > NAME_AGAIN_MS
-    if (isNew) {
-      if (lastNamed.size > 20_000) lastNamed.clear()
-      lastNamed.set(queue, Date.now())
-    }
+    const isNew = performance.now() - (lastNamed.get(queue) ?? -Infinity) > NAME_AGAIN_MS
     const sent = Promise.withResolvers<void>()
     const recorded = scripts.submit(
       base,
@@ -214,7 +215,12 @@ export const createTasks = ({ redis, keys, types, queues, stats, retention }: { 
       silent ? undefined : afterThisTurn(() => scripts.confirm(base, id, queue)),
     ])
     if (record.status === 'rejected') throw record.reason
-    const [, status, created, room] = record.value
+    const [verdict, status, created, room] = record.value
+    // Only now: a submit that was refused or failed has named nothing.
+    if (isNew && verdict === 'ok') {
+      if (lastNamed.size > 20_000) lastNamed.clear()
+      lastNamed.set(queue, performance.now())
+    }
     if (status === 'pending' || room === 1) {
       full.delete(queue)
       if (silent && added.status === 'fulfilled') await scripts.confirm(base, id, queue).catch(() => {})
@@ -264,12 +270,12 @@ export const createTasks = ({ redis, keys, types, queues, stats, retention }: { 
    * @param nextToken for the next hold; null when the dispatcher wants none
    * @param sent called once it is on its way: what is sent after that comes behind it
    */
-  const finish = async (type: string, end: AttemptEnd, dispatcher: string, inFlight: number, nextToken: string | null, sent?: () => void): Promise<Finished> => {
+  const finish = async (type: string, end: AttemptEnd, nextToken: string | null, sent?: () => void): Promise<Finished> => {
     const [verdict, status, waitMs, next, again] = (await scripts.finish(
       keys.base(type),
       [
         end.taskId, end.attemptId, end.agentId, end.outcome, end.statusCode ?? '', end.error, end.result, end.executionMs ?? '', end.retryInMs, end.maxRetries, end.restMs,
-        dispatcher, inFlight, nextToken ?? '', HOLD_MS,
+        nextToken ?? '', HOLD_MS,
       ],
       sent,
     )) as ['ok' | 'stale', TaskStatus | '', string, unknown, number]

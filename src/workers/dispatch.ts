@@ -7,7 +7,7 @@
  */
 import { randomUUID } from 'node:crypto'
 import type { Logger } from '../logger.ts'
-import { retryDelayMs } from '../queues/backoff.ts'
+import { declineDelayMs, retryDelayMs } from '../queues/backoff.ts'
 import { LOCK_MS, type TaskJob } from '../queues/job.ts'
 import type { Lane } from '../queues/lane.ts'
 import type { Queues } from '../queues/queues.ts'
@@ -37,7 +37,7 @@ export type DispatchDeps = {
   /** False while draining: no slot is taken on. */
   takesMore: () => boolean
   /** False while other queues wait for one of our places: a finished attempt's slot is given up, so that they have their turn. */
-  goesOn: (queue: string) => boolean
+  goesOn: (type: string, queue: string) => boolean
   /** A task of the type is due then: someone is to look. */
   dueIn: (type: string, ms: number) => void
   /** An agent fell idle that was full: a task may be on its way that nobody was told of. */
@@ -57,15 +57,28 @@ export const createDispatch = (deps: DispatchDeps) => {
   let hurry = false
 
   /** Repeats until Redis takes it: the outcome is known and only we know it. A second run of one that was taken is stale, and harmless. */
-  const finish = async (type: string, end: AttemptEnd, queue: string, sent?: () => void): Promise<Finished> => {
+  const finish = async (type: string, end: AttemptEnd, goesOn: boolean, sent?: () => void): Promise<Finished> => {
     const token = randomUUID() // the same each time: by it a slot whose answer was lost is found again
     for (let wait = 50; ; wait = Math.min(wait * 2, 1000)) {
       try {
-        return await tasks.finish(type, end, id, deps.inFlight(), deps.takesMore() && deps.goesOn(queue) ? token : null, sent)
+        return await tasks.finish(type, end, goesOn ? token : null, sent)
       } catch (error) {
         if (hurry) throw error
         log.debug({ task: end.taskId, error: String(error) }, 'could not record an outcome; trying again')
         await new Promise((resolve) => setTimeout(resolve, wait))
+      }
+    }
+  }
+
+  /** Repeated for a while: an attempt begun, whose answer was lost, would hold its slot until its deadline. */
+  const begin = async (taskId: string, slot: Slot, asked: number): Promise<Begun> => {
+    const token = randomUUID() // the same each time: by it the script knows an attempt that nobody has heard of
+    for (;;) {
+      try {
+        return await tasks.begin(taskId, slot, token, id)
+      } catch (error) {
+        await new Promise((resolve) => setTimeout(resolve, 100))
+        if (hurry || performance.now() - asked > LOCK_MS / 2) throw error
       }
     }
   }
@@ -79,7 +92,7 @@ export const createDispatch = (deps: DispatchDeps) => {
       case 'aborted':
         return { ...end, outcome: why }
       case 'no_room':
-        return { ...end, outcome: 'no_room', restMs: o.retryAfterMs }
+        return { ...end, outcome: 'no_room', restMs: o.retryAfterMs, retryInMs: declineDelayMs(go.attempt - 1 - go.retries) }
       case 'rejected':
         return { ...end, outcome: 'rejected' }
       case 'accepted':
@@ -128,7 +141,8 @@ export const createDispatch = (deps: DispatchDeps) => {
     if (fin.status === '' || isEnd(fin.status)) return lane.fail(job, fin.status === 'cancelled' || end.error === '' ? fin.status || 'no record' : end.error, lock, fetchNext)
     if (fin.verdict === 'stale') return fetchNext ? lane.take(lock) : undefined // another attempt has the job
     if (fin.status === 'retrying') return lane.retry(job, end.error, fin.waitMs, lock, fetchNext)
-    await lane.putBack(job, lock)
+    if (fin.waitMs > 0) await lane.defer(job, fin.waitMs, lock)
+    else await lane.putBack(job, lock)
     return fetchNext ? lane.take(lock) : undefined
   }
 
@@ -145,6 +159,7 @@ export const createDispatch = (deps: DispatchDeps) => {
   const findSlot = async (slot: Slot, lane: Lane, job: TaskJob, lock: string): Promise<Hand> => {
     const [other] = deps.takesMore() ? await registry.reserve(slot.type, slot.queue, id, deps.inFlight(), [randomUUID()]) : []
     if (other?.queue === slot.queue) return { slot: other, job }
+    locks.letGo(job.id!)
     await lane.putBack(job, lock)
     return other ? handOver(other, lock) : null
   }
@@ -159,7 +174,7 @@ export const createDispatch = (deps: DispatchDeps) => {
     locks.hold(job.id!, lane, lock)
     try {
       const asked = performance.now()
-      const begun = await tasks.begin(job.id!, slot, randomUUID(), id)
+      const begun = await begin(job.id!, slot, asked)
       switch (begun.verdict) {
         case 'unknown':
           return { slot, job: await lane.fail(job, 'there is no record of this task', lock, true) }
@@ -178,23 +193,31 @@ export const createDispatch = (deps: DispatchDeps) => {
       const at = begun.movedTo === null ? slot : { ...begun.movedTo, queue: slot.queue }
       const end = await attempt(at, job, begun)
 
-      if (end.outcome === 'completed' && at.single && deps.takesMore() && deps.goesOn(at.queue)) {
+      // Said once: a slot that `finish` gives away must not have a fetch right behind it.
+      const goesOn = deps.takesMore() && deps.goesOn(at.type, at.queue)
+
+      if (end.outcome === 'completed' && at.single && goesOn) {
         // The next job can only come from this queue: ask for it right behind `finish`, in the same packet. BullMQ's lock fences a
         // stale move; a job without a slot is put back.
         const sent = Promise.withResolvers<void>()
-        const ended = finish(at.type, end, at.queue, sent.resolve)
+        const ended = finish(at.type, end, goesOn, sent.resolve)
         await sent.promise
         locks.letGo(job.id!) // a renewal behind the move would find no lock, and warn of nothing
-        const [fin, next] = await Promise.all([ended, lane.complete(job, lock, true).catch(() => undefined)])
+        const fetching = lane.complete(job, lock, true).then((next) => {
+          if (next) locks.hold(next.id!, lane, lock) // `finish` may have to be repeated for long
+          return next
+        })
+        const [fin, next] = await Promise.all([ended, fetching.catch(() => undefined)])
         report(at.type, end, begun, fin)
         if (next === undefined) return fin.next && (fin.next.queue === at.queue ? { slot: fin.next, job: undefined } : handOver(fin.next, lock))
         if (fin.next?.queue === at.queue) return { slot: fin.next, job: next }
         if (fin.next === null) return findSlot(at, lane, next, lock)
+        locks.letGo(next.id!)
         await lane.putBack(next, lock)
         return handOver(fin.next, lock)
       }
 
-      const fin = await finish(at.type, end, at.queue)
+      const fin = await finish(at.type, end, goesOn)
       report(at.type, end, begun, fin)
       const same = fin.next?.queue === at.queue
       locks.letGo(job.id!)
@@ -202,9 +225,9 @@ export const createDispatch = (deps: DispatchDeps) => {
         log.debug({ task: end.taskId, error: String(error) }, 'could not move a job; it comes round again')
         return undefined
       })
-      if (fin.status === 'retrying') deps.dueIn(at.type, fin.waitMs)
+      if (fin.waitMs > 0) deps.dueIn(at.type, fin.waitMs)
       // No room there, or we are leaving: another agent or dispatcher may have some.
-      if (fin.verdict === 'ok' && fin.status === 'queued') await tasks.wake(at.type, end.taskId, at.queue).catch(() => {})
+      if (fin.verdict === 'ok' && fin.status === 'queued' && fin.waitMs === 0) await tasks.wake(at.type, end.taskId, at.queue).catch(() => {})
       if (end.restMs > 0) deps.restsFor(at.type, end.restMs)
       return fin.next && (same ? { slot: fin.next, job: next } : handOver(fin.next, lock))
     } finally {

@@ -61,34 +61,42 @@ export const createDispatcher = (deps: DispatcherDeps) => {
   let stallChecksFrom = 0
 
   const sweeper = createSweeper({ tasks, queues, registry, log })
+  /** The load of the least busy other dispatcher of a type when last seen; -1: there is none. */
+  const leastOther = new Map<string, number>()
   /** Agents that are to be looked at again in a moment. */
   const looking = new Set<string>()
+  /** With far more in hand than another dispatcher, now and then a slot is left to that one, so that a newly started one gets its share. */
+  const givesAway = (type: string): boolean => {
+    const least = leastOther.get(type) ?? -1
+    return least >= 0 && running > least * 2 + 4 && Math.random() < 1 / 8
+  }
   const dispatch = createDispatch({
     ...deps, id, locks,
     inFlight: () => running,
     takesMore: () => !stopping,
-    goesOn: (queue) => refused.size <= (refused.has(queue) ? 1 : 0),
-    dueIn: (type, ms) => lookIn(ms + 1, () => sweeper.records(type)),
+    goesOn: (type, queue) => refused.size <= (refused.has(queue) ? 1 : 0) && !givesAway(type),
+    dueIn: (type, ms) => void lookIn(ms + 1, () => sweeper.records(type)),
     lookAgain: (type, agentId) => {
       if (looking.has(agentId)) return
-      looking.add(agentId)
-      lookIn(LOOK_AGAIN_MS, () => {
+      const looks = lookIn(LOOK_AGAIN_MS, () => {
         looking.delete(agentId)
         return registry.offer(type, agentId)
       })
+      if (looks) looking.add(agentId)
     },
-    restsFor: (type, ms) => lookIn(ms + 1, () => sweeper.agents(type)),
+    restsFor: (type, ms) => void lookIn(ms + 1, () => sweeper.agents(type)),
   })
 
   /** Timers for what is known to come due: retries, delayed tasks, the ends of rests. The survey is the net under them. */
   const timers = new Set<NodeJS.Timeout>()
-  const lookIn = (ms: number, look: () => Promise<unknown>) => {
-    if (stopping || ms > 3_600_000 || timers.size > 10_000) return
+  const lookIn = (ms: number, look: () => Promise<unknown>): boolean => {
+    if (stopping || ms > 3_600_000 || timers.size > 10_000) return false
     const timer = setTimeout(() => {
       timers.delete(timer)
       look().catch(() => {})
     }, ms)
     timers.add(timer)
+    return true
   }
 
   const start = (slot: Slot) => {
@@ -140,7 +148,8 @@ export const createDispatcher = (deps: DispatcherDeps) => {
 
   /** Looks at one agent type: what is due, what waits, what has stalled. */
   const survey = async (type: string): Promise<void> => {
-    const [recordsDue, agentsDue, busy] = (await surveyScript(keys.base(type), id, running)) as [number, number, [string, number, number, number][]]
+    const [recordsDue, agentsDue, busy, least] = (await surveyScript(keys.base(type), id, running)) as [number, number, [string, number, number, number][], string]
+    leastOther.set(type, Number(least))
     const now = performance.now()
     if (agentsDue === 1) await sweeper.agents(type)
     if (recordsDue === 1) await sweeper.records(type)

@@ -18,9 +18,10 @@ export const createHealthServer = ({ dispatcher, redis, metrics }: { dispatcher:
           const state = { redis: redis.status === 'ready', dispatching: dispatcher.makesProgress(), in_flight: dispatcher.inFlight() }
           return void json(state.redis && state.dispatching ? 200 : 503, { status: state.redis && state.dispatching ? 'ready' : 'not ready', ...state })
         }
-        case '/metrics':
-          res.writeHead(200, { 'content-type': metrics.register.contentType })
-          return void res.end(await metrics.register.metrics())
+        case '/metrics': {
+          const text = await metrics.register.metrics()
+          return void res.writeHead(200, { 'content-type': metrics.register.contentType }).end(text)
+        }
         default:
           return void json(404, { error: 'try /health/live, /health/ready or /metrics' })
       }

@@ -1,6 +1,7 @@
 -- A dispatcher's look at an agent type, once a second: what waits, what is due; it also says that the dispatcher is there.
 -- KEYS[1] base   ARGV[1] dispatcher  [2] its attempts in flight
--- Returns {1 when records are due, 1 when agents are due, list of {queue, waiting, active, room}}
+-- Returns {1 when records are due, 1 when agents are due, list of {queue, waiting, active, room}, the load of the least busy other
+-- dispatcher or -1}
 -- A queue without jobs for an hour is forgotten.
 --- @include "../registry/health.lua"
 
@@ -13,6 +14,8 @@ redis.call('HSET', SWEEP, 'tick', integer(now))
 local next_record = redis.call('ZRANGE', TIMERS, 0, 0, 'WITHSCORES')[2]
 local next_look = redis.call('ZRANGE', WATCH, 0, 0, 'WITHSCORES')[2]
 local busy = {}
+local least, two = '-1', redis.call('ZRANGE', DISPATCHERS, 0, 1, 'WITHSCORES')
+if two[1] and two[1] ~= ARGV[1] then least = two[2] elseif two[3] then least = two[4] end
 local queues = redis.call('ZRANGE', QUEUES, 0, -1, 'WITHSCORES')
 for i = 1, #queues, 2 do
   local queue, seen = queues[i], tonumber(queues[i + 1])
@@ -28,4 +31,5 @@ return {
   next_record and tonumber(next_record) <= now and 1 or 0,
   next_look and tonumber(next_look) <= now and 1 or 0,
   busy,
+  least,
 }
