@@ -410,8 +410,9 @@ test('a cancel raced against dispatch: what is said to be cancelled never starts
   }
   console.log(`cancel raced 1,000 times: ${JSON.stringify(count)}`)
   expect(records.length).toBe(1000)
-  expect(Object.keys(count)).toEqual(['200', '202', '409'])
-  for (const n of Object.values(count)) expect(n).toBeGreaterThan(5)
+  // It was a race: both sides won often. How many had already ended depends on the machine.
+  for (const status of [200, 202]) expect(count[status]).toBeGreaterThan(5)
+  expect(count[200]! + count[202]! + count[409]!).toBe(1000)
 
   // Long ones: asked for while they are being sent, their end comes at once and not at their timeout.
   await Promise.all(agents.map((a) => { a.state.handle = () => sleep(25_000) }))

@@ -127,7 +127,10 @@ describe('order', () => {
     const ids = await Promise.all(Array.from({ length: 300 }, (_, i) => submit(i % 3 === 0 ? { task_type: 'other' } : {})))
     for (const id of ids) expect(await system.ended(id)).toMatchObject({ status: 'completed', redeliveries: 0 })
     expect(agents.flatMap((a) => a.runs.map((r) => r.taskId)).sort()).toEqual([...ids].sort())
-    expect(agents.map((a) => a.peak())).toEqual([1, 3, 7])
+    for (const [i, most] of [1, 3, 7].entries()) {
+      expect(agents[i]!.peak()).toBeLessThanOrEqual(most)
+      expect(agents[i]!.peak()).toBeGreaterThan(most / 2) // a busy machine may not fill the largest
+    }
   })
 })
 
