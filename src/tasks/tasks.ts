@@ -15,6 +15,8 @@ import type { Stats } from './stats.ts'
 import { HOLD_MS, readSlot, type Slot, type Types } from '../registry/registry.ts'
 
 const MAX_QUEUES_PER_TYPE = 10_000
+/** A retry whose submit broke off may be repeated for so long. */
+const RETRY_AGAIN_MS = 60_000
 /** A queue in use is named to Redis again after so long. */
 const NAME_AGAIN_MS = 60_000
 
@@ -330,11 +332,12 @@ export const createTasks = ({ redis, keys, types, queues, stats, retention }: { 
     const old = await get(id)
     if (!old) throw new NotFound(`there is no task ${id}`)
     const newId = `${old.agentType}.${uuidv7()}`
-    const reply = (await scripts.retry(keys.base(old.agentType), id, newId)) as [string, string] | null
+    const reply = (await scripts.retry(keys.base(old.agentType), id, newId)) as [string, string, string?] | null
     if (reply === null) throw new NotFound(`there is no task ${id}`)
-    const [verdict, what] = reply
+    const [verdict, what, ageMs] = reply
     if (verdict === 'not_ended') throw new TaskNotEnded(id, what)
-    if (verdict === 'again' && (await readOne(what))) throw new AlreadyRetried(id, what)
+    // No record of the retry: its caller died in between, if that was just now; else it has ended and been forgotten.
+    if (verdict === 'again' && (Number(ageMs) > RETRY_AGAIN_MS || (await readOne(what)))) throw new AlreadyRetried(id, what)
     const again: NewTask = {
       task_type: old.taskType,
       agent_type: old.agentType,
