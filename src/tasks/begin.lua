@@ -12,6 +12,15 @@
 
 local now, turn = now_ms()
 
+-- By the key of an agent's leases: the holds that end and the attempts that take their places, written together at the end.
+local holds, attempts = {}, {}
+local function take_place(leases, hold, attempt, until_ms)
+  holds[leases], attempts[leases] = holds[leases] or {}, attempts[leases] or {}
+  table.insert(holds[leases], hold)
+  table.insert(attempts[leases], integer(until_ms))
+  table.insert(attempts[leases], attempt)
+end
+
 local function begin(id, agent, hold, token, dispatcher, name)
   local t = redis.call('HMGET', task_key(id), 'status', 'not_before', 'expires', 'cancel', 'deliveries', 'spec', 'parameters', 'metadata',
     'traceparent', 'retries', 'avoid', 'created', 'attempt', 'sending')
@@ -64,8 +73,6 @@ local function begin(id, agent, hold, token, dispatcher, name)
     count('ended:timeout')
     return { 'ended', 'timeout' }
   end
-  redis.call('ZREM', leases_key(agent), hold)
-
   -- A retry goes to another agent than those that failed it, if one has room.
   local moved, other = '', nil
   local avoid = t[11]
@@ -78,6 +85,7 @@ local function begin(id, agent, hold, token, dispatcher, name)
       end
     end
     if other then
+      redis.call('ZREM', leases_key(agent), hold)
       if rescore(agent, now) then offer(agent) end
       agent, name, moved = other.id, other.name, slot_reply(other, '', queue_in(t[6]))
     end
@@ -90,7 +98,7 @@ local function begin(id, agent, hold, token, dispatcher, name)
   -- The dispatcher lets go at the deadline and has up to a second to say so.
   if other then lease(other, attempt, deadline + 1000, now, turn)
   else
-    redis.call('ZADD', leases_key(agent), integer(deadline + 1000), attempt)
+    take_place(leases_key(agent), hold, attempt, deadline + 1000)
     if timeout < 9000 then watch(agent, deadline + 1001) end -- sooner than the hold is looked at, which lasts 10 s
   end
   local sending = table.concat({ agent, name, integer(now), integer(deadline), dispatcher }, '\t')
@@ -102,6 +110,9 @@ local function begin(id, agent, hold, token, dispatcher, name)
   return { 'go', attempt, n, t[6], t[7], t[8], t[9] or '', t[10] or '0', integer(now - not_before), moved }
 end
 
-local replies = {}
-for i = 1, #ARGV, 6 do replies[#replies + 1] = begin(unpack(ARGV, i, i + 5)) end
+local replies = for_each(6, begin)
+for leases, list in pairs(holds) do
+  redis.call('ZREM', leases, unpack(list))
+  redis.call('ZADD', leases, unpack(attempts[leases]))
+end
 return replies

@@ -20,4 +20,5 @@ if t[1] == 'sent' or t[1] == 'running' then
 end
 end_record(id, t[1], 'cancelled', now_ms(), 'error', 'cancelled', 'cancel', '1')
 count('ended:cancelled')
+write_lists()
 return { 'cancelled', queue_in(t[2]) }

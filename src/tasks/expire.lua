@@ -8,4 +8,5 @@ local t = redis.call('HMGET', task_key(id), 'status', 'expires', 'spec')
 if t[1] ~= 'pending' and t[1] ~= 'queued' and t[1] ~= 'retrying' or not expired(t[2], now) then return nil end
 end_record(id, t[1], 'timeout', now, 'error', 'expired')
 count('ended:timeout')
+write_lists()
 return queue_in(t[3])

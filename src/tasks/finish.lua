@@ -9,9 +9,23 @@
 
 local now, turn = now_ms()
 
+-- Agents as read by this call and kept right by what it does to them, and the heads of their queues, which it does not touch: most items
+-- of a call are of the same few agents.
+local read = {}
+local function agent_of(id)
+  local agent = read[id] or read_agent(id)
+  read[id] = agent
+  return agent
+end
+local function next_queue(agent)
+  if agent.next == nil then agent.next = best_queue(agent.queues) or false end
+  return agent.next
+end
+
 -- Perhaps all this was said before and our answer was lost: then the slot it handed over is held for nobody, at this agent or one that
 -- shares a pool with it.
 local function take_back(agent_id, hold)
+  read = {}
   if redis.call('ZREM', leases_key(agent_id), hold) == 1 then
     if rescore(agent_id, now) then offer(agent_id) end
     return
@@ -85,8 +99,10 @@ local function finish(id, attempt, agent_id, outcome, status_code, err, result, 
   if outcome == 'cancelled' or outcome == 'drained' then return nothing end
   if t[3] == '1' then redis.call('SREM', cancels_key(agent_id), attempt) end
   if redis.call('ZREM', leases_key(agent_id), attempt) == 0 then return nothing end
-  local agent = read_agent(agent_id)
+  local known = read[agent_id]
+  local agent = agent_of(agent_id)
   if not agent then return nothing end
+  if known then agent.in_flight = agent.in_flight - 1 end -- else read without it
 
   -- What the outcome says of the agent: refused, it gets nothing until its next beat; resting, nothing for a while.
   if outcome == 'unreachable' and agent.out == '' then
@@ -103,7 +119,7 @@ local function finish(id, attempt, agent_id, outcome, status_code, err, result, 
   local was_full = agent.in_flight + 1 >= agent.max
   agent.turn = turn
   local own = score_of(agent, now)
-  local queue = own < FULL and best_queue(agent.queues)
+  local queue = own < FULL and next_queue(agent)
   if not queue then
     -- Idle: it waits from now on. A task whose submit saw it full may be on its way to the queue without a wake.
     redis.call('HSET', agent_key(agent_id), 'turn', integer(turn))
@@ -119,7 +135,7 @@ local function finish(id, attempt, agent_id, outcome, status_code, err, result, 
   local hold = 'h.' .. token
   local top, score = next_agent(pool_of(queue))
   if top and top ~= agent_id and score < own then
-    local other = read_agent(top)
+    local other = agent_of(top)
     if not other then redis.call('ZREM', pool_key(pool_of(queue)), top) end -- its record has expired
     place(agent, own)
     agent = other or agent
@@ -127,11 +143,10 @@ local function finish(id, attempt, agent_id, outcome, status_code, err, result, 
   else
     -- One out, one in: its place is what it was, and so is the time of the next look at it.
     redis.call('ZADD', leases_key(agent_id), integer(now + tonumber(hold_ms)), hold)
+    agent.in_flight = agent.in_flight + 1
     if rest_ms ~= '0' or outcome == 'unreachable' then place(agent, own) end
   end
   return { verdict, status, integer(wait_ms), slot_reply(agent, hold, queue), 0 }
 end
 
-local replies = {}
-for i = 1, #ARGV, 13 do replies[#replies + 1] = finish(unpack(ARGV, i, i + 12)) end
-return replies
+return for_each(13, finish)

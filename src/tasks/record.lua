@@ -18,27 +18,59 @@ local ENDS = { completed = true, failed = true, timeout = true, cancelled = true
 local CONFIRM_MS = 5000      -- a task whose job is not in its queue so long after its submit is given one
 local OVERDUE_MS = 30000     -- an attempt that nobody has ended so long after its deadline is lost, and its job too
 
-local function look_at(id, at) redis.call('ZADD', TIMERS, integer(at), id) end
-
 -- Counts for /metrics of what only a script sees; callers count the rest, and write it once a second.
 local function count(what) redis.call('HINCRBY', STATS, what, 1) end
 
 local INDEX = { sent = 'queued', running = 'queued' }
 local function index_of(status) return tasks_key(INDEX[status] or status) end
 
+-- What is to be written to the lists: the tasks of one call share the commands. `moved` is by id: {index it leaves or nil, one it joins}.
+local moved, looks, ended = {}, {}, {}
+
+local function look_at(id, at)
+  looks[#looks + 1] = integer(at)
+  looks[#looks + 1] = id
+end
+
 -- Changes a record's status, with further fields, and its index.
 local function set_status(id, from, to, ...)
   redis.call('HSET', task_key(id), 'status', to, ...)
   local old, new = from and index_of(from), index_of(to)
-  if old == new then return end
-  if old then redis.call('ZREM', old, id) end
-  redis.call('ZADD', new, 0, id)
+  if moved[id] then moved[id][2] = new
+  elseif old ~= new then moved[id] = { old, new } end
 end
 
 -- The end of a task; it has only one. How long its record stays is for `trim` to say.
 local function end_record(id, from, to, now, ...)
   set_status(id, from, to, 'ended', integer(now), ...)
-  redis.call('ZREM', TIMERS, id)
+  ended[#ended + 1] = id
+end
+
+-- The last thing done by each script that has changed a status or said when to look.
+local function write_lists()
+  local leave, join = {}, {}
+  for id, m in pairs(moved) do
+    local old, new = m[1], m[2]
+    if old then
+      leave[old] = leave[old] or { 'ZREM', old }
+      table.insert(leave[old], id)
+    end
+    join[new] = join[new] or { 'ZADD', new }
+    table.insert(join[new], '0')
+    table.insert(join[new], id)
+  end
+  for _, command in pairs(leave) do redis.call(unpack(command)) end
+  for _, command in pairs(join) do redis.call(unpack(command)) end
+  if looks[1] then redis.call('ZADD', TIMERS, unpack(looks)) end
+  if ended[1] then redis.call('ZREM', TIMERS, unpack(ended)) end
+end
+
+-- Runs `one` for each item of ARGV, `width` arguments at a time. Returns a reply for each.
+local function for_each(width, one)
+  local replies = {}
+  for i = 1, #ARGV, width do replies[#replies + 1] = one(unpack(ARGV, i, i + width - 1)) end
+  write_lists()
+  return replies
 end
 
 local function queue_in(spec) return string.match(spec, '[^\t]*$') end

@@ -7,6 +7,12 @@
 
 local now = now_ms()
 
+local room = {} -- whether an agent of the pool has some: nothing here changes that
+local function has_room(pool)
+  if room[pool] == nil then room[pool] = next_agent(pool) ~= nil end
+  return room[pool]
+end
+
 local function submit(id, queue, delay, run_at, expires_in, max_queues, require_agent, maybe_known, maybe_new, spec, parameters, metadata, traceparent, retry_of)
   if maybe_known == '1' then
     local known = redis.call('HMGET', task_key(id), 'status', 'created')
@@ -33,9 +39,7 @@ local function submit(id, queue, delay, run_at, expires_in, max_queues, require_
   if traceparent ~= '' then redis.call('HSET', task_key(id), 'traceparent', traceparent) end
   if retry_of ~= '' then redis.call('HSET', task_key(id), 'retry_of', retry_of) end
   look_at(id, math.min(now + CONFIRM_MS, status == 'pending' and not_before or expires))
-  return { 'ok', status, integer(now), next_agent(pool) and 1 or 0 }
+  return { 'ok', status, integer(now), has_room(pool) and 1 or 0 }
 end
 
-local replies = {}
-for i = 1, #ARGV, 14 do replies[#replies + 1] = submit(unpack(ARGV, i, i + 13)) end
-return replies
+return for_each(14, submit)

@@ -60,5 +60,6 @@ for _, id in ipairs(due) do
     look_at(id, math.min(tonumber(t[2]), tonumber(t[3])))
   end
 end
+write_lists()
 if #due == most then act('more', '', '') end
 return todo
