@@ -32,7 +32,7 @@ export const createCore = async ({ config, log, name }: { config: Config; log: L
   const queues = createQueues({ redis, keys })
   await queues.ready()
   const stats = createStats({ redis, keys })
-  const tasks = createTasks({ redis, keys, types, queues, stats, retention: config.retention })
+  const tasks = createTasks({ redis, keys, types, queues, stats, retention: config.retention, log })
   const presence = createPresence({ redis, keys })
   return { redisUrl, redis, keys, types, registry, queues, tasks, stats, presence }
 }

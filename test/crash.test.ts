@@ -306,7 +306,7 @@ describe.concurrent('while others wait', () => {
     const newTask = { task_type: 'echo', agent_type: 'test', priority: 5, timeout_seconds: 5, max_retries: 3, retry_delay_seconds: 1, backoff: 'fixed', expires_in_seconds: 60 } as const
     // As if its API had died right behind writing the record.
     const jobless = `test.${uuidv7()}`
-    const dies = createTasks({ ...core, queues: { ...core.queues, add: () => new Promise(() => {}) }, retention: readConfig({}).retention })
+    const dies = createTasks({ ...core, queues: { ...core.queues, add: () => new Promise(() => {}) }, retention: readConfig({}).retention, log: createLogger('test', 'silent') })
     void dies.submit(newTask, 'test', { id: jobless, parameters: '{}', metadata: '{}' })
     await until(() => system.task(jobless).then((t) => t.status === 'queued'))
     const agent = await system.agent()
@@ -346,6 +346,29 @@ describe.concurrent('while others wait', () => {
     expect(before.status).toBe('sent')
     expect(await core.tasks.begin(id, frozen, randomUUID(), 'frozen')).toEqual({ verdict: 'no_slot' })
     expect(await system.task(id)).toEqual(before)
+  })
+
+  test('every change of a task’s state has one line in the log, also those that nobody’s answer brought about', { timeout: 40_000 }, async () => {
+    await using system = await startSystem()
+    const agent = await system.agent({ handle: (task) => (task.attempt === 1 ? new Promise(() => {}) : 'fine') })
+    const lost = await system.submit({ timeout_seconds: 30 })
+    await until(() => agent.running() === 1)
+    await system.worker[0]!.kill('SIGKILL')
+    await system.addWorker()
+    const late = await system.submit({ task_type: 'nobody', delay_seconds: 0.3, expires_in_seconds: 1.5 })
+    expect((await system.ended(lost, 25_000)).status).toBe('completed')
+    await system.ended(late)
+    const lines = (id: string) =>
+      [...system.api, ...system.worker].flatMap((p) => p.log.join('').split('\n')).filter((l) => l.startsWith('{')).map((l) => JSON.parse(l)).filter((l) => l.task === id && l.status !== undefined)
+        .toSorted((a, b) => (a.time < b.time ? -1 : 1)).map(({ status, attempt, agent, outcome }) => ({ status, attempt, agent, outcome }))
+    expect(lines(lost)).toEqual([
+      { status: 'queued' },
+      { status: 'sent', attempt: 1, agent: agent.id },
+      { status: 'queued', attempt: 1, agent: agent.id, outcome: 'lost' },
+      { status: 'sent', attempt: 2, agent: agent.id },
+      { status: 'completed', attempt: 2, agent: agent.id, outcome: 'completed' },
+    ])
+    expect(lines(late)).toEqual([{ status: 'pending' }, { status: 'queued' }, { status: 'timeout' }])
   })
 
   test('a dispatcher frozen for longer than its locks: what it says when it goes on changes nothing, and each task has one end', { timeout: 60_000 }, async () => {

@@ -22,7 +22,6 @@ export const createSweeper = ({ tasks, queues, registry, log }: { tasks: Tasks; 
               log.warn({ task: id }, 'a task had no job; it is queued again')
               await tasks.readd(type, id, queue)
             } else {
-              log.info({ task: id, status: 'timeout' }, 'ended by the sweeper')
               await queues.remove(type, queue, id)
             }
           }),
