@@ -320,6 +320,18 @@ describe.concurrent('while others wait', () => {
     expect(agent.runs.map((r) => r.taskId).sort()).toEqual([jobless, early].sort())
   })
 
+  test('a call that fails in Redis leaves those gathered into one script with it alone', async () => {
+    await using system = await startSystem({ workers: 0 })
+    await using core = await startCore(system)
+    const spoilt = `test.${uuidv7()}`
+    await system.redis.set(system.keys.task('test', spoilt), 'no hash')
+    const newTask = { task_type: 'echo', agent_type: 'test', priority: 5, timeout_seconds: 5, max_retries: 3, retry_delay_seconds: 1, backoff: 'fixed', expires_in_seconds: 60 } as const
+    const ids = [...Array.from({ length: 9 }, () => `test.${uuidv7()}`), spoilt, ...Array.from({ length: 9 }, () => `test.${uuidv7()}`)]
+    const answers = await Promise.allSettled(ids.map((id) => core.tasks.submit(newTask, 'test', { id, parameters: '{}', metadata: '{}' })))
+    expect(answers.filter((a) => a.status === 'rejected').map((a) => String(a.reason))).toEqual([expect.stringContaining('WRONGTYPE')])
+    for (const id of ids) if (id !== spoilt) expect((await system.task(id)).status).toBe('queued')
+  })
+
   test('a dispatcher that comes too late with a job does not disturb the one that has it now', async () => {
     await using system = await startSystem({ workers: 0 })
     await using core = await startCore(system)

@@ -10,6 +10,7 @@
 --   {'no_slot'}          the hold is gone
 --   {'unknown'}          there is no such record
 --- @include "record.lua"
+--- @include "../redis/batch.lua"
 
 local now, turn = now_ms()
 
@@ -104,6 +105,4 @@ local function begin(id, agent, hold, token, dispatcher, name)
   return { 'go', attempt, n, t[6], t[7], t[8], t[9] or '', t[10] or '0', integer(now - not_before), moved }
 end
 
-local replies = {}
-for i = 1, #ARGV, 6 do replies[#replies + 1] = begin(unpack(ARGV, i, i + 5)) end
-return replies
+return for_each(6, begin)

@@ -6,6 +6,7 @@
 --   verdict 'ok': the outcome counts · 'stale': another attempt or an end came first, nothing changed; status says what is
 -- Running twice (a repeated command) finds the attempt gone: nothing is changed, and a slot handed over the first time is taken back.
 --- @include "record.lua"
+--- @include "../redis/batch.lua"
 
 local now, turn = now_ms()
 
@@ -132,6 +133,4 @@ local function finish(id, attempt, agent_id, outcome, status_code, err, result, 
   return { verdict, status, integer(wait_ms), slot_reply(agent, hold, queue), 0 }
 end
 
-local replies = {}
-for i = 1, #ARGV, 13 do replies[#replies + 1] = finish(unpack(ARGV, i, i + 12)) end
-return replies
+return for_each(13, finish)
