@@ -320,6 +320,35 @@ describe.concurrent('while others wait', () => {
     expect(agent.runs.map((r) => r.taskId).sort()).toEqual([jobless, early].sort())
   })
 
+  test('an outcome whose answer was lost is answered the same when it is said again, so that its job moves on at once', async () => {
+    await using system = await startSystem({ workers: 0 })
+    await using core = await startCore(system)
+    const agent = await system.agent()
+    const begin = async (id: string) => {
+      const [slot] = await core.registry.reserve('test', 'test.echo', 'me', 0, [randomUUID()])
+      const job = await core.queues.lane('test', 'test.echo').take('me')
+      expect(job!.id).toBe(id)
+      const begun = await core.tasks.begin(id, slot!, randomUUID(), 'me')
+      if (begun.verdict !== 'go') throw new Error(begun.verdict)
+      return { taskId: id, attemptId: begun.attemptId, agentId: agent.id, statusCode: null, error: 'no', result: '1', executionMs: null, retryInMs: 5000, restMs: 0, maxRetries: 3 }
+    }
+    for (const [outcome, status] of [['failed', 'retrying'], ['completed', 'completed'], ['rejected', 'failed']] as const) {
+      const id = await system.submit()
+      const end = { ...(await begin(id)), outcome }
+      expect(await core.tasks.finish('test', end, null)).toMatchObject({ verdict: 'ok', status })
+      const before = await system.task(id)
+      const again = await core.tasks.finish('test', end, null)
+      expect(again).toMatchObject({ verdict: 'ok', status, next: null })
+      if (status === 'retrying') expect(again.waitMs).toBeGreaterThan(4000)
+      expect(await system.task(id)).toEqual(before)
+      expect(await core.tasks.finish('test', { ...end, outcome: 'timeout' }, null)).toMatchObject({ verdict: 'stale', status })
+      // Ended by somebody else since: that is not what was said.
+      if (status !== 'retrying') continue
+      await system.call('DELETE', `/tasks/${id}`)
+      expect(await core.tasks.finish('test', end, null)).toMatchObject({ verdict: 'stale', status: 'cancelled' })
+    }
+  })
+
   test('a call that fails in Redis leaves those gathered into one script with it alone', async () => {
     await using system = await startSystem({ workers: 0 })
     await using core = await startCore(system)
