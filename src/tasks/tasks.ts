@@ -421,14 +421,24 @@ export const createTasks = ({ redis, keys, types, queues, stats, retention, log 
 
   /** Forgets ended records that are old enough or too many. Bounded: what is left waits for the next time. */
   const trim = async (type: string): Promise<void> => {
-    const { completedMs, completedCount, failedMs, failedCount } = retention
     for (let round = 0; round < 20; round++) {
-      const more = await scripts.trim(
-        keys.base(type), 250, 'completed', completedMs, completedCount, 'cancelled', completedMs, completedCount, 'failed', failedMs, failedCount, 'timeout', failedMs, failedCount,
-      )
-      if (more !== 1) return
+      const behind = trimmedTo.get(type) ?? kept.map(() => '')
+      const [forgotten, ...next] = (await scripts.trim(keys.base(type), 250, ...kept.flatMap(([status, ms, count], i) => [status, ms, count, behind[i]!]))) as [number, ...string[]]
+      const done = next.every((id) => id === '')
+      if (done) trimmedTo.delete(type)
+      else trimmedTo.set(type, next)
+      // Where nothing was to be forgotten, all there was ended late: the next time goes on behind it.
+      if (done || forgotten === 0) return
     }
   }
+  const kept: [status: string, ms: number, count: number][] = [
+    ['completed', retention.completedMs, retention.completedCount],
+    ['cancelled', retention.completedMs, retention.completedCount],
+    ['failed', retention.failedMs, retention.failedCount],
+    ['timeout', retention.failedMs, retention.failedCount],
+  ]
+  /** Where the trim of a type goes on, by status; it begins anew in a new process. */
+  const trimmedTo = new Map<string, string[]>()
 
   return { submit, begin, finish, get, cancel, retry, list, tick, readd, trim, wake: (type: string, id: string, queue: string) => scripts.confirm(keys.base(type), id, queue) }
 }
