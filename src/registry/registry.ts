@@ -48,16 +48,15 @@ const iso = (ms: number): string => new Date(ms).toISOString()
 /** An agent as read: on the wire, plus `metadataText`, its metadata as the JSON text that was sent. */
 export type AgentView = Omit<Agent, 'metadata'> & { metadataText: string }
 
-const view = (cells: [string[], number, string, string]): AgentView | null => {
-  const [flat, inFlight, since, now] = cells
-  if (flat.length === 0) return null
+/** What read.lua gives of an agent. */
+type Cells = [fields: string[], inFlight: number, status: Agent['status'], restsUntilMs: string] | null
+
+const view = (cells: Cells): AgentView | null => {
+  if (cells === null) return null
+  const [flat, inFlight, status, rest] = cells
   const f: Record<string, string> = Object.create(null)
   for (let i = 0; i < flat.length; i += 2) f[flat[i]!] = flat[i + 1]!
   if (f.id === undefined) return null
-  const ttl = Number(f.ttl)
-  const silence = Number(now) - Number(since)
-  const dead = f.out === 'dead' || silence >= ttl
-  const status = dead ? 'dead' : silence >= ttl * 0.75 || f.out === 'refused' || f.out === 'silent' ? 'unreachable' : (f.status as Agent['status'])
   const metadata = Object.keys(f).flatMap((k) => (k.startsWith('m:') ? [`${JSON.stringify(k.slice(2))}:${f[k]}`] : []))
   return {
     id: f.id,
@@ -69,11 +68,12 @@ const view = (cells: [string[], number, string, string]): AgentView | null => {
     port: Number(f.port),
     capabilities: JSON.parse(f.capabilities!) as string[],
     status,
+    resting_until: rest === '' || status === 'dead' ? null : iso(Number(rest)),
     version: f.version ? f.version : null,
-    ttl_seconds: ttl / 1000,
+    ttl_seconds: Number(f.ttl) / 1000,
     max_concurrency: Number(f.max),
     in_flight: inFlight,
-    is_alive: !dead,
+    is_alive: status !== 'dead',
     registered_at: iso(Number(f.registered)),
     last_seen: iso(Number(f.seen)),
     last_heartbeat: iso(Number(f.seen)),
@@ -106,7 +106,7 @@ export const createRegistry = ({ redis, keys, types }: { redis: Redis; keys: Key
 
   const readMany = async (type: string, ids: string[]): Promise<(AgentView | null)[]> => {
     if (ids.length === 0) return []
-    const rows = (await scripts.read(keys.base(type), ...ids)) as [string[], number, string, string][]
+    const rows = (await scripts.read(keys.base(type), ...ids)) as Cells[]
     return rows.map(view)
   }
 
