@@ -3,9 +3,9 @@ import { uuidv7 } from '../src/redis/ids.ts'
 import { randomUUID } from 'node:crypto'
 import { describe, expect, test } from 'vitest'
 import { readConfig } from '../src/config.ts'
-import { createCore } from '../src/core.ts'
 import { createLogger } from '../src/logger.ts'
 import { createTasks } from '../src/tasks/tasks.ts'
+import { startCore } from './core.ts'
 import { call, sleep, startSystem, until, type AgentOptions, type Handler, type Proc, type System, type TestAgent } from './system.ts'
 
 const ENDS = ['completed', 'failed', 'timeout', 'cancelled']
@@ -58,12 +58,6 @@ const allEnd = async (system: System, ids: string[], timeoutMs: number): Promise
 
 const expectAll = (records: any[], what: object) => {
   for (const t of records) expect(t).toMatchObject(what)
-}
-
-/** The parts that our processes are made of, in this one: to stand still where a process would have to be killed at the right microsecond. */
-const startCore = async (system: System) => {
-  const core = await createCore({ config: readConfig({ REDIS_URL: system.redisUrl, REDIS_PREFIX: system.prefix }), log: createLogger('test', 'silent'), name: 'test' })
-  return { ...core, [Symbol.asyncDispose]: async () => core.redis.disconnect() }
 }
 
 /** The dispatcher with most in hand now. */

@@ -125,7 +125,7 @@ test('of more queues than are told, those used last are, and the rest is owned u
   await using many = await startSystem({ workers: 0 })
   // As survey and submit keep them: when each was last seen with work.
   const add = async (type: string, n: number) => {
-    await many.redis.sadd(many.keys.types, many.keys.scope(type))
+    await many.redis.zadd(many.keys.types, Date.now(), type)
     await many.redis.zadd(many.keys.queues(type), ...Array.from({ length: n }, (_, i) => [i, `${type}.q${i}`]).flat())
   }
   await add('wide', 1500)

@@ -1,6 +1,7 @@
 /**
  * `/metrics` for Prometheus: what all processes did together, read from Redis at scrape time, so any API process tells the same; and what
- * this one process measures of itself. Totals never go back, except when Redis is emptied.
+ * this one process measures of itself. Totals never go back, except when Redis is emptied
+ * or the agent type is forgotten.
  */
 import { Router, type RequestHandler } from 'express'
 import { Counter, Gauge, Histogram, Registry, collectDefaultMetrics } from 'prom-client'

@@ -5,7 +5,7 @@
 import type { Redis } from '../redis/client.ts'
 import type { Keys } from '../redis/keys.ts'
 import { loadScript } from '../redis/scripts.ts'
-import type { Types } from './registry.ts'
+import type { Types } from './types.ts'
 
 /** Looked at in one census; what is beyond is not counted, and `omitted` says how much that is. */
 const MAX_TYPES = 500

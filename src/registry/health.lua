@@ -36,14 +36,14 @@ local function ends_leases(id)
 end
 
 -- Looks at one agent: marks it silent or dead, lets go of leases past their end, brings it back from a rest; says when to look again.
--- Returns 'dead' when it died now.
+-- Returns 'dead' when it died now, 'gone' when its record has expired.
 local function look(id, now)
   local a = redis.call('HMGET', agent_key(id), 'seen', 'ttl', 'out', 'rest')
   if not a[1] then -- the record has expired: nothing is left to say
     redis.call('ZREM', AGENTS, id)
     redis.call('ZREM', WATCH, id)
     redis.call('DEL', leases_key(id))
-    return
+    return 'gone'
   end
   local ttl, rest = tonumber(a[2]), tonumber(a[4])
   local since = silent_since(a[1], now)

@@ -13,7 +13,8 @@ import { uuidv7 } from '../redis/ids.ts'
 import { queueName, typeOfTask, type Keys } from '../redis/keys.ts'
 import { loadScript, text } from '../redis/scripts.ts'
 import type { Stats } from './stats.ts'
-import { HOLD_MS, readSlot, type Slot, type Types } from '../registry/registry.ts'
+import { HOLD_MS, readSlot, type Slot } from '../registry/registry.ts'
+import type { Types } from '../registry/types.ts'
 
 const MAX_QUEUES_PER_TYPE = 10_000
 /** A retry whose submit broke off may be repeated for so long. */

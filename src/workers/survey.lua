@@ -1,8 +1,8 @@
 -- A dispatcher's look at an agent type, once a second: what waits, what is due; it also says that the dispatcher is there.
 -- KEYS[1] base   ARGV[1] dispatcher  [2] its attempts in flight
 -- Returns {1 when records are due, 1 when agents are due, list of {queue, waiting, active, room}, the load of the least busy other
--- dispatcher or -1}
--- A queue without jobs for an hour is forgotten.
+-- dispatcher or -1, 1 when the type is in use: there is an agent, a queue or a task}
+-- A queue without jobs for an hour is forgotten. Of a type not in use the rest goes by itself when nobody has looked at it for an hour.
 --- @include "../registry/health.lua"
 
 local HOUR = 3600000
@@ -27,9 +27,16 @@ for i = 1, #queues, 2 do
     redis.call('ZREM', QUEUES, queue)
   end
 end
+local lists = {}
+for i, status in ipairs({ 'pending', 'queued', 'retrying', 'completed', 'failed', 'timeout', 'cancelled' }) do lists[i] = tasks_key(status) end
+local in_use = redis.call('EXISTS', AGENTS, QUEUES, unpack(lists)) > 0 and 1 or 0
+for _, key in ipairs({ DISPATCHERS, SWEEP, STATS, WOKEN }) do
+  if in_use == 1 then redis.call('PERSIST', key) else redis.call('PEXPIRE', key, HOUR) end
+end
 return {
   next_record and tonumber(next_record) <= now and 1 or 0,
   next_look and tonumber(next_look) <= now and 1 or 0,
   busy,
   least,
+  in_use,
 }

@@ -41,6 +41,7 @@ export const createSweeper = ({ tasks, queues, registry, log }: { tasks: Tasks; 
     trim: async (type: string): Promise<void> => {
       const now = performance.now()
       if (now - (lastTrim.get(type) ?? -TRIM_MS) < TRIM_MS) return
+      if (lastTrim.size > 10_000) lastTrim.clear()
       lastTrim.set(type, now)
       await tasks.trim(type)
     },
