@@ -375,6 +375,27 @@ test.concurrent('ended records go by age and by number, and leave the lists', as
   await becomesQuiet(short)
 })
 
+test.concurrent('a queue without work for an hour leaves nothing behind, one that waits for its time stays, and it can be used again', async () => {
+  await using own = await startSystem({ workers: 3 })
+  const { type, agent, submit } = setting(() => own)
+  await agent({ capabilities: ['good', 'bad', 'later'], handle: (task) => { if (task.task_type === 'bad') throw new Error('no'); return 1 } })
+  for (const task_type of ['good', 'bad']) await own.ended(await submit({ task_type, max_retries: 0 }))
+  const later = await submit({ task_type: 'later', delay_seconds: 7200 })
+  const named = (name: string) => `${own.keys.base(type)}${queueName(type, name)}:`
+  const left = async (name: string) => (await own.redis.keys(`${named(name)}*`)).sort()
+  expect(await left('good')).toContain(`${named('good')}completed`)
+  expect(await left('bad')).toContain(`${named('bad')}failed`)
+  const cells = ['good', 'bad', 'later'].flatMap((name) => [Date.now() - 3_601_000, queueName(type, name)])
+  await own.redis.zadd(own.keys.queues(type), ...cells)
+  await until(async () => (await own.redis.zcard(own.keys.queues(type))) === 1)
+  await sleep(1500) // every dispatcher has looked
+  expect([await left('good'), await left('bad')]).toEqual([[], []])
+  expect(await own.redis.zrange(own.keys.queues(type), '0', '-1')).toEqual([queueName(type, 'later')])
+  expect((await own.task(later)).status).toBe('pending')
+  expect(await own.redis.hkeys(`${own.keys.base(type)}woken`)).toEqual([])
+  expect((await own.ended(await submit({ task_type: 'good' }))).status).toBe('completed')
+})
+
 test.concurrent('ended records go by age also behind many that were submitted earlier and ended later', async () => {
   await using short = await startSystem({ env: { RETENTION_COMPLETED_SECONDS: '3' } })
   const { type } = setting(() => short)

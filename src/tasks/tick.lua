@@ -59,12 +59,12 @@ for _, id in ipairs(due) do
       set_status(id, status, 'queued')
       became(id, 'queued')
     end
-    if redis.call('ZSCORE', bull_key(queue, 'prioritized'), id) then
+    if in_line(queue, id) then
       look_at(id, tonumber(t[3]))
     else
       -- Delayed still, or in the hands of a dispatcher that may be about to delay it: look again until it stands in line.
       look_at(id, math.min(now + 1000, tonumber(t[3])))
-      if redis.call('ZSCORE', bull_key(queue, 'delayed'), id) then act('promote', id, queue) end
+      if is_delayed(queue, id) then act('promote', id, queue) end
     end
   else
     look_at(id, math.min(tonumber(t[2]), tonumber(t[3])))

@@ -150,7 +150,7 @@ export const createDispatcher = (deps: DispatcherDeps) => {
 
   /** Looks at one agent type: what is due, what waits, what has stalled. */
   const survey = async (type: string): Promise<void> => {
-    const [recordsDue, agentsDue, busy, least, inUse] = (await surveyScript(keys.base(type), id, running)) as [number, number, [string, number, number, number][], string, number]
+    const [recordsDue, agentsDue, busy, least, inUse, idle] = (await surveyScript(keys.base(type), id, running)) as [number, number, [string, number, number, number][], string, number, string[]]
     leastOther.set(type, Number(least))
     const now = performance.now()
     if (agentsDue === 1) await sweeper.agents(type)
@@ -174,6 +174,7 @@ export const createDispatcher = (deps: DispatcherDeps) => {
     for (const queue of waitingSince.keys()) if (queue.startsWith(`${type}.`) && !seen.has(queue)) waitingSince.delete(queue)
     if (lastStallCheck.size > 20_000) lastStallCheck.clear()
     await sweeper.trim(type)
+    for (const queue of idle) await queues.forget(type, queue)
     await types.seen(type, inUse === 1)
   }
 
