@@ -6,7 +6,8 @@ import { checkRedis, createRedis, whenReady } from './redis/client.ts'
 import { joinEmbedded } from './redis/embedded.ts'
 import { createKeys } from './redis/keys.ts'
 import { createPresence } from './registry/presence.ts'
-import { createRegistry, createTypes } from './registry/registry.ts'
+import { createRegistry } from './registry/registry.ts'
+import { createTypes } from './registry/types.ts'
 import { createStats } from './tasks/stats.ts'
 import { createTasks } from './tasks/tasks.ts'
 
@@ -32,7 +33,7 @@ export const createCore = async ({ config, log, name }: { config: Config; log: L
   const queues = createQueues({ redis, keys })
   await queues.ready()
   const stats = createStats({ redis, keys })
-  const tasks = createTasks({ redis, keys, types, queues, stats, retention: config.retention })
+  const tasks = createTasks({ redis, keys, types, queues, stats, retention: config.retention, log })
   const presence = createPresence({ redis, keys })
   return { redisUrl, redis, keys, types, registry, queues, tasks, stats, presence }
 }

@@ -113,7 +113,7 @@ export class TooManyQueues extends SwitchyardError {
 
 export class TooManyTypes extends SwitchyardError {
   constructor(limit: number) {
-    super('too-many-queues', `there are already ${limit} agent types; use fewer`, { retryAfterSeconds: 60 })
+    super('too-many-queues', `there are already ${limit} agent types; use fewer, or wait until unused ones are forgotten`, { retryAfterSeconds: 60 })
   }
 }
 

@@ -3,9 +3,9 @@ import { uuidv7 } from '../src/redis/ids.ts'
 import { randomUUID } from 'node:crypto'
 import { describe, expect, test } from 'vitest'
 import { readConfig } from '../src/config.ts'
-import { createCore } from '../src/core.ts'
 import { createLogger } from '../src/logger.ts'
 import { createTasks } from '../src/tasks/tasks.ts'
+import { startCore } from './core.ts'
 import { call, sleep, startSystem, until, type AgentOptions, type Handler, type Proc, type System, type TestAgent } from './system.ts'
 
 const ENDS = ['completed', 'failed', 'timeout', 'cancelled']
@@ -58,12 +58,6 @@ const allEnd = async (system: System, ids: string[], timeoutMs: number): Promise
 
 const expectAll = (records: any[], what: object) => {
   for (const t of records) expect(t).toMatchObject(what)
-}
-
-/** The parts that our processes are made of, in this one: to stand still where a process would have to be killed at the right microsecond. */
-const startCore = async (system: System) => {
-  const core = await createCore({ config: readConfig({ REDIS_URL: system.redisUrl, REDIS_PREFIX: system.prefix }), log: createLogger('test', 'silent'), name: 'test' })
-  return { ...core, [Symbol.asyncDispose]: async () => core.redis.disconnect() }
 }
 
 /** The dispatcher with most in hand now. */
@@ -306,7 +300,7 @@ describe.concurrent('while others wait', () => {
     const newTask = { task_type: 'echo', agent_type: 'test', priority: 5, timeout_seconds: 5, max_retries: 3, retry_delay_seconds: 1, backoff: 'fixed', expires_in_seconds: 60 } as const
     // As if its API had died right behind writing the record.
     const jobless = `test.${uuidv7()}`
-    const dies = createTasks({ ...core, queues: { ...core.queues, add: () => new Promise(() => {}) }, retention: readConfig({}).retention })
+    const dies = createTasks({ ...core, queues: { ...core.queues, add: () => new Promise(() => {}) }, retention: readConfig({}).retention, log: createLogger('test', 'silent') })
     void dies.submit(newTask, 'test', { id: jobless, parameters: '{}', metadata: '{}' })
     await until(() => system.task(jobless).then((t) => t.status === 'queued'))
     const agent = await system.agent()
@@ -318,6 +312,47 @@ describe.concurrent('while others wait', () => {
     expectAll(await allEnd(system, [jobless, early], 10_000), { status: 'completed', retry_count: 0, redeliveries: 0 })
     console.log(`records without a job: ended after ${Date.now() - began} ms`)
     expect(agent.runs.map((r) => r.taskId).sort()).toEqual([jobless, early].sort())
+  })
+
+  test('an outcome whose answer was lost is answered the same when it is said again, so that its job moves on at once', async () => {
+    await using system = await startSystem({ workers: 0 })
+    await using core = await startCore(system)
+    const agent = await system.agent()
+    const begin = async (id: string) => {
+      const [slot] = await core.registry.reserve('test', 'test.echo', 'me', 0, [randomUUID()])
+      const job = await core.queues.lane('test', 'test.echo').take('me')
+      expect(job!.id).toBe(id)
+      const begun = await core.tasks.begin(id, slot!, randomUUID(), 'me')
+      if (begun.verdict !== 'go') throw new Error(begun.verdict)
+      return { taskId: id, attemptId: begun.attemptId, agentId: agent.id, statusCode: null, error: 'no', result: '1', executionMs: null, retryInMs: 5000, restMs: 0, maxRetries: 3 }
+    }
+    for (const [outcome, status] of [['failed', 'retrying'], ['completed', 'completed'], ['rejected', 'failed']] as const) {
+      const id = await system.submit()
+      const end = { ...(await begin(id)), outcome }
+      expect(await core.tasks.finish('test', end, null)).toMatchObject({ verdict: 'ok', status })
+      const before = await system.task(id)
+      const again = await core.tasks.finish('test', end, null)
+      expect(again).toMatchObject({ verdict: 'ok', status, next: null })
+      if (status === 'retrying') expect(again.waitMs).toBeGreaterThan(4000)
+      expect(await system.task(id)).toEqual(before)
+      expect(await core.tasks.finish('test', { ...end, outcome: 'timeout' }, null)).toMatchObject({ verdict: 'stale', status })
+      // Ended by somebody else since: that is not what was said.
+      if (status !== 'retrying') continue
+      await system.call('DELETE', `/tasks/${id}`)
+      expect(await core.tasks.finish('test', end, null)).toMatchObject({ verdict: 'stale', status: 'cancelled' })
+    }
+  })
+
+  test('a call that fails in Redis leaves those gathered into one script with it alone', async () => {
+    await using system = await startSystem({ workers: 0 })
+    await using core = await startCore(system)
+    const spoilt = `test.${uuidv7()}`
+    await system.redis.set(system.keys.task('test', spoilt), 'no hash')
+    const newTask = { task_type: 'echo', agent_type: 'test', priority: 5, timeout_seconds: 5, max_retries: 3, retry_delay_seconds: 1, backoff: 'fixed', expires_in_seconds: 60 } as const
+    const ids = [...Array.from({ length: 9 }, () => `test.${uuidv7()}`), spoilt, ...Array.from({ length: 9 }, () => `test.${uuidv7()}`)]
+    const answers = await Promise.allSettled(ids.map((id) => core.tasks.submit(newTask, 'test', { id, parameters: '{}', metadata: '{}' })))
+    expect(answers.filter((a) => a.status === 'rejected').map((a) => String(a.reason))).toEqual([expect.stringContaining('WRONGTYPE')])
+    for (const id of ids) if (id !== spoilt) expect((await system.task(id)).status).toBe('queued')
   })
 
   test('a dispatcher that comes too late with a job does not disturb the one that has it now', async () => {
@@ -346,6 +381,29 @@ describe.concurrent('while others wait', () => {
     expect(before.status).toBe('sent')
     expect(await core.tasks.begin(id, frozen, randomUUID(), 'frozen')).toEqual({ verdict: 'no_slot' })
     expect(await system.task(id)).toEqual(before)
+  })
+
+  test('every change of a task’s state has one line in the log, also those that nobody’s answer brought about', { timeout: 40_000 }, async () => {
+    await using system = await startSystem()
+    const agent = await system.agent({ handle: (task) => (task.attempt === 1 ? new Promise(() => {}) : 'fine') })
+    const lost = await system.submit({ timeout_seconds: 30 })
+    await until(() => agent.running() === 1)
+    await system.worker[0]!.kill('SIGKILL')
+    await system.addWorker()
+    const late = await system.submit({ task_type: 'nobody', delay_seconds: 0.3, expires_in_seconds: 1.5 })
+    expect((await system.ended(lost, 25_000)).status).toBe('completed')
+    await system.ended(late)
+    const lines = (id: string) =>
+      [...system.api, ...system.worker].flatMap((p) => p.log.join('').split('\n')).filter((l) => l.startsWith('{')).map((l) => JSON.parse(l)).filter((l) => l.task === id && l.status !== undefined)
+        .toSorted((a, b) => (a.time < b.time ? -1 : 1)).map(({ status, attempt, agent, outcome }) => ({ status, attempt, agent, outcome }))
+    expect(lines(lost)).toEqual([
+      { status: 'queued' },
+      { status: 'sent', attempt: 1, agent: agent.id },
+      { status: 'queued', attempt: 1, agent: agent.id, outcome: 'lost' },
+      { status: 'sent', attempt: 2, agent: agent.id },
+      { status: 'completed', attempt: 2, agent: agent.id, outcome: 'completed' },
+    ])
+    expect(lines(late)).toEqual([{ status: 'pending' }, { status: 'queued' }, { status: 'timeout' }])
   })
 
   test('a dispatcher frozen for longer than its locks: what it says when it goes on changes nothing, and each task has one end', { timeout: 60_000 }, async () => {

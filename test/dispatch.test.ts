@@ -325,11 +325,17 @@ describe('an agent without room', () => {
     const first = await submit({ max_retries: 0 })
     await until(() => a.runs[0]?.endedAt)
     const second = await submit({ max_retries: 0, priority: 1 })
+    const seen = async () => (await system.get(`/agents/${a.id}`)).json
+    const resting = await until(async () => (await seen()).resting_until)
+    expect(Date.parse(resting) - a.runs[0]!.endedAt!).toBeGreaterThanOrEqual(1990)
+    expect(Date.parse(resting) - a.runs[0]!.endedAt!).toBeLessThan(2000 + 500)
+    expect((await seen()).status).toBe('healthy')
     for (const id of [first, second]) expect(await system.ended(id)).toMatchObject({ status: 'completed', retry_count: 0 })
     expect(a.runs.map((r) => r.taskId)).toEqual([first, first, second])
     const rested = gaps(await system.task(first))[0]
     expect(rested).toBeGreaterThanOrEqual(2000)
     expect(rested).toBeLessThan(2000 + 600)
+    expect((await seen()).resting_until).toBeNull()
   })
 
   test.concurrent('gets nothing while it rests, and its share again after', async () => {

@@ -95,16 +95,19 @@ test('tells agents by type and status, and slots used and free', async () => {
   await register('unhealthy', 60)
   await register('healthy', 70, { agent_id: 'fleet.dead' })
   await register('healthy', 80, { agent_id: 'fleet.silent' })
+  await register('healthy', 90, { agent_id: 'fleet.rests' })
+  await system.redis.hset(system.keys.agent('fleet', 'fleet.rests'), 'rest', Date.now() + 60_000)
   await system.redis.hset(system.keys.agent('fleet', 'fleet.dead'), 'seen', Date.now() - 61_000)
   await system.redis.hset(system.keys.agent('fleet', 'fleet.silent'), 'seen', Date.now() - 50_000)
   const busy = await system.agent({ type: 'fleet', maxConcurrency: 2, handle: () => undefined })
   const id = await system.submit({ agent_type: 'fleet' })
   await system.becomes(id, 'sent')
   const samples = await scrape()
-  expect(of(samples, 'agents', 'fleet', 'status')).toEqual({ healthy: 2, degraded: 1, draining: 1, unhealthy: 1, dead: 1, unreachable: 1 })
+  expect(of(samples, 'agents', 'fleet', 'status')).toEqual({ healthy: 3, degraded: 1, draining: 1, unhealthy: 1, dead: 1, unreachable: 1 })
+  expect(of(samples, 'agents_resting', 'fleet')).toEqual({ all: 1 })
   // What /agents says is the same.
   const listed = (await system.get('/agents?type=fleet&include_dead=true')).json.agents.map((a: any) => a.status)
-  expect(Object.groupBy(listed, (s: string) => s)).toMatchObject({ healthy: { length: 2 }, degraded: { length: 1 }, draining: { length: 1 }, unhealthy: { length: 1 }, dead: { length: 1 }, unreachable: { length: 1 } })
+  expect(Object.groupBy(listed, (s: string) => s)).toMatchObject({ healthy: { length: 3 }, degraded: { length: 1 }, draining: { length: 1 }, unhealthy: { length: 1 }, dead: { length: 1 }, unreachable: { length: 1 } })
   expect(busy.running()).toBe(1)
   expect([of(samples, 'slots_used', 'fleet'), of(samples, 'slots_free', 'fleet')]).toEqual([{ all: 1 }, { all: 3 + 4 + 1 }])
 })
@@ -122,7 +125,7 @@ test('of more queues than are told, those used last are, and the rest is owned u
   await using many = await startSystem({ workers: 0 })
   // As survey and submit keep them: when each was last seen with work.
   const add = async (type: string, n: number) => {
-    await many.redis.sadd(many.keys.types, many.keys.scope(type))
+    await many.redis.zadd(many.keys.types, Date.now(), type)
     await many.redis.zadd(many.keys.queues(type), ...Array.from({ length: n }, (_, i) => [i, `${type}.q${i}`]).flat())
   }
   await add('wide', 1500)

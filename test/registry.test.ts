@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { becomesQuiet } from './quiet.ts'
-import { sleep, startSystem, until, type AgentOptions, type Handler, type System, type TestAgent } from './system.ts'
+import { startCore } from './core.ts'
+import { call, sleep, startAgent, startSystem, until, type AgentOptions, type Handler, type System, type TestAgent } from './system.ts'
 
 let system: System
 beforeAll(async () => {
@@ -372,6 +373,106 @@ describe('a leaked slot', () => {
     expect(next).toMatchObject({ status: 'completed', result: 'fine' })
     expect(Date.parse(next.attempts[0].sent_at)).toBeLessThan(deadline + 1000 + 2500)
     expect(a.peak()).toBeLessThanOrEqual(2)
+  })
+})
+
+describe('what is left of an agent', () => {
+  const hourAgo = async () => (await redisNow()) - 3_600_001
+
+  test.concurrent('leaves the index of ids when its record has expired', async () => {
+    const { type } = setting()
+    const { id } = (await register({ type })).json
+    const indexed = () => system.redis.hget(system.keys.agentTypes, id)
+    expect(await indexed()).toBe(type)
+    // As a day after it died.
+    await system.redis.del(system.keys.agent(type, id))
+    await system.redis.zadd(system.keys.watch(type), 0, id)
+    await until(async () => (await indexed()) === null)
+    expect(await system.redis.zscore(system.keys.agents(type), id)).toBeNull()
+  })
+
+  test.concurrent('is not there for a reader who comes first: no task is pinned to it', async () => {
+    await using own = await startSystem({ workers: 0 })
+    const leave = async () => {
+      const { id } = (await own.post('/agents/register', { name: 'a', type: 'gone', host: '127.0.0.1', port: 9 })).json
+      await own.redis.del(own.keys.agent('gone', id))
+      return id as string
+    }
+    const asks: ((id: string) => Promise<{ status: number }>)[] = [(id) => own.post('/tasks', { task_type: 'echo', agent_id: id }), (id) => own.get(`/agents/${id}`), (id) => own.post(`/agents/${id}/heartbeat`)]
+    for (const ask of asks) {
+      const id = await leave()
+      expect((await ask(id)).status).toBe(404)
+      expect(await own.redis.hget(own.keys.agentTypes, id)).toBeNull()
+    }
+  })
+
+  test.concurrent('does not take the index away from one that registers again at that moment', async () => {
+    await using own = await startSystem({ apis: 0, workers: 0 })
+    await using registering = await startCore(own)
+    await using reading = await startCore(own)
+    const register = (id: string) => registering.registry.register({ name: 'a', type: 'again', agent_id: id, host: '127.0.0.1', capabilities: [], ttl_seconds: 60, max_concurrency: 1 }, { host: '127.0.0.1', port: 9 }, [])
+    // Read between the index and the record.
+    const { redis } = registering
+    const hset = redis.hset.bind(redis)
+    redis.hset = (async (...args: Parameters<typeof hset>) => {
+      redis.hset = hset
+      await hset(...args)
+      expect(await reading.registry.typeOf('one')).toBeNull()
+      expect(await own.redis.hget(own.keys.agentTypes, 'one')).toBeNull()
+    }) as never
+    await register('one')
+    expect(await reading.registry.typeOf('one')).toBe('again')
+    // Registered between a reader's look at the record and what it does to the index.
+    await own.redis.hset(own.keys.agentTypes, 'two', 'again')
+    const exists = reading.redis.exists.bind(reading.redis)
+    reading.redis.exists = (async (key: string) => {
+      reading.redis.exists = exists
+      const found = await exists(key)
+      await register('two')
+      return found
+    }) as never
+    await reading.registry.typeOf('two')
+    expect(await reading.registry.typeOf('two')).toBe('again')
+  })
+
+  test.concurrent('leaves its type, which is forgotten an hour later with all that was under it; and comes up again', async () => {
+    await using own = await startSystem({ workers: 1 })
+    const agent = await own.agent({ type: 'used' })
+    const passing = await own.agent({ type: 'passing' })
+    await own.call('DELETE', `/agents/${passing.id}`)
+    const waits = await own.submit({ agent_type: 'waits' })
+    for (const type of ['used', 'passing', 'waits']) await until(() => own.redis.exists(own.keys.dispatchers(type)))
+    await own.worker[0]!.kill()
+    for (const type of ['used', 'passing', 'waits']) await own.redis.zadd(own.keys.types, await hourAgo(), type)
+    const worker = await own.addWorker() // it has not looked at them yet
+    await until(async () => (await own.redis.zrange(own.keys.types, '0', '-1')).length === 2)
+    await until(async () => (await own.redis.zcount(own.keys.types, (await hourAgo()) + 3_000_000, '+inf')) === 2)
+    expect((await own.redis.zrange(own.keys.types, '0', '-1')).sort()).toEqual(['used', 'waits'])
+    expect(await own.redis.pttl(own.keys.dispatchers('used'))).toBe(-1)
+    for await (const found of own.redis.scanStream({ match: `${own.keys.base('passing')}*` })) {
+      for (const key of found as string[]) {
+        expect([key, await own.redis.pttl(key)]).toEqual([key, expect.toSatisfy((ms: number) => ms > 0 && ms <= 3_600_000)])
+      }
+    }
+    const api = await own.addApi() // the other one has named it less than a minute ago
+    const back = await startAgent(() => api.url, { type: 'passing' })
+    own.agents.push(back)
+    const { json } = await call('POST', `${api.url}/tasks`, { agent_type: 'passing', task_type: 'echo' })
+    expect((await own.ended(json.task_id)).status).toBe('completed')
+    await until(async () => (await own.redis.pttl(own.keys.dispatchers('passing'))) === -1)
+    expect([agent.runs.length, (await own.task(waits)).status, worker.child.exitCode]).toEqual([0, 'queued', null])
+  })
+
+  test.concurrent('leaves a type that is not forgotten while someone has just named it', async () => {
+    await using own = await startSystem({ apis: 0, workers: 0 })
+    await using core = await startCore(own)
+    await core.types.ensure('named')
+    await core.types.seen('named', false)
+    expect(await core.types.list()).toEqual(['named'])
+    await own.redis.zadd(own.keys.types, await hourAgo(), 'named')
+    await using other = await startCore(own)
+    await Promise.all([other.types.seen('named', false), other.types.ensure('named')])
+    expect(await core.types.list()).toEqual(['named'])
   })
 })
 

@@ -1,6 +1,7 @@
 import { spawn } from 'node:child_process'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { backoffStrategy, MAX_RETRY_DELAY_MS, RetryLater, retryDelayMs } from '../src/queues/backoff.ts'
+import { uuidv7 } from '../src/redis/ids.ts'
 import { queueName } from '../src/redis/keys.ts'
 import { fixture, run, tempFolder, until as poll } from './processes.ts'
 import { becomesQuiet } from './quiet.ts'
@@ -372,6 +373,46 @@ test.concurrent('ended records go by age and by number, and leave the lists', as
   expect((await short.get(`/tasks/${bad[0]}`)).status).toBe(404)
   expect(await short.redis.zcard(short.keys.timers(type))).toBe(0)
   await becomesQuiet(short)
+})
+
+test.concurrent('a queue without work for an hour leaves nothing behind, one that waits for its time stays, and it can be used again', async () => {
+  await using own = await startSystem({ workers: 3 })
+  const { type, agent, submit } = setting(() => own)
+  await agent({ capabilities: ['good', 'bad', 'later'], handle: (task) => { if (task.task_type === 'bad') throw new Error('no'); return 1 } })
+  for (const task_type of ['good', 'bad']) await own.ended(await submit({ task_type, max_retries: 0 }))
+  const later = await submit({ task_type: 'later', delay_seconds: 7200 })
+  const named = (name: string) => `${own.keys.base(type)}${queueName(type, name)}:`
+  const left = async (name: string) => (await own.redis.keys(`${named(name)}*`)).sort()
+  expect(await left('good')).toContain(`${named('good')}completed`)
+  expect(await left('bad')).toContain(`${named('bad')}failed`)
+  const cells = ['good', 'bad', 'later'].flatMap((name) => [Date.now() - 3_601_000, queueName(type, name)])
+  await own.redis.zadd(own.keys.queues(type), ...cells)
+  await until(async () => (await own.redis.zcard(own.keys.queues(type))) === 1)
+  await sleep(1500) // every dispatcher has looked
+  expect([await left('good'), await left('bad')]).toEqual([[], []])
+  expect(await own.redis.zrange(own.keys.queues(type), '0', '-1')).toEqual([queueName(type, 'later')])
+  expect((await own.task(later)).status).toBe('pending')
+  expect(await own.redis.hkeys(`${own.keys.base(type)}woken`)).toEqual([])
+  expect((await own.ended(await submit({ task_type: 'good' }))).status).toBe('completed')
+})
+
+test.concurrent('ended records go by age also behind many that were submitted earlier and ended later', async () => {
+  await using short = await startSystem({ env: { RETENTION_COMPLETED_SECONDS: '3' } })
+  const { type } = setting(() => short)
+  const { redis, keys } = short
+  // Submitted long ago, as tasks with a delay are: the first 600 have ended just now, the others an hour ago.
+  const now = Date.now()
+  const ids = Array.from({ length: 1000 }, () => `${type}.${uuidv7()}`)
+  await short.submit({ agent_type: type, delay_seconds: 100 })
+  const writing = redis.pipeline()
+  for (const [i, id] of ids.entries()) {
+    writing.hset(keys.task(type, id), { status: 'completed', created: now - 7_200_000, ended: i < 600 ? now + 600_000 : now - 3_600_000 })
+    writing.zadd(keys.tasks(type, 'completed'), 0, id)
+  }
+  await writing.exec()
+  await until(async () => (await redis.zcard(keys.tasks(type, 'completed'))) === 600)
+  expect(await redis.zrange(keys.tasks(type, 'completed'), '0', '-1')).toEqual(ids.slice(0, 600))
+  expect(await redis.exists(...ids.slice(600).map((id) => keys.task(type, id)))).toBe(0)
 })
 
 test.concurrent('a task that takes longer than a dispatcher’s lock on it is delivered once', async () => {

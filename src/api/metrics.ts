@@ -1,6 +1,7 @@
 /**
  * `/metrics` for Prometheus: what all processes did together, read from Redis at scrape time, so any API process tells the same; and what
- * this one process measures of itself. Totals never go back, except when Redis is emptied.
+ * this one process measures of itself. Totals never go back, except when Redis is emptied
+ * or the agent type is forgotten.
  */
 import { Router, type RequestHandler } from 'express'
 import { Counter, Gauge, Histogram, Registry, collectDefaultMetrics } from 'prom-client'
@@ -23,6 +24,7 @@ const createInstruments = (register: Registry) => {
     active: gauge('queue_active', 'Tasks at a dispatcher or an agent.', 'agent_type', 'queue'),
     oldest: gauge('queue_oldest_seconds', 'How long the oldest waiting task could have gone; 0 when none waits.', 'agent_type', 'queue'),
     agents: gauge('agents', 'Agents known, by status.', 'agent_type', 'status'),
+    resting: gauge('agents_resting', 'Agents alive that asked for a rest (429 or 503 with Retry-After) and get nothing meanwhile, whatever their status.', 'agent_type'),
     slotsUsed: gauge('slots_used', 'Slots taken at living agents.', 'agent_type'),
     slotsFree: gauge('slots_free', 'Slots that could be taken now.', 'agent_type'),
     omitted: gauge('metrics_omitted', 'What there was too much of to be counted in this scrape.', 'kind'),
@@ -38,7 +40,7 @@ const fill = (m: Instruments, census: Census | null): void => {
   for (const instrument of Object.values(m)) instrument.reset()
   m.storeUp.set(census === null ? 0 : 1)
   if (census === null) return
-  for (const { type: agent_type, stats, agents, slotsUsed, slotsFree } of census.types) {
+  for (const { type: agent_type, stats, agents, resting, slotsUsed, slotsFree } of census.types) {
     m.submitted.inc({ agent_type }, stats.submitted ?? 0)
     m.retries.inc({ agent_type }, stats.retried ?? 0)
     // Each end is shown, so that a query for one finds 0 rather than nothing.
@@ -46,6 +48,7 @@ const fill = (m: Instruments, census: Census | null): void => {
     for (const [outcome, n] of prefixed(stats, 'attempts:')) m.attempts.inc({ agent_type, outcome }, n)
     for (const [reason, n] of prefixed(stats, 'redelivered:')) m.redeliveries.inc({ agent_type, reason }, n)
     for (const [status, n] of Object.entries(agents)) m.agents.set({ agent_type, status }, n)
+    m.resting.set({ agent_type }, resting)
     m.slotsUsed.set({ agent_type }, slotsUsed)
     m.slotsFree.set({ agent_type }, slotsFree)
   }

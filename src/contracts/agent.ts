@@ -78,6 +78,7 @@ export const Agent = z
     port: z.int(),
     capabilities: z.array(z.string()),
     status: AgentStatus.describe('As reported or as dispatch shows; unreachable after 0.75 of the TTL in silence or a refused connection, dead after the TTL.'),
+    resting_until: z.iso.datetime().nullable().describe('It answered 429 or 503 and gets nothing until then, whatever its status; null when it is not resting.'),
     version: z.string().nullable(),
     ttl_seconds: z.number(),
     max_concurrency: z.int(),

@@ -1,4 +1,4 @@
--- What waits in the queues, read from BullMQ's keys. Included by scripts; no other Lua knows these names.
+-- What is in the queues, read from BullMQ's keys. Included by scripts; outside this folder no Lua knows these names.
 -- BullMQ keeps jobs that come back from a dead worker in the list `wait` (they go first, by its own rule) and ours,
 -- which all have a priority, in the zset `prioritized`: score = (16 - priority) * 2^32 + a counter.
 
@@ -8,12 +8,20 @@ local function has_job(queue, id)
   local job = redis.call('HMGET', bull_key(queue, id), 'timestamp', 'finishedOn')
   return job[1] and not job[2]
 end
+-- Does the job stand in line, or wait for its time?
+local function in_line(queue, id) return redis.call('ZSCORE', bull_key(queue, 'prioritized'), id) end
+local function is_delayed(queue, id) return redis.call('ZSCORE', bull_key(queue, 'delayed'), id) end
 local function queue_of(pool) return agent_type .. '.' .. pool end
 
 -- How many jobs could go now.
 local function waiting(queue)
   return redis.call('LLEN', bull_key(queue, 'wait')) + redis.call('ZCARD', bull_key(queue, 'prioritized'))
 end
+
+-- How many wait for their time, are at a dispatcher, have ended and are kept for the Board.
+local function delayed(queue) return redis.call('ZCARD', bull_key(queue, 'delayed')) end
+local function active(queue) return redis.call('LLEN', bull_key(queue, 'active')) end
+local function finished(queue) return redis.call('ZCARD', bull_key(queue, 'completed')) + redis.call('ZCARD', bull_key(queue, 'failed')) end
 
 -- Whether any of these queues has jobs that came back from a dead worker. Asked once, as nearly always there are none.
 local function came_back(queues)

@@ -16,8 +16,3 @@ local function oldest_candidates(queue)
   end
   return ids
 end
-
--- How many jobs wait for their time.
-local function delayed(queue) return redis.call('ZCARD', bull_key(queue, 'delayed')) end
--- How many jobs are at a dispatcher.
-local function active(queue) return redis.call('LLEN', bull_key(queue, 'active')) end

@@ -19,6 +19,8 @@ export type NewJob = { id: string; type: string; queue: string; taskType: string
 const KEPT_JOBS = 200
 /** Queue objects held in memory; the one used longest ago is dropped first. */
 const MAX_OPEN = 5_000
+/** One unused for so long is made anew: the queue may have been forgotten, and with it what BullMQ notes of it when its object is made. */
+const REOPEN_MS = 30 * 60_000
 
 /** Ours: 15 goes first; BullMQ's: 1 goes first, and 0 would jump everything. */
 const bullPriority = (priority: number): number => 16 - priority
@@ -44,14 +46,16 @@ export const createQueues = ({ redis, keys }: { redis: Redis; keys: Keys }) => {
   const backendFor = (type: string, queue: string) => () => shared.forQueue(queue, keys.bullPrefix(type)) as RedisQueueBackend
 
   const opened = <T>(make: (type: string, queue: string) => T) => {
-    const open = new Map<string, T>()
+    const open = new Map<string, { it: T; usedAt: number }>()
     return (type: string, queue: string): T => {
-      let it = open.get(queue)
-      if (it === undefined) it = make(type, queue)
-      else open.delete(queue)
-      open.set(queue, it)
+      const now = performance.now()
+      let entry = open.get(queue)
+      if (entry) open.delete(queue)
+      if (!entry || now - entry.usedAt > REOPEN_MS) entry = { it: make(type, queue), usedAt: now }
+      entry.usedAt = now
+      open.set(queue, entry)
       if (open.size > MAX_OPEN) open.delete(open.keys().next().value!)
-      return it
+      return entry.it
     }
   }
 
@@ -69,6 +73,7 @@ export const createQueues = ({ redis, keys }: { redis: Redis; keys: Keys }) => {
     return l
   })
 
+  const forgetScript = loadScript(redis, new URL('./forget.lua', import.meta.url))
   const activeIds = loadScript(redis, new URL('./active.lua', import.meta.url))
 
   return {
@@ -103,6 +108,12 @@ export const createQueues = ({ redis, keys }: { redis: Redis; keys: Keys }) => {
       } catch (error) {
         if (redis.status !== 'ready') throw error
       }
+    },
+    /** Forgets a queue without work for an hour, if it still is: its finished jobs first, then what BullMQ notes of it. */
+    forget: async (type: string, name: string): Promise<void> => {
+      const q = queue(type, name)
+      await Promise.all([q.clean(0, 0, 'completed'), q.clean(0, 0, 'failed')])
+      await forgetScript(keys.base(type), name, ...Object.values(q.keys))
     },
     /** Puts jobs whose lock has run out back to the front of their queue. Returns how many. */
     recoverStalled: async (type: string, name: string): Promise<number> => (await lane(type, name).getBackend().moveStalledJobsToWait()).length,

@@ -40,6 +40,10 @@ const SINGLE = {
   stats: 'stats',
   /** hash: queue → when a dispatcher was last told of it and has not come yet */
   woken: 'woken',
+  /** of the empty type only, zset: agent type → ms at which it was last seen in use (types.ts) */
+  types: 'types',
+  /** of the empty type only, hash: agent id → its type; written before the agent, and again behind it */
+  agent_types: 'agent-types',
 } as const
 
 /** Lua for the same keys, by the name that a script uses; KEYS[1] of every script is the base. Only what a script names is put into it. */
@@ -67,7 +71,7 @@ export const createKeys = (prefix: string, namespace = 'default') => {
     base,
     /** BullMQ's prefix for the queues of a type. */
     bullPrefix: (type: string) => `${prefix}:{${namespace}/${type}}`,
-    /** How a type is named in wakes and in the set of types. */
+    /** How a type is named in wakes. */
     scope: (type: string) => `${namespace}/${type}`,
     agent: withId('agent'),
     leases: withId('leases'),
@@ -80,10 +84,10 @@ export const createKeys = (prefix: string, namespace = 'default') => {
     queues: single('queues'),
     dispatchers: single('dispatchers'),
     stats: single('stats'),
-    /** set of `namespace/type`; the channel of the same name says when one is added */
-    types: `${prefix}:types`,
-    /** hash: agent id → type; written before the agent, repaired when it lies */
-    agentTypes: `${prefix}:agent-types:${namespace}`,
+    types: single('types')(''),
+    agentTypes: single('agent_types')(''),
+    /** says `namespace/type` when one is new */
+    typesChannel: `${prefix}:types`,
     wakeChannel: (dispatcher: string) => `${prefix}:wake:${dispatcher}`,
   }
 }

@@ -5,7 +5,7 @@
 import type { Redis } from '../redis/client.ts'
 import type { Keys } from '../redis/keys.ts'
 import { loadScript } from '../redis/scripts.ts'
-import type { Types } from './registry.ts'
+import type { Types } from './types.ts'
 
 /** Looked at in one census; what is beyond is not counted, and `omitted` says how much that is. */
 const MAX_TYPES = 500
@@ -15,7 +15,7 @@ const MAX_AGENTS = 10_000
 const BATCH = 200
 
 export type QueueCount = { type: string; queue: string; waiting: number; delayed: number; active: number; oldestMs: number }
-export type TypeCount = { type: string; stats: Record<string, number>; agents: Record<string, number>; slotsUsed: number; slotsFree: number }
+export type TypeCount = { type: string; stats: Record<string, number>; agents: Record<string, number>; resting: number; slotsUsed: number; slotsFree: number }
 export type Census = { types: TypeCount[]; queues: QueueCount[]; omitted: { types: number; queues: number; agents: number } }
 
 export const createCensus = ({ redis, keys, types }: { redis: Redis; keys: Keys; types: Types }) => {
@@ -25,12 +25,13 @@ export const createCensus = ({ redis, keys, types }: { redis: Redis; keys: Keys;
   /** @param most how many agents of this type are looked at */
   const countType = async (type: string, most: number): Promise<TypeCount> => {
     const stats = await redis.hgetall(keys.stats(type))
-    const total: TypeCount = { type, stats: Object.fromEntries(Object.entries(stats).map(([k, n]) => [k, Number(n)])), agents: {}, slotsUsed: 0, slotsFree: 0 }
+    const total: TypeCount = { type, stats: Object.fromEntries(Object.entries(stats).map(([k, n]) => [k, Number(n)])), agents: {}, resting: 0, slotsUsed: 0, slotsFree: 0 }
     let after = ''
     for (let left = most; left > 0; left -= BATCH) {
-      const [used, free, last, ...counts] = (await count(keys.base(type), after, Math.min(BATCH, left))) as [number, number, string, ...(string | number)[]]
+      const [used, free, resting, last, ...counts] = (await count(keys.base(type), after, Math.min(BATCH, left))) as [number, number, number, string, ...(string | number)[]]
       total.slotsUsed += used
       total.slotsFree += free
+      total.resting += resting
       for (let i = 0; i < counts.length; i += 2) total.agents[counts[i]!] = (total.agents[counts[i]!] ?? 0) + Number(counts[i + 1])
       if (last === '') break
       after = last

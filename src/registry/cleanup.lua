@@ -7,7 +7,7 @@ local now, removed = now_ms(), {}
 local ids = redis.call('ZRANGEBYLEX', AGENTS, ARGV[2] == '' and '-' or '(' .. ARGV[2], '+', 'LIMIT', 0, ARGV[1])
 for _, id in ipairs(ids) do
   local a = redis.call('HMGET', agent_key(id), 'seen', 'ttl', 'out')
-  if not a[1] or a[3] == 'dead' or now >= silent_since(a[1], now) + tonumber(a[2]) then
+  if not a[1] or is_dead(a[1], a[2], a[3], now) then
     leave_pools(id)
     ends_leases(id)
     redis.call('DEL', agent_key(id))

@@ -6,6 +6,8 @@
 -- from now. Shorter than the shortest TTL, or an absence in between would kill.
 local AWAY_MS = 3000
 local LOOK_MS = 10000
+-- The part of its TTL after which a silent agent gets nothing more.
+local QUIET = 0.75
 
 -- The ms at which the agent's silence began: its last beat, or the end of our own absence if that is later. That may be now: whoever
 -- asks first, before anyone has noted that we are back, is told the same as those after.
@@ -14,6 +16,15 @@ local function silent_since(seen, now)
   if sweep[2] and now - tonumber(sweep[2]) > AWAY_MS then return now end
   return math.max(tonumber(seen), tonumber(sweep[1] or 0))
 end
+
+-- The status that everyone is told, of an agent's fields: as it reported, or by its silence and `out`.
+local function status_of(seen, ttl, out, reported, now)
+  local silence = (now - silent_since(seen, now)) / tonumber(ttl)
+  if out == 'dead' or silence >= 1 then return 'dead' end
+  if out ~= '' or silence >= QUIET then return 'unreachable' end
+  return reported
+end
+local function is_dead(seen, ttl, out, now) return status_of(seen, ttl, out, '', now) == 'dead' end
 
 local function forgive_absence(now)
   local tick = redis.call('HGET', SWEEP, 'tick')
@@ -25,19 +36,19 @@ local function ends_leases(id)
 end
 
 -- Looks at one agent: marks it silent or dead, lets go of leases past their end, brings it back from a rest; says when to look again.
--- Returns 'dead' when it died now.
+-- Returns 'dead' when it died now, 'gone' when its record has expired.
 local function look(id, now)
   local a = redis.call('HMGET', agent_key(id), 'seen', 'ttl', 'out', 'rest')
   if not a[1] then -- the record has expired: nothing is left to say
     redis.call('ZREM', AGENTS, id)
     redis.call('ZREM', WATCH, id)
     redis.call('DEL', leases_key(id))
-    return
+    return 'gone'
   end
   local ttl, rest = tonumber(a[2]), tonumber(a[4])
   local since = silent_since(a[1], now)
   redis.call('ZREM', WATCH, id)
-  if a[3] == 'dead' or now >= since + ttl then
+  if is_dead(a[1], ttl, a[3], now) then
     leave_pools(id)
     ends_leases(id)
     redis.call('HSET', agent_key(id), 'out', 'dead')
@@ -45,7 +56,7 @@ local function look(id, now)
     if left > 0 then watch(id, now + left + 1000) end
     return a[3] ~= 'dead' and 'dead' or nil
   end
-  local quiet_at = since + ttl * 0.75
+  local quiet_at = since + ttl * QUIET
   if a[3] == '' and now >= quiet_at then redis.call('HSET', agent_key(id), 'out', 'silent') end
   watch(id, now < quiet_at and quiet_at or since + ttl)
   if rest > now then watch(id, rest) end

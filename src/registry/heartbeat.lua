@@ -20,7 +20,7 @@ if fields > 0 then
 end
 local now = now_ms()
 forgive_absence(now)
-if old[4] == 'dead' or now >= silent_since(old[1], now) + tonumber(old[2]) then ends_leases(id) end
+if is_dead(old[1], old[2], old[4], now) then ends_leases(id) end
 if old[4] == 'refused' or old[4] == 'dead' then redis.call('HSET', agent_key(id), 'trial', '0') end
 redis.call('HSET', agent_key(id), 'seen', integer(now), 'out', '')
 if status ~= '' then redis.call('HSET', agent_key(id), 'status', status) end

@@ -1,14 +1,16 @@
 -- Reads agents with what only Redis's clock can tell.
 -- KEYS[1] base   ARGV the ids
--- Returns for each {list of the fields of its hash, empty when there is none; in flight; the ms at which its silence began; now}
+-- Returns for each {list of the fields of its hash, in flight, status, the ms until which it rests or ''}, or nil when there is none
 --- @include "health.lua"
 
 local now, answers = now_ms(), {}
 for i, id in ipairs(ARGV) do
-  local fields = redis.call('HGETALL', agent_key(id))
-  local seen
-  for f = 1, #fields, 2 do if fields[f] == 'seen' then seen = fields[f + 1] end end
-  local in_flight = redis.call('ZCOUNT', leases_key(id), '(' .. integer(now), '+inf')
-  answers[i] = { fields, in_flight, seen and integer(silent_since(seen, now)) or '0', integer(now) }
+  local a = redis.call('HMGET', agent_key(id), 'seen', 'ttl', 'out', 'status', 'rest')
+  answers[i] = a[1] and {
+    redis.call('HGETALL', agent_key(id)),
+    redis.call('ZCOUNT', leases_key(id), '(' .. integer(now), '+inf'),
+    status_of(a[1], a[2], a[3], a[4], now),
+    tonumber(a[5]) > now and a[5] or '',
+  }
 end
 return answers

@@ -10,7 +10,7 @@ local now = now_ms()
 forgive_absence(now)
 local old = redis.call('HMGET', agent_key(id), 'generation', 'instance', 'host', 'port', 'seen', 'ttl', 'out', 'registered', 'turn')
 local known = old[1] ~= false
-local alive = known and old[7] ~= 'dead' and now < silent_since(old[5], now) + tonumber(old[6])
+local alive = known and not is_dead(old[5], old[6], old[7], now)
 local generation = known and tonumber(old[1]) or 1
 local registered, turn = integer(now), '0'
 if known then

@@ -1,13 +1,14 @@
 /**
  * Agents and their slots. Every change is one atomic script (*.lua beside this file); this file gives them types.
- * An agent's bookkeeping lives under its type; a small index, agent id → type, is written first and repaired when it lies.
+ * An agent's bookkeeping lives under its type; a small index, agent id → type, is written before and behind it.
  */
 import type { Agent, Heartbeat, HeartbeatAnswer, Registration } from '../contracts/agent.ts'
-import { AgentTypeConflict, InvalidRequest, TooManyTypes } from '../errors.ts'
+import { AgentTypeConflict, InvalidRequest } from '../errors.ts'
 import type { Redis } from '../redis/client.ts'
 import { uuidv7 } from '../redis/ids.ts'
 import type { Keys } from '../redis/keys.ts'
 import { loadScript } from '../redis/scripts.ts'
+import type { Types } from './types.ts'
 
 /** A dead agent's record is kept this long: a heartbeat brings it back. */
 const KEEP_MS = 24 * 3_600_000
@@ -16,8 +17,6 @@ const MAX_METADATA_FIELDS = 64
 const OTHER_FIELDS = 32
 /** The metadata of one registration or heartbeat, in characters of JSON. */
 const MAX_METADATA_TEXT = 16_384
-/** Agent types in use at once: each dispatcher looks at each of them every second. */
-const MAX_TYPES = 1_000
 /** A reserved slot waits this long for its job; then it is free again. */
 export const HOLD_MS = 10_000
 
@@ -48,16 +47,15 @@ const iso = (ms: number): string => new Date(ms).toISOString()
 /** An agent as read: on the wire, plus `metadataText`, its metadata as the JSON text that was sent. */
 export type AgentView = Omit<Agent, 'metadata'> & { metadataText: string }
 
-const view = (cells: [string[], number, string, string]): AgentView | null => {
-  const [flat, inFlight, since, now] = cells
-  if (flat.length === 0) return null
+/** What read.lua gives of an agent. */
+type Cells = [fields: string[], inFlight: number, status: Agent['status'], restsUntilMs: string] | null
+
+const view = (cells: Cells): AgentView | null => {
+  if (cells === null) return null
+  const [flat, inFlight, status, rest] = cells
   const f: Record<string, string> = Object.create(null)
   for (let i = 0; i < flat.length; i += 2) f[flat[i]!] = flat[i + 1]!
   if (f.id === undefined) return null
-  const ttl = Number(f.ttl)
-  const silence = Number(now) - Number(since)
-  const dead = f.out === 'dead' || silence >= ttl
-  const status = dead ? 'dead' : silence >= ttl * 0.75 || f.out === 'refused' || f.out === 'silent' ? 'unreachable' : (f.status as Agent['status'])
   const metadata = Object.keys(f).flatMap((k) => (k.startsWith('m:') ? [`${JSON.stringify(k.slice(2))}:${f[k]}`] : []))
   return {
     id: f.id,
@@ -69,11 +67,12 @@ const view = (cells: [string[], number, string, string]): AgentView | null => {
     port: Number(f.port),
     capabilities: JSON.parse(f.capabilities!) as string[],
     status,
+    resting_until: rest === '' || status === 'dead' ? null : iso(Number(rest)),
     version: f.version ? f.version : null,
-    ttl_seconds: ttl / 1000,
+    ttl_seconds: Number(f.ttl) / 1000,
     max_concurrency: Number(f.max),
     in_flight: inFlight,
-    is_alive: !dead,
+    is_alive: status !== 'dead',
     registered_at: iso(Number(f.registered)),
     last_seen: iso(Number(f.seen)),
     last_heartbeat: iso(Number(f.seen)),
@@ -102,20 +101,42 @@ export const createRegistry = ({ redis, keys, types }: { redis: Redis; keys: Key
     sweep: script('./sweep.lua'),
     cleanup: script('./cleanup.lua'),
     read: script('./read.lua'),
+    unindex: script('./unindex.lua'),
   }
 
   const readMany = async (type: string, ids: string[]): Promise<(AgentView | null)[]> => {
     if (ids.length === 0) return []
-    const rows = (await scripts.read(keys.base(type), ...ids)) as [string[], number, string, string][]
+    const rows = (await scripts.read(keys.base(type), ...ids)) as Cells[]
     return rows.map(view)
   }
 
-  const typeOf = async (id: string): Promise<string | null> => redis.hget(keys.agentTypes, id)
+  const indexed = (id: string): Promise<string | null> => redis.hget(keys.agentTypes, id)
+
+  /**
+   * Takes agents out of the index whose records are gone. A registration in parallel wins: one that is still to write its record writes
+   * the index once more behind it, and of one that has written it the record is seen here, and put back.
+   */
+  const unindex = async (type: string, ids: string[]): Promise<void> => {
+    if (ids.length === 0) return
+    const gone = (await scripts.unindex(keys.base(''), type, ...ids)) as string[]
+    await Promise.all(gone.map(async (id) => (await redis.exists(keys.agent(type, id))) === 1 && redis.hsetnx(keys.agentTypes, id, type)))
+  }
+
+  /** The type of an agent that is known, living or dead. */
+  const typeOf = async (id: string): Promise<string | null> => {
+    const type = await indexed(id)
+    if (type === null || (await redis.exists(keys.agent(type, id))) === 1) return type
+    await unindex(type, [id])
+    return null
+  }
 
   /** The agent, or null. */
   const get = async (id: string): Promise<AgentView | null> => {
-    const type = await typeOf(id)
-    return type === null ? null : ((await readMany(type, [id]))[0] ?? null)
+    const type = await indexed(id)
+    if (type === null) return null
+    const [agent] = await readMany(type, [id])
+    if (!agent) await unindex(type, [id])
+    return agent ?? null
   }
 
   /**
@@ -140,7 +161,7 @@ export const createRegistry = ({ redis, keys, types }: { redis: Redis; keys: Key
       keys.base(r.type), id, r.instance_id ?? '', at.host, at.port, ttlMs, KEEP_MS + ttlMs, capabilities.join(' '), r.status ?? '', r.max_concurrency,
       'name', name, 'type', r.type, 'version', r.version ?? '', 'capabilities', JSON.stringify(capabilities), ...flatten(metadata),
     )
-    const [agent] = await readMany(r.type, [id])
+    const [[agent]] = await Promise.all([readMany(r.type, [id]), redis.hset(keys.agentTypes, id, r.type)])
     return { created: created === 1, agent: agent! }
   }
 
@@ -157,14 +178,17 @@ export const createRegistry = ({ redis, keys, types }: { redis: Redis; keys: Key
    * @returns null for an id never registered, or unregistered
    */
   const heartbeat = async (id: string, beat: Heartbeat, metadata: MetadataFields): Promise<HeartbeatAnswer | null> => {
-    const type = await typeOf(id)
+    const type = await indexed(id)
     if (type === null) return null
     checkMetadata(metadata)
     const reply = await scripts.heartbeat(
       keys.base(type), id, KEEP_MS, beat.status ?? '', beat.max_concurrency ?? '', MAX_METADATA_FIELDS + OTHER_FIELDS, beat.running ? 1 : 0, metadata.length,
       ...flatten(metadata), ...(beat.running ?? []),
     )
-    if (reply === null) return null
+    if (reply === null) {
+      await unindex(type, [id])
+      return null
+    }
     if (reply === 'metadata') throw tooMuchMetadata()
     const [ttl, status, cancel, lost, now] = reply as [string, string, string[], string[], string]
     return { received: true, next_interval_seconds: Number(ttl) / 3000, timestamp: iso(Number(now)), cancel, lost, drain: status === 'draining' }
@@ -172,10 +196,10 @@ export const createRegistry = ({ redis, keys, types }: { redis: Redis; keys: Key
 
   /** Idempotent. The index goes last, so a crash in between leaves something to repeat. */
   const unregister = async (id: string): Promise<boolean> => {
-    const type = await typeOf(id)
+    const type = await indexed(id)
     if (type === null) return false
     const was = await scripts.unregister(keys.base(type), id)
-    await redis.hdel(keys.agentTypes, id)
+    await unindex(type, [id])
     return was === 1
   }
 
@@ -212,7 +236,7 @@ export const createRegistry = ({ redis, keys, types }: { redis: Redis; keys: Key
       let after = ''
       for (;;) {
         const [ids, last] = (await scripts.cleanup(keys.base(type), 500, after)) as [string[], string]
-        if (ids.length > 0) await redis.hdel(keys.agentTypes, ...ids)
+        await unindex(type, ids)
         removed += ids.length
         if (last === '') break
         after = last
@@ -242,32 +266,10 @@ export const createRegistry = ({ redis, keys, types }: { redis: Redis; keys: Key
 
   /** Looks at the agents whose time has come; says who died. */
   const sweep = async (type: string): Promise<{ died: string[]; more: boolean }> => {
-    const [died, more] = (await scripts.sweep(keys.base(type), 200)) as [string[], number]
+    const [died, more, gone] = (await scripts.sweep(keys.base(type), 200)) as [string[], number, string[]]
+    await unindex(type, gone)
     return { died, more: more === 1 }
   }
 
   return { typeOf, register, heartbeat, unregister, get, list, cleanup, reserve, release, offer, sweep }
-}
-
-/** The agent types in use: a set, and a channel that says when one is added. */
-export type Types = ReturnType<typeof createTypes>
-export const createTypes = ({ redis, keys }: { redis: Redis; keys: Keys }) => {
-  const known = new Set<string>()
-  redis.on('close', () => known.clear()) // it may come back without its last second
-  return {
-    /** Makes a type known to every dispatcher; awaited before anything is put under it. */
-    ensure: async (type: string): Promise<void> => {
-      if (known.has(type)) return
-      if ((await redis.sismember(keys.types, keys.scope(type))) === 0 && (await redis.scard(keys.types)) >= MAX_TYPES) throw new TooManyTypes(MAX_TYPES)
-      await redis.sadd(keys.types, keys.scope(type))
-      await redis.publish(keys.types, keys.scope(type))
-      if (known.size > 10_000) known.clear()
-      known.add(type)
-    },
-    list: async (): Promise<string[]> => {
-      const scopes = await redis.smembers(keys.types)
-      const mine = `${keys.namespace}/`
-      return scopes.filter((s) => s.startsWith(mine)).map((s) => s.slice(mine.length))
-    },
-  }
 }

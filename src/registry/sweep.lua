@@ -1,13 +1,14 @@
 -- Looks at the agents whose time has come: takes the silent and the dead out of the pools, frees leases past their end.
 -- KEYS[1] base   ARGV[1] at most so many agents
--- Returns {ids of those that died now, 1 when more are due}
+-- Returns {ids of those that died now, 1 when more are due, ids of those whose records have expired}
 --- @include "health.lua"
 
 local now, most = now_ms(), tonumber(ARGV[1])
 forgive_absence(now)
 local due = redis.call('ZRANGEBYSCORE', WATCH, '-inf', integer(now), 'LIMIT', 0, most)
-local died = {}
+local died, gone = {}, {}
 for _, id in ipairs(due) do
-  if look(id, now) == 'dead' then died[#died + 1] = id end
+  local seen = look(id, now)
+  if seen == 'dead' then died[#died + 1] = id elseif seen == 'gone' then gone[#gone + 1] = id end
 end
-return { died, #due == most and 1 or 0 }
+return { died, #due == most and 1 or 0, gone }

@@ -4,11 +4,13 @@
 -- Returns for each
 --   {'go', attempt id, delivery number, spec, parameters, metadata, traceparent, retries, ms since it could go, slot or ''}
 --                        the slot names another agent, when this one had failed the task before
---   {'ended', status}    nothing to do: finish the job; the hold stays
---   {'later', ms}        not before that; the hold stays
+--   {'ended', status, news}  nothing to do: finish the job; the hold stays
+--   {'later', ms, news}  not before that; the hold stays
+--                        news: what became of it just now {status, attempt lost or '', its agent or ''}, or '' when that was before
 --   {'no_slot'}          the hold is gone
 --   {'unknown'}          there is no such record
 --- @include "record.lua"
+--- @include "../redis/batch.lua"
 
 local now, turn = now_ms()
 
@@ -26,7 +28,7 @@ local function begin(id, agent, hold, token, dispatcher, name)
     'traceparent', 'retries', 'avoid', 'created', 'attempt', 'sending')
   local status = t[1]
   if not status then return { 'unknown' } end
-  if ENDS[status] then return { 'ended', status } end
+  if ENDS[status] then return { 'ended', status, '' } end
   -- Said before, and our answer was lost: nothing was posted. The attempt is taken back, its lease is the hold again.
   if status == 'sent' and t[4] ~= '1' and string.sub(t[13], -#token) == token and agent_in(t[14]) == agent
     and redis.call('ZREM', leases_key(agent), t[13]) == 1 then
@@ -37,7 +39,7 @@ local function begin(id, agent, hold, token, dispatcher, name)
   -- perhaps the job as well, and must not fence off the attempt of whoever has it now.
   local held = redis.call('ZSCORE', leases_key(agent), hold)
   if not held or tonumber(held) <= now then return { 'no_slot' } end
-  local not_before = tonumber(t[2])
+  local not_before, lost, lost_at = tonumber(t[2]), '', ''
 
   if status == 'sent' or status == 'running' then
     -- The job came round again although an attempt was under way: its dispatcher is dead or cut off. The attempt is fenced off;
@@ -48,16 +50,17 @@ local function begin(id, agent, hold, token, dispatcher, name)
     count('attempts:lost')
     count('redelivered:lost')
     watch(agent_in(sent[1]), deadline_in(sent[1]) + 1001)
+    lost, lost_at = t[5], agent_in(sent[1])
     if t[4] == '1' then
       end_record(id, status, 'cancelled', now, a, entry, 'error', 'cancelled')
       count('ended:cancelled')
-      return { 'ended', 'cancelled' }
+      return { 'ended', 'cancelled', { 'cancelled', lost, lost_at } }
     end
     if redeliveries > MAX_REDELIVERIES then
       end_record(id, status, 'failed', now, a, entry, 'redeliveries', redeliveries, 'error',
         'given up: ' .. redeliveries .. ' dispatchers in a row stopped answering while they delivered this task')
       count('ended:failed')
-      return { 'ended', 'failed' }
+      return { 'ended', 'failed', { 'failed', lost, lost_at } }
     end
     not_before = now + math.min(1000 * 2 ^ (redeliveries - 1), 30000)
     set_status(id, status, 'queued', a, entry, 'redeliveries', redeliveries, 'not_before', integer(not_before))
@@ -66,12 +69,12 @@ local function begin(id, agent, hold, token, dispatcher, name)
 
   if not_before > now then
     look_at(id, math.min(not_before, tonumber(t[3])))
-    return { 'later', integer(not_before - now) }
+    return { 'later', integer(not_before - now), lost ~= '' and { status, lost, lost_at } or '' }
   end
   if expired(t[3], now) then
     end_record(id, status, 'timeout', now, 'error', 'expired')
     count('ended:timeout')
-    return { 'ended', 'timeout' }
+    return { 'ended', 'timeout', { 'timeout', lost, lost_at } }
   end
   -- A retry goes to another agent than those that failed it, if one has room.
   local moved, other = '', nil
@@ -110,9 +113,10 @@ local function begin(id, agent, hold, token, dispatcher, name)
   return { 'go', attempt, n, t[6], t[7], t[8], t[9] or '', t[10] or '0', integer(now - not_before), moved }
 end
 
-local replies = for_each(6, begin)
-for leases, list in pairs(holds) do
-  redis.call('ZREM', leases, unpack(list))
-  redis.call('ZADD', leases, unpack(attempts[leases]))
-end
-return replies
+return for_each(6, begin, function()
+  for leases, list in pairs(holds) do
+    redis.call('ZREM', leases, unpack(list))
+    redis.call('ZADD', leases, unpack(attempts[leases]))
+  end
+  write_lists()
+end)

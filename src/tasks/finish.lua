@@ -4,8 +4,10 @@
 --   ms; the task's max_retries; the agent rests so many ms; token for the next hold, or '' when none is wanted; how long it is held, ms
 -- Returns for each {verdict, status, ms until it may go again, slot or '', 1 when the agent was full and nothing waits: look again soon}
 --   verdict 'ok': the outcome counts · 'stale': another attempt or an end came first, nothing changed; status says what is
--- Running twice (a repeated command) finds the attempt gone: nothing is changed, and a slot handed over the first time is taken back.
+-- Running twice (a repeated command, as the answer was lost) changes nothing: the answer is that of the first time, but for the slot
+-- handed over then, which is taken back.
 --- @include "record.lua"
+--- @include "../redis/batch.lua"
 
 local now, turn = now_ms()
 
@@ -40,6 +42,13 @@ local function take_back(agent_id, hold)
   end
 end
 
+-- Has the record come to its status by this very outcome? Then it was said before.
+local function said_before(id, status, n, outcome)
+  local t = redis.call('HMGET', task_key(id), 'a' .. n, 'ended')
+  local at, said = string.match(t[1] or '', '^[^\t]*\t[^\t]*\t[^\t]*\t([^\t]*)\t([^\t]*)')
+  return said == outcome and (not ENDS[status] or t[2] == at)
+end
+
 local function others_have_room(pool, agent_id)
   local first = redis.call('ZRANGE', pool_key(pool), 0, 1, 'WITHSCORES')
   for i = 1, #first, 2 do
@@ -50,7 +59,7 @@ end
 
 local function finish(id, attempt, agent_id, outcome, status_code, err, result, execution_ms, retry_in, max_retries, rest_ms, token, hold_ms)
   local t = redis.call('HMGET', task_key(id), 'attempt', 'status', 'cancel', 'deliveries', 'sending', 'retries')
-  local status, verdict, wait_ms = t[2] or '', 'stale', 0
+  local status, verdict, wait_ms, repeated = t[2] or '', 'stale', 0, false
 
   if t[1] == attempt and (status == 'sent' or status == 'running') then
     verdict = 'ok'
@@ -90,12 +99,15 @@ local function finish(id, attempt, agent_id, outcome, status_code, err, result, 
       status = outcome == 'timeout' and 'timeout' or 'failed'
       end_record(id, from, status, now, a, entry, 'error', err)
     end
+  elseif t[1] == attempt and said_before(id, status, t[4], outcome) then
+    verdict, repeated = 'ok', true
+    if not ENDS[status] then wait_ms = math.max(0, tonumber(redis.call('HGET', task_key(id), 'not_before')) - now) end
   end
 
   -- An attempt that was cut off may still be running at the agent: its slot is held, and its next beats tell it to stop, until the agent
   -- denies it or the deadline comes.
   local nothing = { verdict, status, integer(wait_ms), '', 0 }
-  if verdict == 'stale' and token ~= '' then take_back(agent_id, 'h.' .. token) end
+  if (repeated or verdict == 'stale') and token ~= '' then take_back(agent_id, 'h.' .. token) end
   if outcome == 'cancelled' or outcome == 'drained' then return nothing end
   if t[3] == '1' then redis.call('SREM', cancels_key(agent_id), attempt) end
   if redis.call('ZREM', leases_key(agent_id), attempt) == 0 then return nothing end
@@ -149,4 +161,4 @@ local function finish(id, attempt, agent_id, outcome, status_code, err, result, 
   return { verdict, status, integer(wait_ms), slot_reply(agent, hold, queue), 0 }
 end
 
-return for_each(13, finish)
+return for_each(13, finish, write_lists)

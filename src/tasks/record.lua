@@ -65,14 +65,6 @@ local function write_lists()
   if ended[1] then redis.call('ZREM', TIMERS, unpack(ended)) end
 end
 
--- Runs `one` for each item of ARGV, `width` arguments at a time. Returns a reply for each.
-local function for_each(width, one)
-  local replies = {}
-  for i = 1, #ARGV, width do replies[#replies + 1] = one(unpack(ARGV, i, i + width - 1)) end
-  write_lists()
-  return replies
-end
-
 local function queue_in(spec) return string.match(spec, '[^\t]*$') end
 
 -- `sending` is text with tabs between: agent, its name, sent at, deadline, dispatcher. Names hold no control characters.

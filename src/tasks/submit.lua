@@ -4,6 +4,7 @@
 --   1 to refuse when no agent is alive for it; 1 when the id may be known already; 1 when the queue may be new; spec; parameters; metadata; traceparent or ''; retry_of or ''
 -- Returns for each {'ok', status, created, 1 when an agent has room for it now}, {'exists', status, created, 1}, {'queues'} or {'no_agent'}
 --- @include "record.lua"
+--- @include "../redis/batch.lua"
 
 local now = now_ms()
 
@@ -42,4 +43,4 @@ local function submit(id, queue, delay, run_at, expires_in, max_queues, require_
   return { 'ok', status, integer(now), has_room(pool) and 1 or 0 }
 end
 
-return for_each(14, submit)
+return for_each(14, submit, write_lists)

@@ -5,6 +5,7 @@
 import { isEnd, type Attempt, type NewTask, type Submitted, type TaskStatus } from '../contracts/task.ts'
 import { AlreadyRetried, NoAgent, NotFound, TaskEnded, TaskNotEnded, TooManyQueues } from '../errors.ts'
 import type { Config } from '../config.ts'
+import type { Logger } from '../logger.ts'
 import type { Queues } from '../queues/queues.ts'
 import type { Redis } from '../redis/client.ts'
 import { createBatch } from '../redis/batch.ts'
@@ -12,7 +13,8 @@ import { uuidv7 } from '../redis/ids.ts'
 import { queueName, typeOfTask, type Keys } from '../redis/keys.ts'
 import { loadScript, text } from '../redis/scripts.ts'
 import type { Stats } from './stats.ts'
-import { HOLD_MS, readSlot, type Slot, type Types } from '../registry/registry.ts'
+import { HOLD_MS, readSlot, type Slot } from '../registry/registry.ts'
+import type { Types } from '../registry/types.ts'
 
 const MAX_QUEUES_PER_TYPE = 10_000
 /** A retry whose submit broke off may be repeated for so long. */
@@ -150,7 +152,7 @@ export type TaskFilter = { statuses: readonly string[]; types?: string[] | undef
 
 export type Tasks = ReturnType<typeof createTasks>
 
-export const createTasks = ({ redis, keys, types, queues, stats, retention }: { redis: Redis; keys: Keys; types: Types; queues: Queues; stats: Stats; retention: Config['retention'] }) => {
+export const createTasks = ({ redis, keys, types, queues, stats, retention, log }: { redis: Redis; keys: Keys; types: Types; queues: Queues; stats: Stats; retention: Config['retention']; log: Logger }) => {
   const script = (file: string) => loadScript(redis, new URL(file, import.meta.url))
   const scripts = {
     submit: createBatch(script('./submit.lua')),
@@ -245,6 +247,14 @@ export const createTasks = ({ redis, keys, types, queues, stats, retention }: { 
     return { task_id: id, status, agent_id: t.agent_id ?? null, created_at: iso(Number(created)), status_url: `/tasks/${id}`, ...(extra.retryOf === undefined ? {} : { retry_of: extra.retryOf }) }
   }
 
+  /** The log's line for a change of status that no outcome of an attempt brought about, as scripts tell it: {status, attempt that was lost, its agent}. */
+  const tell = (task: string, news: unknown): void => {
+    if (!Array.isArray(news)) return
+    const [status, attempt, agent] = news as [string, string?, string?]
+    if (attempt) log.warn({ task, attempt: Number(attempt), agent, outcome: 'lost', status }, `${status}: nobody said what came of an attempt`)
+    else log.info({ task, status }, status)
+  }
+
   /** Fences a new attempt, or says why there is none. `slot.lease` is the hold; the attempt's id takes its place. */
   const begin = async (taskId: string, slot: Slot, token: string, dispatcher: string): Promise<Begun> => {
     const r = (await scripts.begin(keys.base(slot.type), [taskId, slot.agentId, slot.lease, token, dispatcher, slot.name])) as unknown[]
@@ -257,8 +267,10 @@ export const createTasks = ({ redis, keys, types, queues, stats, retention }: { 
         }
       }
       case 'ended':
+        tell(taskId, r[2])
         return { verdict: 'ended', status: text(r[1]) }
       case 'later':
+        tell(taskId, r[2])
         return { verdict: 'later', ms: Number(r[1]) }
       case 'no_slot':
         return { verdict: 'no_slot' }
@@ -303,6 +315,7 @@ export const createTasks = ({ redis, keys, types, queues, stats, retention }: { 
     if (!t || !['pending', 'queued', 'retrying'].includes(t.status) || Date.now() < t.expiresMs) return t
     const queue = await scripts.expire(keys.base(type!), id)
     if (queue === null) return t
+    tell(id, ['timeout'])
     await queues.remove(type!, text(queue), id).catch(() => false)
     return readOne(id)
   }
@@ -387,10 +400,15 @@ export const createTasks = ({ redis, keys, types, queues, stats, retention }: { 
 
   /** The records whose time has come. */
   const tick = async (type: string): Promise<{ due: Due[]; more: boolean }> => {
-    const rows = (await scripts.tick(keys.base(type), 200)) as [string, string, string][]
+    const rows = (await scripts.tick(keys.base(type), 200)) as [Due['what'] | 'became' | 'more', string, ...string[]][]
     const more = rows.at(-1)?.[0] === 'more'
     if (more) rows.pop()
-    return { due: rows.map(([what, id, queue]) => ({ what: what as Due['what'], id, queue })), more }
+    const due: Due[] = []
+    for (const [what, id, ...rest] of rows) {
+      if (what === 'became') tell(id, rest)
+      else due.push({ what: what as Due['what'], id, queue: rest[0]! })
+    }
+    return { due, more }
   }
 
   /** Adds the job that a record lacks, and wakes a dispatcher. */
@@ -404,14 +422,24 @@ export const createTasks = ({ redis, keys, types, queues, stats, retention }: { 
 
   /** Forgets ended records that are old enough or too many. Bounded: what is left waits for the next time. */
   const trim = async (type: string): Promise<void> => {
-    const { completedMs, completedCount, failedMs, failedCount } = retention
     for (let round = 0; round < 20; round++) {
-      const more = await scripts.trim(
-        keys.base(type), 250, 'completed', completedMs, completedCount, 'cancelled', completedMs, completedCount, 'failed', failedMs, failedCount, 'timeout', failedMs, failedCount,
-      )
-      if (more !== 1) return
+      const behind = trimmedTo.get(type) ?? kept.map(() => '')
+      const [forgotten, ...next] = (await scripts.trim(keys.base(type), 250, ...kept.flatMap(([status, ms, count], i) => [status, ms, count, behind[i]!]))) as [number, ...string[]]
+      const done = next.every((id) => id === '')
+      if (done) trimmedTo.delete(type)
+      else trimmedTo.set(type, next)
+      // Where nothing was to be forgotten, all there was ended late: the next time goes on behind it.
+      if (done || forgotten === 0) return
     }
   }
+  const kept: [status: string, ms: number, count: number][] = [
+    ['completed', retention.completedMs, retention.completedCount],
+    ['cancelled', retention.completedMs, retention.completedCount],
+    ['failed', retention.failedMs, retention.failedCount],
+    ['timeout', retention.failedMs, retention.failedCount],
+  ]
+  /** Where the trim of a type goes on, by status; it begins anew in a new process. */
+  const trimmedTo = new Map<string, string[]>()
 
   return { submit, begin, finish, get, cancel, retry, list, tick, readd, trim, wake: (type: string, id: string, queue: string) => scripts.confirm(keys.base(type), id, queue) }
 }

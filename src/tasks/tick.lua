@@ -1,12 +1,14 @@
 -- Looks at the records whose time has come, oldest first.
 -- KEYS[1] base   ARGV[1] at most so many
--- Returns a list of {what, id, queue} for the caller to do with the queue, and a last entry {'more'} when there is more:
---   'promote' its time has come · 'add' it has no job · 'remove' it has ended: its job may go
+-- Returns a list of {what, id, …}, and a last entry {'more'} when there is more. For the caller to do with the queue:
+--   {'promote', id, queue} its time has come · {'add', id, queue} it has no job · {'remove', id, queue} it has ended: its job may go
+-- and to be told of: {'became', id, status}, behind them the attempt that was lost and its agent, if one was
 --- @include "record.lua"
 
 local now, most = now_ms(), tonumber(ARGV[1])
 local todo = {}
 local function act(what, id, queue) todo[#todo + 1] = { what, id, queue } end
+local function became(id, status, ...) todo[#todo + 1] = { 'became', id, status, ... } end
 local function give_end(id, from, to, ...)
   end_record(id, from, to, now, ...)
   count('ended:' .. to)
@@ -28,33 +30,41 @@ for _, id in ipairs(due) do
       local a, entry = delivery_ended(id, t[6], t[5], now, 'lost', '', 'nobody ended the attempt by its deadline')
       count('attempts:lost')
       count('redelivered:lost')
+      local became_of = 'queued'
       if t[8] == '1' then
-        give_end(id, status, 'cancelled', a, entry, 'error', 'cancelled')
+        became_of = 'cancelled'
+        give_end(id, status, became_of, a, entry, 'error', 'cancelled')
         act('remove', id, queue)
       elseif redeliveries > MAX_REDELIVERIES then
-        give_end(id, status, 'failed', a, entry, 'redeliveries', redeliveries, 'error', 'given up: it was delivered again and again, and nobody ended it')
+        became_of = 'failed'
+        give_end(id, status, became_of, a, entry, 'redeliveries', redeliveries, 'error', 'given up: it was delivered again and again, and nobody ended it')
         act('remove', id, queue)
       else
-        set_status(id, status, 'queued', a, entry, 'redeliveries', redeliveries, 'not_before', integer(now))
+        set_status(id, status, became_of, a, entry, 'redeliveries', redeliveries, 'not_before', integer(now))
         look_at(id, now + CONFIRM_MS)
         act('add', id, queue)
       end
+      became(id, became_of, t[6], agent_in(t[5]))
     end
   elseif expired(t[3], now) then
     give_end(id, status, 'timeout', 'error', 'expired')
+    became(id, 'timeout')
     act('remove', id, queue)
   elseif not has_job(queue, id) then
     -- Whoever submitted it died before the job was added, or the add has failed.
     look_at(id, now + CONFIRM_MS)
     act('add', id, queue)
   elseif tonumber(t[2]) <= now then
-    if status == 'pending' then set_status(id, status, 'queued') end
-    if redis.call('ZSCORE', bull_key(queue, 'prioritized'), id) then
+    if status == 'pending' then
+      set_status(id, status, 'queued')
+      became(id, 'queued')
+    end
+    if in_line(queue, id) then
       look_at(id, tonumber(t[3]))
     else
       -- Delayed still, or in the hands of a dispatcher that may be about to delay it: look again until it stands in line.
       look_at(id, math.min(now + 1000, tonumber(t[3])))
-      if redis.call('ZSCORE', bull_key(queue, 'delayed'), id) then act('promote', id, queue) end
+      if is_delayed(queue, id) then act('promote', id, queue) end
     end
   else
     look_at(id, math.min(tonumber(t[2]), tonumber(t[3])))

@@ -1,29 +1,35 @@
--- Forgets ended records: those kept long enough, and the oldest of those over their number. Looked at from the oldest on, by id; a task
--- that took long to end may hold its place there meanwhile, and others are looked at behind it.
--- KEYS[1] base   ARGV[1] at most so many of a status  [2…] status, kept for ms, how many are kept, and so on
--- Returns 1 when there may be more to forget.
+-- Forgets ended records: those kept long enough, and the oldest of those over their number. Looked at from the oldest on, by id.
+-- KEYS[1] base
+-- ARGV[1] at most so many looked at of a status
+-- ARGV[2…] for each status: its name, kept for ms, how many are kept, the id to go on behind or ''
+-- Returns {how many were forgotten, for each status the id to go on behind next time or '' when that is the beginning}
 --- @include "record.lua"
 
 -- Over their number too, a record stays so long after its end: one that was submitted long ago and ended just now is the oldest by id.
 local LEAST_MS = 10000
-local YOUNG = 20 -- so many in a row that stay, and the rest does too
-local now, most, more = now_ms(), tonumber(ARGV[1]), 0
-for i = 2, #ARGV, 3 do
-  local status, keep_ms = ARGV[i], tonumber(ARGV[i + 1])
+-- Ids sort by submission, and nothing ends before it was submitted: behind records submitted less than their time ago there are none to
+-- forget. Their clocks may differ a little, so it takes so many in a row to stop. A record submitted earlier that ended late stops
+-- nothing: however many of them there are, those behind are looked at next time.
+local YOUNG = 20
+local now, most = now_ms(), tonumber(ARGV[1])
+local answer = { 0 }
+for i = 2, #ARGV, 4 do
+  local status, keep_ms, behind = ARGV[i], tonumber(ARGV[i + 1]), ARGV[i + 3]
   local over = redis.call('ZCARD', tasks_key(status)) - tonumber(ARGV[i + 2])
-  local ids = redis.call('ZRANGE', tasks_key(status), 0, most - 1)
+  local ids = redis.call('ZRANGEBYLEX', tasks_key(status), (over > 0 or behind == '') and '-' or '(' .. behind, '+', 'LIMIT', 0, most)
   local young = 0
   for n, id in ipairs(ids) do
-    local ended = redis.call('HGET', task_key(id), 'ended')
-    if not ended or now >= tonumber(ended) + (n <= over and math.min(LEAST_MS, keep_ms) or keep_ms) then
+    local t = redis.call('HMGET', task_key(id), 'ended', 'created')
+    if not t[1] or now >= tonumber(t[1]) + (n <= over and math.min(LEAST_MS, keep_ms) or keep_ms) then
       redis.call('DEL', task_key(id))
       redis.call('ZREM', tasks_key(status), id)
+      answer[1] = answer[1] + 1
       young = 0
-    else
-      young = young + 1
-      if n > over and young >= YOUNG then break end
+    elseif n > over then
+      young = now < tonumber(t[2] or 0) + keep_ms and young + 1 or 0
+      if young >= YOUNG then break end
     end
   end
-  if #ids == most and young < YOUNG then more = 1 end
+  answer[#answer + 1] = young < YOUNG and #ids == most and ids[#ids] or ''
 end
-return more
+return answer

@@ -1,11 +1,11 @@
 -- Takes back a record whose job could not be added: its client was told no.
 -- KEYS[1] base   ARGV[1] id
--- Returns 1 when it had no job and is gone.
+-- Returns 1 when it had no job that can go, and is gone.
 --- @include "record.lua"
 
 local id = ARGV[1]
 local t = redis.call('HMGET', task_key(id), 'status', 'spec')
-if (t[1] ~= 'queued' and t[1] ~= 'pending') or redis.call('EXISTS', bull_key(queue_in(t[2]), id)) == 1 then return 0 end
+if (t[1] ~= 'queued' and t[1] ~= 'pending') or has_job(queue_in(t[2]), id) then return 0 end
 redis.call('ZREM', tasks_key(t[1]), id)
 redis.call('ZREM', TIMERS, id)
 redis.call('DEL', task_key(id))

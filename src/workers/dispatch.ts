@@ -56,7 +56,7 @@ export const createDispatch = (deps: DispatchDeps) => {
   const early = new Set<string>()
   let hurry = false
 
-  /** Repeats until Redis takes it: the outcome is known and only we know it. A second run of one that was taken is stale, and harmless. */
+  /** Repeats until Redis takes it: the outcome is known and only we know it. A second run of one that was taken changes nothing and answers the same. */
   const finish = async (type: string, end: AttemptEnd, goesOn: boolean, sent?: () => void): Promise<Finished> => {
     const token = randomUUID() // the same each time: by it a slot whose answer was lost is found again
     for (let wait = 50; ; wait = Math.min(wait * 2, 1000)) {

@@ -12,7 +12,8 @@ import type { Redis } from '../redis/client.ts'
 import type { Keys } from '../redis/keys.ts'
 import { loadScript } from '../redis/scripts.ts'
 import { PROGRESS_MS, type Presence } from '../registry/presence.ts'
-import type { Registry, Slot, Types } from '../registry/registry.ts'
+import type { Registry, Slot } from '../registry/registry.ts'
+import type { Types } from '../registry/types.ts'
 import type { Tasks } from '../tasks/tasks.ts'
 import type { Transport } from '../transports/transport.ts'
 import { createDispatch } from './dispatch.ts'
@@ -50,7 +51,8 @@ export const createDispatcher = (deps: DispatcherDeps) => {
   const id = randomUUID()
   const surveyScript = loadScript(redis, new URL('./survey.lua', import.meta.url))
   const locks = createLocks({ log })
-  const known = new Set<string>()
+  /** The types that we look at. */
+  let known = new Set<string>()
   let running = 0
   let stopping = false
   let lastSurvey = 0
@@ -148,7 +150,7 @@ export const createDispatcher = (deps: DispatcherDeps) => {
 
   /** Looks at one agent type: what is due, what waits, what has stalled. */
   const survey = async (type: string): Promise<void> => {
-    const [recordsDue, agentsDue, busy, least] = (await surveyScript(keys.base(type), id, running)) as [number, number, [string, number, number, number][], string]
+    const [recordsDue, agentsDue, busy, least, inUse, idle] = (await surveyScript(keys.base(type), id, running)) as [number, number, [string, number, number, number][], string, number, string[]]
     leastOther.set(type, Number(least))
     const now = performance.now()
     if (agentsDue === 1) await sweeper.agents(type)
@@ -172,10 +174,13 @@ export const createDispatcher = (deps: DispatcherDeps) => {
     for (const queue of waitingSince.keys()) if (queue.startsWith(`${type}.`) && !seen.has(queue)) waitingSince.delete(queue)
     if (lastStallCheck.size > 20_000) lastStallCheck.clear()
     await sweeper.trim(type)
+    for (const queue of idle) await queues.forget(type, queue)
+    await types.seen(type, inUse === 1)
   }
 
   const surveyAll = async (): Promise<void> => {
-    for (const type of await types.list()) known.add(type)
+    known = new Set(await types.list()) // without those forgotten; one that comes up meanwhile is looked at when it is heard of
+    for (const type of leastOther.keys()) if (!known.has(type)) leastOther.delete(type)
     for (const type of known) if (!stopping) await survey(type)
     lastSurvey = performance.now()
     if (!stopping && makesProgress()) await presence.note(id)
@@ -206,7 +211,7 @@ export const createDispatcher = (deps: DispatcherDeps) => {
   const onMessage = (channel: string, message: string) => {
     if (stopping && !message.startsWith('cancel\t')) return
     const [first, second, inMs] = message.split('\t') as [string, string | undefined, string | undefined]
-    if (channel === keys.types) {
+    if (channel === keys.typesChannel) {
       if (!first.startsWith(mine)) return
       known.add(first.slice(mine.length))
       return void survey(first.slice(mine.length)).catch(() => {})
@@ -224,7 +229,7 @@ export const createDispatcher = (deps: DispatcherDeps) => {
     inFlight: () => running,
     start: async (): Promise<void> => {
       subscriber.on('message', onMessage)
-      await subscriber.subscribe(keys.wakeChannel(id), keys.types)
+      await subscriber.subscribe(keys.wakeChannel(id), keys.typesChannel)
       // After an outage: look at once, do not wait for the next second.
       redis.on('ready', () => {
         stallChecksFrom = performance.now() + STALL_CHECK_MS

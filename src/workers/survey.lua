@@ -1,11 +1,13 @@
 -- A dispatcher's look at an agent type, once a second: what waits, what is due; it also says that the dispatcher is there.
 -- KEYS[1] base   ARGV[1] dispatcher  [2] its attempts in flight
 -- Returns {1 when records are due, 1 when agents are due, list of {queue, waiting, active, room}, the load of the least busy other
--- dispatcher or -1}
--- A queue without jobs for an hour is forgotten.
+-- dispatcher or -1, 1 when the type is in use: there is an agent, a queue or a task,
+-- queues without jobs for an hour: some of them, to be forgotten}
+-- Of a type not in use the rest goes by itself when nobody has looked at it for an hour.
 --- @include "../registry/health.lua"
 
-local HOUR = 3600000
+local HOUR = 3600000 -- in ms
+local MAX_IDLE = 20
 local now = now_ms()
 redis.call('ZADD', DISPATCHERS, ARGV[2], ARGV[1])
 forgive_absence(now)
@@ -13,23 +15,31 @@ redis.call('HSET', SWEEP, 'tick', integer(now))
 
 local next_record = redis.call('ZRANGE', TIMERS, 0, 0, 'WITHSCORES')[2]
 local next_look = redis.call('ZRANGE', WATCH, 0, 0, 'WITHSCORES')[2]
-local busy = {}
+local busy, idle = {}, {}
 local least, two = '-1', redis.call('ZRANGE', DISPATCHERS, 0, 1, 'WITHSCORES')
 if two[1] and two[1] ~= ARGV[1] then least = two[2] elseif two[3] then least = two[4] end
 local queues = redis.call('ZRANGE', QUEUES, 0, -1, 'WITHSCORES')
 for i = 1, #queues, 2 do
   local queue, seen = queues[i], tonumber(queues[i + 1])
-  local waits, active = waiting(queue), redis.call('LLEN', bull_key(queue, 'active'))
-  if waits > 0 or active > 0 then
+  local waits, under_way = waiting(queue), active(queue)
+  if waits > 0 or under_way > 0 then
     if now - seen > 60000 then redis.call('ZADD', QUEUES, integer(now), queue) end
-    busy[#busy + 1] = { queue, waits, active, next_agent(pool_of(queue)) and 1 or 0 }
-  elseif now - seen > HOUR and redis.call('ZCARD', bull_key(queue, 'delayed')) == 0 then
-    redis.call('ZREM', QUEUES, queue)
+    busy[#busy + 1] = { queue, waits, under_way, next_agent(pool_of(queue)) and 1 or 0 }
+  elseif #idle < MAX_IDLE and now - seen > HOUR and delayed(queue) == 0 then
+    idle[#idle + 1] = queue
   end
+end
+local lists = {}
+for i, status in ipairs({ 'pending', 'queued', 'retrying', 'completed', 'failed', 'timeout', 'cancelled' }) do lists[i] = tasks_key(status) end
+local in_use = redis.call('EXISTS', AGENTS, QUEUES, unpack(lists)) > 0 and 1 or 0
+for _, key in ipairs({ DISPATCHERS, SWEEP, STATS, WOKEN }) do
+  if in_use == 1 then redis.call('PERSIST', key) else redis.call('PEXPIRE', key, HOUR) end
 end
 return {
   next_record and tonumber(next_record) <= now and 1 or 0,
   next_look and tonumber(next_look) <= now and 1 or 0,
   busy,
   least,
+  in_use,
+  idle,
 }

@@ -22,7 +22,6 @@ export const createSweeper = ({ tasks, queues, registry, log }: { tasks: Tasks; 
               log.warn({ task: id }, 'a task had no job; it is queued again')
               await tasks.readd(type, id, queue)
             } else {
-              log.info({ task: id, status: 'timeout' }, 'ended by the sweeper')
               await queues.remove(type, queue, id)
             }
           }),
@@ -42,6 +41,7 @@ export const createSweeper = ({ tasks, queues, registry, log }: { tasks: Tasks; 
     trim: async (type: string): Promise<void> => {
       const now = performance.now()
       if (now - (lastTrim.get(type) ?? -TRIM_MS) < TRIM_MS) return
+      if (lastTrim.size > 10_000) lastTrim.clear()
       lastTrim.set(type, now)
       await tasks.trim(type)
     },

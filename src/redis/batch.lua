@@ -1,0 +1,13 @@
+-- Runs a script's items one behind the other, `size` arguments each, and returns a list with a reply for each. Included by scripts that
+-- batch.ts calls. An item that fails (a record somebody has tampered with, a key of another kind) gets its error; the others are done.
+-- `at_end`: what is to be written once for all of them.
+local function for_each(size, item, at_end)
+  local replies = {}
+  for i = 1, #ARGV, size do
+    local ok, reply = pcall(item, unpack(ARGV, i, i + size - 1))
+    if not ok then reply = { err = type(reply) == 'table' and reply.err or 'ERR ' .. tostring(reply) } end
+    replies[#replies + 1] = reply
+  end
+  at_end()
+  return replies
+end

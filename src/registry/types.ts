@@ -1,0 +1,56 @@
+/**
+ * The agent types in use: when each was last seen so, and a channel that says when one is new.
+ *
+ * A type is forgotten when a dispatcher finds nothing under it and nobody has named it for an hour. Whoever is about to put something
+ * there names it first, and processes name what they use again every minute: so what is put there is found before the hour is over.
+ */
+import { TooManyTypes } from '../errors.ts'
+import type { Redis } from '../redis/client.ts'
+import type { Keys } from '../redis/keys.ts'
+import { loadScript } from '../redis/scripts.ts'
+
+/** Agent types in use at once: each dispatcher looks at each of them every second. */
+const MAX_TYPES = 1_000
+const FORGET_MS = 3_600_000
+/** A process names a type that it uses again after so long, and asks again whether one may be forgotten. */
+const AGAIN_MS = 60_000
+
+export type Types = ReturnType<typeof createTypes>
+
+export const createTypes = ({ redis, keys }: { redis: Redis; keys: Keys }) => {
+  const nameType = loadScript(redis, new URL('./name-type.lua', import.meta.url))
+  const forgetType = loadScript(redis, new URL('./forget-type.lua', import.meta.url))
+  /** When this process last did so. */
+  const named = new Map<string, number>()
+  const asked = new Map<string, number>()
+  redis.on('close', () => named.clear()) // it may come back without its last second
+  const lately = (done: Map<string, number>, type: string) => performance.now() - (done.get(type) ?? -Infinity) < AGAIN_MS
+  const note = (done: Map<string, number>, type: string) => {
+    if (done.size > 10_000) done.clear()
+    done.set(type, performance.now())
+  }
+
+  /**
+   * Makes a type known to every dispatcher; awaited before anything is put under it.
+   * @throws TooManyTypes
+   */
+  const ensure = async (type: string): Promise<void> => {
+    if (lately(named, type)) return
+    const verdict = await nameType(keys.base(''), type, MAX_TYPES)
+    if (verdict === 'full') throw new TooManyTypes(MAX_TYPES)
+    if (verdict === 'new') await redis.publish(keys.typesChannel, keys.scope(type))
+    note(named, type)
+  }
+
+  return {
+    ensure,
+    /** What a look at a type has found: anything, or nothing. */
+    seen: async (type: string, inUse: boolean): Promise<void> => {
+      if (inUse) return ensure(type)
+      if (lately(asked, type)) return
+      note(asked, type)
+      await forgetType(keys.base(''), type, FORGET_MS)
+    },
+    list: (): Promise<string[]> => redis.zrange(keys.types, '0', '-1'),
+  }
+}

@@ -1,0 +1,10 @@
+/** The parts that our processes are made of, in the test's own: to stand still where a process would have to be killed at the right microsecond. */
+import { readConfig } from '../src/config.ts'
+import { createCore } from '../src/core.ts'
+import { createLogger } from '../src/logger.ts'
+import type { System } from './system.ts'
+
+export const startCore = async (system: System) => {
+  const core = await createCore({ config: readConfig({ REDIS_URL: system.redisUrl, REDIS_PREFIX: system.prefix }), log: createLogger('test', 'silent'), name: 'test' })
+  return { ...core, [Symbol.asyncDispose]: async () => core.redis.disconnect() }
+}
