@@ -12,7 +12,7 @@ const allowed: Record<string, readonly string[]> = {
   errors: [],
   logger: [],
   lifetime: [],
-  config: ['errors'],
+  config: ['errors', 'contracts'],
   contracts: ['errors'],
   transports: ['contracts', 'errors'],
   redis: base,

@@ -137,16 +137,26 @@ const neverPostedTo = (): BlockList => {
   return list
 }
 
+type Range = { address: string; prefix: number; family: 'ipv4' | 'ipv6' }
+
+/** A range of addresses as text: `10.0.0.0/8`, `fd00::/8`, or one address. */
+const readRange = (cidr: string): Range | null => {
+  const [address = '', bits, more] = cidr.split('/')
+  const family = isIP(address)
+  const widest = family === 4 ? 32 : 128
+  const prefix = bits === undefined ? widest : /^\d{1,3}$/.test(bits) ? Number(bits) : NaN
+  if (family === 0 || address.includes('%') || more !== undefined || !(prefix <= widest)) return null
+  return { address, prefix, family: family === 4 ? 'ipv4' : 'ipv6' }
+}
+export const isRange = (cidr: string): boolean => readRange(cidr) !== null
+
 const ranges = (cidrs: readonly string[]): BlockList | null => {
   if (cidrs.length === 0) return null
   const list = new BlockList()
   for (const cidr of cidrs) {
-    const [address = '', bits, more] = cidr.split('/')
-    const family = isIP(address)
-    const widest = family === 4 ? 32 : 128
-    const prefix = bits === undefined ? widest : /^\d{1,3}$/.test(bits) ? Number(bits) : NaN
-    if (family === 0 || address.includes('%') || more !== undefined || !(prefix <= widest)) throw new ConfigError(`${cidr} is not a range of addresses like 10.0.0.0/8 or fd00::/8`)
-    list.addSubnet(address, prefix, family === 4 ? 'ipv4' : 'ipv6')
+    const range = readRange(cidr)
+    if (range === null) throw new ConfigError(`${cidr} is not a range of addresses like 10.0.0.0/8 or fd00::/8`)
+    list.addSubnet(range.address, range.prefix, range.family)
   }
   return list
 }
