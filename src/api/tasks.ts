@@ -9,7 +9,7 @@ import type { Logger } from '../logger.ts'
 import { typeOfTask } from '../redis/keys.ts'
 import type { Registry } from '../registry/registry.ts'
 import type { Tasks, TaskView } from '../tasks/tasks.ts'
-import { check, Cursor, Empty, Flag, Limit, noQuery, query, readBody, toCursor, type Body } from './input.ts'
+import { body, bodyAndQuery, Cursor, Empty, Flag, Limit, noQuery, query, readBody, toCursor, type Body } from './input.ts'
 import { rawJson, sendJson, stringify } from './json.ts'
 import { notAllowed } from './problem.ts'
 
@@ -89,15 +89,13 @@ export const taskRoutes = ({ tasks, registry, maxTimeoutSeconds, log }: { tasks:
   }
 
   routes.post('/tasks', ...readBody(), async (req, res) => {
-    const { text, value } = req.body as Body
-    const { require_agent: requireAgent } = query(SubmitQuery, req)
-    const task = check(NewTaskBody, value)
-    const raw = rawMembers(text, ['parameters', 'metadata'] as const)
+    const { body: task, query: asked } = bodyAndQuery(req, { body: NewTaskBody, query: SubmitQuery })
+    const raw = rawMembers((req.body as Body).text, ['parameters', 'metadata'] as const)
     const traceparent = req.get('traceparent')
     const submitted = await tasks.submit(task, await agentTypeOf(task), {
       parameters: raw.parameters ?? '{}',
       metadata: raw.metadata ?? '{}',
-      requireAgent,
+      requireAgent: asked.require_agent,
       traceparent: traceparent !== undefined && TRACEPARENT.test(traceparent) ? traceparent : undefined,
     })
     log.info({ task: submitted.task_id, status: submitted.status }, submitted.status)
@@ -119,8 +117,8 @@ export const taskRoutes = ({ tasks, registry, maxTimeoutSeconds, log }: { tasks:
   })
   routes.all('/tasks', notAllowed('GET', 'POST'))
 
-  routes.post('/tasks/:id/retry', noQuery, ...readBody({ optional: true }), async (req, res) => {
-    check(Empty, (req.body as Body).value)
+  routes.post('/tasks/:id/retry', ...readBody({ optional: true }), async (req, res) => {
+    body(Empty, req)
     const submitted = await tasks.retry(taskId(String(req.params.id)))
     log.info({ task: submitted.task_id, status: submitted.status, retry_of: req.params.id }, submitted.status)
     res.setHeader('Location', submitted.status_url)
