@@ -134,7 +134,9 @@ export const bodyAndQuery = <B, Q>(req: Request, schemas: { body: z.ZodType<B>; 
 /** The body of a route that takes no query. */
 export const body = <B>(schema: z.ZodType<B>, req: Request): B => bodyAndQuery(req, { body: schema, query: Empty }).body
 
-export const Flag = oneOf('true', 'false').transform((s) => s === 'true')
+export const Flag = oneOf('true', 'false')
+  .transform((s) => s === 'true')
+  .meta({ type: 'boolean' })
 const LIMIT_FORM = 'must be a whole number from 1 to 200'
 export const Limit = pattern(/^\d{1,4}$/, LIMIT_FORM)
   .transform(Number)

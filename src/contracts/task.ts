@@ -28,7 +28,7 @@ export const newTaskSchema = (maxTimeoutSeconds: number) =>
       parameters: JsonObject.optional().describe('For the agent, which gets them byte for byte as they are here.'),
       priority: z
         .union([integer(1, 15, PRIORITY_FORM), z.enum(['low', 'normal', 'high', 'critical']).transform((name) => NAMED_PRIORITIES[name])], { error: PRIORITY_FORM })
-        .default(5)
+        .prefault(5) // as sent, so that the API's document can tell it
         .describe('Higher goes first. low, normal, high, critical are 1, 5, 10, 15.'),
       timeout_seconds: number(0.01, maxTimeoutSeconds).default(Math.min(30, maxTimeoutSeconds)).describe('For each attempt.'),
       max_retries: integer(0, 100).default(3).describe('How often a failed attempt is followed by another; 0 means never.'),
