@@ -28,7 +28,8 @@ const wire = (t: TaskView): Record<string, unknown> => ({
   created_at: iso(t.createdMs),
   started_at: iso(t.startedMs),
   completed_at: iso(t.endedMs),
-  run_at: t.status === 'pending' || t.status === 'retrying' ? iso(t.notBeforeMs) : null,
+  // A time that has come says nothing: what still waits then waits for a slot. Only shown, so our clock is good enough.
+  run_at: (t.status === 'pending' || t.status === 'retrying') && t.notBeforeMs > Date.now() ? iso(t.notBeforeMs) : null,
   expires_at: iso(t.expiresMs),
   timeout_seconds: t.timeoutMs / 1000,
   retry_count: t.retries,

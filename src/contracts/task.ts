@@ -97,7 +97,7 @@ export const Task = z
     created_at: z.iso.datetime(),
     started_at: z.iso.datetime().nullable(),
     completed_at: z.iso.datetime().nullable(),
-    run_at: z.iso.datetime().nullable().meta({ description: 'When it may next go, for pending and retrying tasks.' }),
+    run_at: z.iso.datetime().nullable().meta({ description: 'When a pending or retrying task may go; null when it may go now, as soon as an agent has room.' }),
     expires_at: z.iso.datetime(),
     timeout_seconds: z.number(),
     retry_count: z.int().describe('Retries so far.'),
