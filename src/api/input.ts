@@ -2,7 +2,7 @@
 import express, { type Request, type RequestHandler } from 'express'
 import { z } from 'zod'
 import { maxDepth } from '../contracts/raw.ts'
-import { oneOf, pattern, text } from '../contracts/members.ts'
+import { isObject, oneOf, pattern, text } from '../contracts/members.ts'
 import { InvalidJson, InvalidRequest, SwitchyardError, type Fault } from '../errors.ts'
 
 export const MAX_BODY_BYTES = 1024 * 1024
@@ -58,7 +58,7 @@ export const readBody = (o: { optional?: boolean } = {}): RequestHandler[] => [
     } catch (error) {
       throw new InvalidJson(`the body is not JSON: ${(error as Error).message.replace(/[\p{Cc}]/gu, ' ').slice(0, 200)}`)
     }
-    if (typeof value !== 'object' || value === null || Array.isArray(value)) throw new InvalidJson('the body must be a JSON object')
+    if (!isObject(value)) throw new InvalidJson('the body must be a JSON object')
     if (maxDepth(text) > MAX_DEPTH) throw new InvalidRequest([{ pointer: '', detail: `the body is nested deeper than ${MAX_DEPTH} levels` }])
     req.body = { text, value } satisfies Body
     next()

@@ -2,7 +2,8 @@
 import { Router } from 'express'
 import { z } from 'zod'
 import { AgentId, AgentType, Capability } from '../contracts/agent.ts'
-import { newTaskSchema, TaskStatus, type NewTask } from '../contracts/task.ts'
+import { newTaskSchema, TaskStatus, TRACEPARENT, type NewTask } from '../contracts/task.ts'
+import { iso } from '../contracts/time.ts'
 import { rawMembers } from '../contracts/raw.ts'
 import { InvalidRequest, NotFound } from '../errors.ts'
 import type { Logger } from '../logger.ts'
@@ -13,7 +14,7 @@ import { body, bodyAndQuery, Cursor, Empty, Flag, Limit, noQuery, query, readBod
 import { rawJson, sendJson, stringify } from './json.ts'
 import { notAllowed } from './problem.ts'
 
-const iso = (ms: number | null): string | null => (ms === null ? null : new Date(ms).toISOString())
+const isoOrNull = (ms: number | null): string | null => (ms === null ? null : iso(ms))
 
 const wire = (t: TaskView): Record<string, unknown> => ({
   task_id: t.taskId,
@@ -26,8 +27,8 @@ const wire = (t: TaskView): Record<string, unknown> => ({
   result: rawJson(t.result),
   error: t.error,
   created_at: iso(t.createdMs),
-  started_at: iso(t.startedMs),
-  completed_at: iso(t.endedMs),
+  started_at: isoOrNull(t.startedMs),
+  completed_at: isoOrNull(t.endedMs),
   // A time that has come says nothing: what still waits then waits for a slot. Only shown, so our clock is good enough.
   run_at: (t.status === 'pending' || t.status === 'retrying') && t.notBeforeMs > Date.now() ? iso(t.notBeforeMs) : null,
   expires_at: iso(t.expiresMs),
@@ -56,8 +57,6 @@ export const describeTask = (tasks: Tasks) => async (id: string): Promise<Record
   return JSON.parse(stringify(wire({ ...t, parameters: shown(t.parameters, path), metadata: shown(t.metadata, path), result: shown(t.result, path) })))
 }
 
-/** W3C trace context, level 1; anything else is not passed on. */
-const TRACEPARENT = /^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$/
 const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/
 
 export const TaskQuery = z.strictObject({

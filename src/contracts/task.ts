@@ -132,6 +132,9 @@ export const DeliveryAnswer = z
   })
   .meta({ id: 'DeliveryAnswer' })
 
+/** The header `traceparent`, W3C trace context, level 1: taken with a submit and passed on with each attempt; anything else is not. */
+export const TRACEPARENT = /^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$/
+
 /** What we POST to an agent's /task. */
 export const Delivery = z
   .object({
