@@ -1,4 +1,5 @@
 /** What comes in: bodies as text (so that a task's payload keeps its bytes), queries and ids, each checked before anything is stored. */
+import type { IncomingMessage } from 'node:http'
 import express, { type Request, type RequestHandler } from 'express'
 import { z } from 'zod'
 import { maxDepth } from '../contracts/raw.ts'
@@ -24,6 +25,9 @@ const isJson = (contentType: string | undefined): boolean => {
   return type === 'application/json' && (charset === undefined || charset === 'utf-8' || charset === 'utf8')
 }
 
+/** Whether a body is announced that is larger than we read. */
+export const announcesTooMuch = (req: IncomingMessage): boolean => Number(req.headers['content-length'] ?? 0) > MAX_BODY_BYTES
+
 /**
  * Reads the body into `req.body` as a `Body`. With `optional`, no body at all (whatever its content type) reads as `{}`.
  * @throws InvalidJson (400), unsupported-media-type (415), payload-too-large (413), InvalidRequest (422) when nested too deep
@@ -31,7 +35,7 @@ const isJson = (contentType: string | undefined): boolean => {
 export const readBody = (o: { optional?: boolean } = {}): RequestHandler[] => [
   (req, _res, next) => {
     // Told at once, not after so many bytes have come, which is when the reader would say so.
-    if (Number(req.headers['content-length'] ?? 0) > MAX_BODY_BYTES) throw new SwitchyardError('payload-too-large', 'the body is larger than 1 MiB')
+    if (announcesTooMuch(req)) throw new SwitchyardError('payload-too-large', 'the body is larger than 1 MiB')
     next()
   },
   bytes,

@@ -3,6 +3,7 @@ import { createServer, type Server } from 'node:http'
 import { createHostPolicy, type HostPort } from '../contracts/host.ts'
 import { listen, type Role } from '../process.ts'
 import { createApp } from './app.ts'
+import { announcesTooMuch } from './input.ts'
 import { MAX_HEADER_BYTES, refuseUnreadable } from './problem.ts'
 
 /** Requests under way get so long to end when we stop. */
@@ -36,14 +37,23 @@ export const api: Role = {
     core.redis.on('ready', () => {
       void core.types.list().then((types) => Promise.all(types.map((type) => core.registry.sweep(type)))).catch(() => {})
     })
-    const server = createServer({ maxHeaderSize: MAX_HEADER_BYTES, keepAliveTimeout: 65_000 })
+    const server = createServer({ maxHeaderSize: MAX_HEADER_BYTES, keepAliveTimeout: 65_000, requireHostHeader: false }) // app.ts requires it
     server.on('clientError', refuseUnreadable)
     const url = await listen(server, { host: config.host, port: config.port, setting: 'PORT' })
     onEnd(() => close(server))
     // The port may have been chosen just now. Nobody is served before the turn in which it became known ends.
     const { port } = server.address() as { port: number }
     const policy = createHostPolicy({ cidrs: config.agentCidrs, own: [{ host: config.host, port }, ...redisAt(core.redisUrl)] })
-    server.on('request', createApp({ core, config, policy, log }))
+    const app = createApp({ core, config, policy, log })
+    server.on('request', app)
+    // Who asks before it sends a body gets its answer instead, if it would be too large; it will not send it, so the connection is of no more use.
+    server.on('checkContinue', (req, res) => {
+      if (announcesTooMuch(req)) res.setHeader('Connection', 'close')
+      else res.writeContinue()
+      app(req, res)
+    })
+    // Other expectations may be ignored; Node would refuse them with an empty answer.
+    server.on('checkExpectation', app)
     log.info({ url }, 'listening')
     return url
   },

@@ -12,6 +12,8 @@ export const AgentType = pattern(/^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$/, 'must be 1�
 export const Capability = pattern(/^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$/, 'must be 1–64 of A–Z a–z 0–9 _ - ., beginning with a letter or digit')
 /** An agent's id: chosen by the agent or made by us (a UUIDv7). */
 export const AgentId = pattern(/^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$/, 'must be 1–64 of A–Z a–z 0–9 _ - ., beginning with a letter or digit')
+/** Paths of the API that stand where an agent's id would: an agent of such a name could neither be read nor beat. */
+const TAKEN_IDS = ['register', 'cleanup', 'type']
 /** Free text for people: 1–256 characters, no control characters, well-formed Unicode. */
 const NAME_FORM = 'must be text of 1 to 256 characters, well-formed and without control characters'
 export const Name = text(256, NAME_FORM).refine((s) => s.isWellFormed() && !/\p{Cc}/u.test(s), NAME_FORM)
@@ -46,7 +48,7 @@ export const Registration = z
     capabilities: list(Capability, MAX_CAPABILITIES, 'capabilities').default([]).describe('The task types it can do. Without any it gets only tasks pinned to it.'),
     version: Name.optional().describe('For people.'),
     status: ReportedStatus.optional().describe('healthy unless said.'),
-    agent_id: AgentId.optional().describe('Its own id, to register again under; made by us when left out.'),
+    agent_id: AgentId.refine((id) => !TAKEN_IDS.includes(id), `must be none of ${TAKEN_IDS.join(', ')}: they are paths of the API`).optional().describe('Its own id, to register again under; made by us when left out.'),
     ttl_seconds: Ttl.default(DEFAULT_TTL_SECONDS).describe('It is dead after so long a silence. Beat at a third of it.'),
     max_concurrency: MaxConcurrency.default(10).describe('It never has more tasks than this at once.'),
     instance_id: text(128).optional().describe('Changes when the agent’s process is a new one: what the old one was running is over.'),

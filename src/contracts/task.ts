@@ -37,6 +37,7 @@ export const newTaskSchema = (maxTimeoutSeconds: number) =>
       delay_seconds: number(0, MAX_DAYS_SECONDS).optional().describe('Not before so many seconds from now.'),
       run_at: z.iso
         .datetime({ offset: true, error: RUN_AT_FORM })
+        .max(40, RUN_AT_FORM) // any number of digits would be a fraction
         .refine((at) => Date.parse(at) <= Date.now() + MAX_DAYS_SECONDS * 1000, RUN_AT_FORM)
         .optional()
         .describe('Not before this time. One that is past means now.'),
