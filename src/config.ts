@@ -1,5 +1,7 @@
 /** The only reader of the environment: parsed once, all faults reported together, frozen. docs/operations.md lists the same settings. */
+import { isIP } from 'node:net'
 import { z } from 'zod'
+import { isRange } from './contracts/host.ts'
 import { ConfigError } from './errors.ts'
 
 const integer = (min: number, max: number) =>
@@ -9,12 +11,26 @@ const integer = (min: number, max: number) =>
     .transform(Number)
     .refine((n) => n >= min && n <= max, `must be a whole number from ${min} to ${max}`)
 
+/** Whether a Redis client can make sense of it; whether anyone answers there is seen later. */
+const isRedisUrl = (url: string): boolean => {
+  if (!/^(rediss?|unix):\/\//.test(url)) return false
+  if (!url.startsWith('unix://')) return URL.canParse(url)
+  try {
+    return decodeURIComponent(url.slice('unix://'.length)).startsWith('/')
+  } catch {
+    return false
+  }
+}
+
 const Environment = z.object({
-  HOST: z.string().min(1).default('127.0.0.1'),
+  HOST: z
+    .string()
+    .refine((host) => isIP(host) !== 0 || /^[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_.])?$/.test(host), 'must be an address of this machine, or its name, such as 127.0.0.1 or 0.0.0.0, without http:// or a port')
+    .default('127.0.0.1'),
   PORT: integer(0, 65535).default(8080),
   /** A worker's own health and metrics port; 0 takes a free one. */
   HEALTH_PORT: integer(0, 65535).default(8081),
-  REDIS_URL: z.string().regex(/^(rediss?|unix):\/\//, 'must begin with redis://, rediss:// or unix://').optional(),
+  REDIS_URL: z.string().refine(isRedisUrl, 'must be like redis://:password@host:6379, rediss://… or unix:///path, with odd characters in a password percent-encoded').optional(),
   /** What all keys begin with: several Switchyards may share one Redis. */
   REDIS_PREFIX: z.string().regex(/^[A-Za-z0-9_-]{1,32}$/, 'must be 1–32 of A–Z a–z 0–9 _ -').default('sy'),
   DATA_DIR: z.string().min(1).default('.data'),
@@ -25,6 +41,9 @@ const Environment = z.object({
   AGENT_CIDRS: z
     .string()
     .transform((s) => s.split(',').map((c) => c.trim()).filter(Boolean))
+    .superRefine((cidrs, context) => {
+      for (const cidr of cidrs) if (!isRange(cidr)) context.addIssue({ code: 'custom', message: `${cidr} is not a range of addresses like 10.0.0.0/8 or fd00::/8` })
+    })
     .default([]),
   RETENTION_COMPLETED_SECONDS: integer(1, 365 * 86_400).default(3600),
   RETENTION_FAILED_SECONDS: integer(1, 365 * 86_400).default(7 * 86_400),

@@ -3,7 +3,7 @@
  * They know nothing of HTTP: `api/problem.ts` gives each type its status.
  */
 
-/** One fault in what was sent: a JSON Pointer into the body (or the parameter's name), and what to do about it. */
+/** One fault in what was sent: a JSON Pointer into the body (or a query parameter's name; empty for the whole), and what is allowed there. */
 export type Fault = { pointer: string; detail: string }
 
 export type ProblemType =
@@ -55,7 +55,7 @@ export class InvalidJson extends SwitchyardError {
 /** The input was understood and is wrong; `faults` says where. */
 export class InvalidRequest extends SwitchyardError {
   constructor(faults: Fault[]) {
-    super('invalid-request', faults.map((f) => `${f.pointer || 'body'} ${f.detail}`).join('; '), { faults })
+    super('invalid-request', faults.map((f) => (f.pointer === '' ? f.detail : `${f.pointer} ${f.detail}`)).join('; '), { faults })
   }
 }
 

@@ -19,23 +19,28 @@ export type StopOptions = {
 /**
  * Runs `handler` once, when the process is to end: SIGINT, SIGTERM, SIGHUP, the supervisor gone (IPC), npm gone. Then exits:
  * 0 when the handler returned, 1 when it failed or took too long.
- * @returns the same end, for a cause of one's own; `code` is the exit code after a handler that returned
+ * @returns the same end, for a cause of one's own; `code` is the exit code after a handler that returned, and `last` is called when all
+ * else is said, just before the exit, so that what it says stands last
  */
-export const onStop = (handler: (reason: string) => Promise<void>, { deadlineMs = LONGEST_STOP_MS, hasten }: StopOptions = {}): ((reason: string, code?: number) => void) => {
+export const onStop = (handler: (reason: string) => Promise<void>, { deadlineMs = LONGEST_STOP_MS, hasten }: StopOptions = {}): ((reason: string, code?: number, last?: () => void) => void) => {
   let stopping = false
   let again = hasten
   let lastInterrupt = -Infinity
 
-  const stop = (reason: string, code = 0): void => {
+  const stop = (reason: string, code = 0, last?: () => void): void => {
     if (stopping) return
     stopping = true
     lastInterrupt = performance.now()
-    setTimeout(() => process.exit(1), deadlineMs).unref()
+    const exit = (as: number): never => {
+      last?.()
+      process.exit(as)
+    }
+    setTimeout(() => exit(1), deadlineMs).unref()
     handler(reason).then(
-      () => process.exit(code),
+      () => exit(code),
       (error: unknown) => {
         process.stderr.write(`${error instanceof Error ? error.stack : String(error)}\n`)
-        process.exit(1)
+        exit(1)
       },
     )
   }

@@ -330,4 +330,16 @@ describe('tasks', () => {
     expect(Date.parse(expires_at) - Date.parse(run_at)).toBe(86_400_000)
     expect((await system.post('/tasks', { task_type: 'x', agent_type: 'later', run_at: '2020-01-01T00:00:00+02:00' })).json.status).toBe('queued')
   })
+
+  test('show when they may go while that is to come, and no time that has passed', async () => {
+    // Nobody offers it, so it waits whatever its time.
+    const id = await system.submit({ agent_type: 'due', delay_seconds: 3600 })
+    const record = system.keys.task('due', id)
+    for (const status of ['pending', 'retrying']) {
+      await system.redis.hset(record, 'status', status, 'not_before', Date.now() + 60_000)
+      expect((await system.task(id)).run_at).toMatch(/Z$/)
+      await system.redis.hset(record, 'status', status, 'not_before', Date.now() - 1)
+      expect(await system.task(id)).toMatchObject({ status, run_at: null })
+    }
+  })
 })

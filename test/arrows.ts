@@ -12,7 +12,7 @@ const allowed: Record<string, readonly string[]> = {
   errors: [],
   logger: [],
   lifetime: [],
-  config: ['errors'],
+  config: ['errors', 'contracts'],
   contracts: ['errors'],
   transports: ['contracts', 'errors'],
   redis: base,
@@ -22,9 +22,11 @@ const allowed: Record<string, readonly string[]> = {
   tasks: [...base, 'redis', 'registry', 'queues'],
   // What api and workers are both made of.
   core,
+  // The frame of their processes.
+  process: [...core, 'core'],
   // Each runs without the other.
-  api: [...core, 'core', 'transports'],
-  workers: [...core, 'core', 'transports'],
+  api: [...core, 'core', 'process', 'transports'],
+  workers: [...core, 'core', 'process', 'transports'],
   // It starts processes and takes no part in their work.
   start: [...base, 'redis'],
   // They speak HTTP only.

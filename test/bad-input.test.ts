@@ -343,6 +343,27 @@ test('what is hardly HTTP gets a problem too, and the connection ends', async ()
   expect(await stored()).toBe(before)
 })
 
+test('a missing Host is a problem too; who asks before sending too large a body is spared that; an unknown expectation is ignored', async () => {
+  const post = (headers: string, body = '') => `POST /tasks HTTP/1.1\r\n${headers}Content-Type: application/json\r\n\r\n${body}`
+  const [head = '', text = ''] = (await rawly('GET /tasks HTTP/1.1\r\n\r\n')).split('\r\n\r\n')
+  expectProblem({ status: Number(head.split(' ')[1]), headers: { 'content-type': /Content-Type: (.*)/.exec(head)?.[1] }, text }, 'malformed-request', '', '/tasks')
+  expect(await rawly('GET /health/live HTTP/1.0\r\n\r\n')).toMatch(/^HTTP\/1\.1 200 /)
+  const tooLarge = await rawly(post('Host: x\r\nExpect: 100-continue\r\nContent-Length: 5000000000\r\n'))
+  expect(tooLarge).toMatch(/^HTTP\/1\.1 413 /)
+  expect(tooLarge).toContain('\r\nConnection: close\r\n')
+  expect(await rawly(post('Host: x\r\nExpect: 100-continue\r\nContent-Length: 2\r\n', '{}'))).toMatch(/^HTTP\/1\.1 100 Continue\r\n\r\nHTTP\/1\.1 422 /)
+  expect(await rawly(post('Host: x\r\nExpect: the-unexpected\r\nContent-Length: 2\r\n', '{}'))).toMatch(/^HTTP\/1\.1 422 /)
+  expect(await stored()).toBe(before)
+})
+
+test('ids that are paths of the API are no agent’s: it could neither be read nor beat', async () => {
+  for (const id of ['register', 'cleanup', 'type']) {
+    const got = await refused('invalid-request', { method: 'POST', path: '/agents/register', body: JSON.stringify(agentBody({ agent_id: id })) })
+    expect(JSON.parse(got.text).errors).toEqual([{ pointer: '/agent_id', detail: 'must be none of register, cleanup, type: they are paths of the API' }])
+  }
+  await refused('invalid-request', { method: 'POST', path: '/tasks', body: JSON.stringify(taskBody({ run_at: `2026-01-01T00:00:00.${'0'.repeat(1000)}Z` })) })
+})
+
 test('after all this good requests pass, and every line of the log is one JSON object that tells of no failure', async () => {
   const { log } = system.api[0]!
   const lines = log.join('').trim().split('\n')

@@ -7,6 +7,7 @@ import { readConfig } from '../src/config.ts'
 type Service = {
   image?: string
   command: string[]
+  volumes?: string[]
   environment?: Record<string, string>
   depends_on?: Record<string, { condition: string }>
   healthcheck?: { test: string[] }
@@ -27,6 +28,13 @@ test('what docker-compose.yml runs is there, and each service says when it is he
       expect(condition).toBe('service_healthy')
     }
   }
+})
+
+test('every folder and file that it mounts is there: Docker would make an empty folder of one that is not', () => {
+  for (const { volumes = [] } of Object.values(services)) {
+    for (const place of volumes.map((volume) => volume.split(':')[0]!).filter((p) => p.startsWith('.'))) expect(existsSync(`${root}/${place}`), place).toBe(true)
+  }
+  expect(services['text-agent']?.volumes?.length).toBeGreaterThan(0)
 })
 
 test('its store forgets nothing: AOF on, nothing evicted', () => {

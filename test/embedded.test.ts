@@ -157,4 +157,37 @@ test('a data folder that cannot be used is a fault of the settings', async () =>
   await expect(startEmbedded({ dataDir: join(folder.path, 'file'), log })).rejects.toThrow(/DATA_DIR/)
 })
 
+/** What root may not write either. */
+const unwritable = async (folder: string): Promise<string> => {
+  if (process.getuid?.() === 0) return '/sys'
+  await mkdir(join(folder, 'locked'), { mode: 0o500 })
+  return join(folder, 'locked')
+}
+
+test.skipIf(process.platform !== 'linux').each([
+  ['where no folder can be made', async () => '/proc/x'],
+  ['far below such a place', async () => '/proc/x/y/z'],
+  ['that is a file', async (folder: string) => join(folder, 'file')],
+  ['below a file', async (folder: string) => join(folder, 'file', 'x')],
+  ['that cannot be written', unwritable],
+])('a start with a data folder %s ends at once, and says in one line what to do', async (_, place) => {
+  await using folder = await tempFolder()
+  await writeFile(join(folder.path, 'file'), '')
+  const dataDir = await place(folder.path)
+  await using start = run(process.execPath, [fixture('embedded.ts')], { env: { ...process.env, DATA_DIR: dataDir } })
+  const late = setTimeout(() => start.child.kill('SIGKILL'), 5000)
+  expect(await start.ended).toBe(1)
+  clearTimeout(late)
+  expect(start.output().split('\n').filter((line) => line.includes(`DATA_DIR ${dataDir} cannot be used`) && line.includes('set DATA_DIR to a folder that can be written'))).toHaveLength(1)
+})
+
+test.skipIf(process.platform !== 'linux')('a temporary folder that cannot be used for the socket of a long path is told of, too', async () => {
+  await using folder = await tempFolder()
+  await using start = run(process.execPath, [fixture('embedded.ts')], { env: { ...process.env, TMPDIR: '/proc/x', DATA_DIR: join(folder.path, 'd'.repeat(120)) } })
+  const late = setTimeout(() => start.child.kill('SIGKILL'), 5000)
+  expect(await start.ended).toBe(1)
+  clearTimeout(late)
+  expect(start.output()).toMatch(/set DATA_DIR to a shorter path, or TMPDIR to a folder that can be written/)
+})
+
 const pairs = (flat: string[]): [string, string][] => flat.flatMap((name, i) => (i % 2 ? [] : [[name, flat[i + 1] ?? ''] as [string, string]]))

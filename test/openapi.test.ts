@@ -3,7 +3,7 @@ import { readFile } from 'node:fs/promises'
 import { Validator } from '@seriousme/openapi-schema-validator'
 import { afterAll, beforeAll, describe, expect, inject, test } from 'vitest'
 import { createApp } from '../src/api/app.ts'
-import type { Described, Document } from '../src/api/openapi.ts'
+import type { Described, Document, Schema } from '../src/api/openapi.ts'
 import { createOperations } from '../src/api/operations.ts'
 import { PROBLEMS } from '../src/api/problem.ts'
 import { readConfig } from '../src/config.ts'
@@ -52,6 +52,23 @@ test('is valid OpenAPI 3.1', async () => {
   const validator = new Validator()
   expect(await validator.validate(structuredClone(document))).toEqual({ valid: true })
   expect(validator.version).toBe('3.1')
+})
+
+/** As far as our schemas go. */
+const fits = (value: unknown, schema: Schema): boolean => {
+  if (schema.anyOf && schema.type === undefined) return schema.anyOf.some((one) => fits(value, one))
+  if (schema.enum && !schema.enum.includes(value)) return false
+  if (typeof value === 'number' && !(value >= Number(schema.minimum ?? -Infinity) && value <= Number(schema.maximum ?? Infinity))) return false
+  const type = Array.isArray(value) ? 'array' : Number.isInteger(value) && schema.type === 'integer' ? 'integer' : typeof value
+  return schema.type === type
+}
+
+test('every default is one that its schema allows', () => {
+  const parameters = operations(document).flatMap(([route, o]) => (o.parameters ?? []).map(({ name, schema }): [string, Schema] => [`${route} ${name}`, schema]))
+  const members = Object.entries(document.components.schemas).flatMap(([of, { properties = {} }]) => Object.entries(properties).map(([name, schema]): [string, Schema] => [`${of} ${name}`, schema]))
+  const defaults = [...parameters, ...members].filter(([, schema]) => 'default' in schema)
+  expect(Object.fromEntries(defaults.map(([where, schema]) => [where, schema.default]))).toMatchObject({ 'POST /tasks require_agent': false, 'GET /agents include_dead': false, 'GET /tasks limit': 50, 'NewTask priority': 5, 'NewTask backoff': 'exponential', 'Registration capabilities': [] })
+  for (const [where, schema] of defaults) expect(fits(schema.default, schema), `${where} ${JSON.stringify(schema)}`).toBe(true)
 })
 
 test('refers only to schemas it has, has none that nobody refers to, and gives each operation an id of its own', () => {

@@ -1,7 +1,12 @@
 import { readFileSync } from 'node:fs'
 import { writeFile } from 'node:fs/promises'
+import { createServer } from 'node:net'
 import { join } from 'node:path'
-import { expect, test } from 'vitest'
+import { fileURLToPath } from 'node:url'
+import { Redis } from 'ioredis'
+import { describe, expect, test } from 'vitest'
+import { createLogger } from '../src/logger.ts'
+import { startEmbedded } from '../src/redis/embedded.ts'
 import { isAlive } from '../src/redis/process.ts'
 import { placesOf } from '../src/start/table.ts'
 import { dead, fixture, run, tempFolder, until, type Running } from './processes.ts'
@@ -121,6 +126,48 @@ test('a child that refuses to start ends it all with 1 and leaves nothing runnin
   await using system = await startSystem({ REFUSE: '1' })
   expect(await system.supervisor.ended).toBe(1)
   await expect(async () => isAlive(system.redis())).rejects.toThrow() // its pid file is gone
+})
+
+/** A real start, of the real API and worker, that is to fail: its last line, and whatever came before. */
+const failedStart = async (role: string, settings: Record<string, string>): Promise<{ last: { level: string; msg: string }; output: string }> => {
+  await using folder = await tempFolder()
+  const { npm_lifecycle_event: _, REDIS_URL: __, ...clean } = process.env
+  const main = fileURLToPath(new URL(`../src/${role}/main.ts`, import.meta.url))
+  await using start = run(process.execPath, [main], { env: { ...clean, PORT: '0', HEALTH_PORT: '0', DATA_DIR: join(folder.path, 'data'), ...settings } })
+  expect(await start.ended).toBe(1)
+  const output = start.output()
+  return { last: JSON.parse(output.trimEnd().split('\n').at(-1)!), output }
+}
+
+describe('why it did not start is the last thing said', () => {
+  test.each(['PORT', 'HEALTH_PORT'])('%s is taken', async (setting) => {
+    const other = createServer()
+    await new Promise<void>((listening) => other.listen(0, '127.0.0.1', listening))
+    const { port } = other.address() as { port: number }
+    const { last, output } = await failedStart('start', { [setting]: String(port) })
+    expect(last).toMatchObject({ level: 'fatal', msg: `${setting === 'PORT' ? 'api' : 'worker'} did not start: Port ${port} is taken: set ${setting} to another one, or to 0 for a free one.` })
+    expect(output).toContain('"msg":"stopped"') // which once stood last
+    other.close()
+  })
+
+  test('HOST is not of this machine', async () => {
+    const { last } = await failedStart('start', { HOST: '192.0.2.1' })
+    expect(last).toMatchObject({ level: 'fatal', msg: expect.stringMatching(/did not start: HOST 192\.0\.2\.1 is no address of this machine: set HOST to one/) })
+  })
+
+  test.each(['start', 'api', 'workers'])('Redis would evict: src/%s/main.ts', async (role) => {
+    await using folder = await tempFolder()
+    const redis = await startEmbedded({ dataDir: folder.path, log: createLogger('test', 'silent') })
+    try {
+      const client = new Redis(redis.url)
+      await client.config('SET', 'maxmemory-policy', 'allkeys-lru')
+      client.disconnect()
+      const { last } = await failedStart(role, { REDIS_URL: redis.url })
+      expect(last).toMatchObject({ level: 'fatal', msg: expect.stringMatching(/^((api|worker) did not start: )?This Redis would evict tasks .*: set maxmemory-policy noeviction\.$/) })
+    } finally {
+      await redis.stop()
+    }
+  })
 })
 
 test('children whose supervisor was killed drain and stop, and the next start adopts Redis and stops it', async () => {

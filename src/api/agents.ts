@@ -1,5 +1,5 @@
 /** Routes of agents: they register, beat and leave; people look. */
-import { Router } from 'express'
+import { Router, type Request } from 'express'
 import { z } from 'zod'
 import { AgentId, AgentStatus, AgentType, Capability, Heartbeat, Registration } from '../contracts/agent.ts'
 import { parseHost, type HostPolicy } from '../contracts/host.ts'
@@ -7,18 +7,19 @@ import { rawMember, rawMembers } from '../contracts/raw.ts'
 import { NotFound } from '../errors.ts'
 import type { Logger } from '../logger.ts'
 import type { AgentView, MetadataFields, Registry } from '../registry/registry.ts'
-import { check, Cursor, Empty, Flag, Limit, noQuery, query, readBody, toCursor, type Body } from './input.ts'
+import { body, Cursor, Empty, Flag, Limit, noQuery, query, readBody, toCursor, type Body } from './input.ts'
 import { rawJson, sendJson, stringify } from './json.ts'
 import { notAllowed } from './problem.ts'
 
 const wire = ({ metadataText, ...agent }: AgentView): Record<string, unknown> => ({ ...agent, metadata: rawJson(metadataText) })
 
 /** The members of a body's `metadata`, each value as the JSON text that was sent. */
-const metadataOf = (body: Body): MetadataFields => {
-  const text = rawMember(body.text, 'metadata')
-  const value = (body.value as { metadata?: object }).metadata
-  if (text === undefined || value === undefined) return []
-  const keys = Object.keys(value)
+const metadataOf = (req: Request): MetadataFields => {
+  const { text: bodyText, value } = req.body as Body
+  const text = rawMember(bodyText, 'metadata')
+  const metadata = (value as { metadata?: object }).metadata
+  if (text === undefined || metadata === undefined) return []
+  const keys = Object.keys(metadata)
   const members = rawMembers(text, keys) as Record<string, string>
   return keys.map((k) => [k, members[k]!])
 }
@@ -44,20 +45,19 @@ const agentId = (id: string): string => {
 export const agentRoutes = ({ registry, policy, log }: { registry: Registry; policy: HostPolicy; log: Logger }): Router => {
   const routes = Router()
 
-  routes.post('/agents/register', noQuery, ...readBody(), async (req, res) => {
-    const body = req.body as Body
-    const registration = check(Registration, body.value)
+  routes.post('/agents/register', ...readBody(), async (req, res) => {
+    const registration = body(Registration, req)
     const at = parseHost(registration.host, registration.port)
     policy.checkLiteral(at.host, at.port)
-    const { created, agent } = await registry.register(registration, at, metadataOf(body))
+    const { created, agent } = await registry.register(registration, at, metadataOf(req))
     log.info({ agent: agent.id, agent_type: agent.type, host: agent.host, port: agent.port, generation: agent.generation }, created ? 'an agent registered' : 'an agent registered again')
     res.set('Location', `/agents/${agent.id}`)
     sendJson(res, created ? 201 : 200, stringify({ ...wire(agent), heartbeat_url: `/agents/${agent.id}/heartbeat`, heartbeat_interval_seconds: agent.ttl_seconds / 3 }))
   })
   routes.all('/agents/register', notAllowed('POST'))
 
-  routes.post('/agents/cleanup', noQuery, ...readBody({ optional: true }), async (req, res) => {
-    check(Empty, (req.body as Body).value)
+  routes.post('/agents/cleanup', ...readBody({ optional: true }), async (req, res) => {
+    body(Empty, req)
     sendJson(res, 200, stringify({ removed: await registry.cleanup() }))
   })
   routes.all('/agents/cleanup', notAllowed('POST'))
@@ -77,10 +77,9 @@ export const agentRoutes = ({ registry, policy, log }: { registry: Registry; pol
     return stringify({ agents: rawJson(`[${rows.join(',')}]`), count: agents.length, next_cursor: next === null ? null : toCursor(`${next.type}/${next.id}`) })
   }
 
-  routes.post('/agents/:id/heartbeat', noQuery, ...readBody({ optional: true }), async (req, res) => {
+  routes.post('/agents/:id/heartbeat', ...readBody({ optional: true }), async (req, res) => {
     const id = agentId(String(req.params.id))
-    const body = req.body as Body
-    const answer = await registry.heartbeat(id, check(Heartbeat, body.value), metadataOf(body))
+    const answer = await registry.heartbeat(id, body(Heartbeat, req), metadataOf(req))
     if (!answer) throw new NotFound(`agent ${id} is not registered; register it (POST /agents/register)`)
     sendJson(res, 200, stringify(answer))
   })

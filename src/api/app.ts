@@ -4,6 +4,7 @@ import express, { type Express, type RequestHandler } from 'express'
 import type { Config } from '../config.ts'
 import type { HostPolicy } from '../contracts/host.ts'
 import type { Core } from '../core.ts'
+import { SwitchyardError } from '../errors.ts'
 import type { Logger } from '../logger.ts'
 import { createBoard } from '../queues/board.ts'
 import { createCensus } from '../registry/census.ts'
@@ -18,6 +19,12 @@ import { describeTask, taskRoutes } from './tasks.ts'
 /** Nothing under it may be written, whatever the library behind it has routes for. */
 const readOnly: RequestHandler = (req, res, next) => (req.method === 'GET' || req.method === 'HEAD' ? next() : notAllowed('GET')(req, res, next))
 
+/** Node would refuse it with an empty answer. Nothing here depends on the name, but a client that sends none is broken, or up to something. */
+const namesHost: RequestHandler = (req, _res, next) => {
+  if (req.headers.host === undefined && req.httpVersion === '1.1') throw new SwitchyardError('malformed-request', 'an HTTP/1.1 request must have a Host header')
+  next()
+}
+
 export const createApp = ({ core, config, policy, log }: { core: Core; config: Config; policy: HostPolicy; log: Logger }): Express => {
   const { redis, keys, types, queues, tasks, registry, presence } = core
   const { version } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as { version: string }
@@ -29,6 +36,7 @@ export const createApp = ({ core, config, policy, log }: { core: Core; config: C
   app.disable('etag')
   app.set('query parser', false) // input.ts reads queries
   app.use(metrics.measured)
+  app.use(namesHost)
   app.use(taskRoutes({ tasks, registry, maxTimeoutSeconds, log }))
   app.use(agentRoutes({ registry, policy, log }))
   app.use(healthRoutes({ redis, presence }))

@@ -1,8 +1,10 @@
 /** What comes in: bodies as text (so that a task's payload keeps its bytes), queries and ids, each checked before anything is stored. */
+import type { IncomingMessage } from 'node:http'
 import express, { type Request, type RequestHandler } from 'express'
 import { z } from 'zod'
 import { maxDepth } from '../contracts/raw.ts'
-import { InvalidJson, InvalidRequest, SwitchyardError } from '../errors.ts'
+import { isObject, oneOf, pattern, text } from '../contracts/members.ts'
+import { InvalidJson, InvalidRequest, SwitchyardError, type Fault } from '../errors.ts'
 
 export const MAX_BODY_BYTES = 1024 * 1024
 const MAX_DEPTH = 32
@@ -23,6 +25,9 @@ const isJson = (contentType: string | undefined): boolean => {
   return type === 'application/json' && (charset === undefined || charset === 'utf-8' || charset === 'utf8')
 }
 
+/** Whether a body is announced that is larger than we read. */
+export const announcesTooMuch = (req: IncomingMessage): boolean => Number(req.headers['content-length'] ?? 0) > MAX_BODY_BYTES
+
 /**
  * Reads the body into `req.body` as a `Body`. With `optional`, no body at all (whatever its content type) reads as `{}`.
  * @throws InvalidJson (400), unsupported-media-type (415), payload-too-large (413), InvalidRequest (422) when nested too deep
@@ -30,7 +35,7 @@ const isJson = (contentType: string | undefined): boolean => {
 export const readBody = (o: { optional?: boolean } = {}): RequestHandler[] => [
   (req, _res, next) => {
     // Told at once, not after so many bytes have come, which is when the reader would say so.
-    if (Number(req.headers['content-length'] ?? 0) > MAX_BODY_BYTES) throw new SwitchyardError('payload-too-large', 'the body is larger than 1 MiB')
+    if (announcesTooMuch(req)) throw new SwitchyardError('payload-too-large', 'the body is larger than 1 MiB')
     next()
   },
   bytes,
@@ -57,67 +62,100 @@ export const readBody = (o: { optional?: boolean } = {}): RequestHandler[] => [
     } catch (error) {
       throw new InvalidJson(`the body is not JSON: ${(error as Error).message.replace(/[\p{Cc}]/gu, ' ').slice(0, 200)}`)
     }
-    if (typeof value !== 'object' || value === null || Array.isArray(value)) throw new InvalidJson('the body must be a JSON object')
-    if (maxDepth(text) > MAX_DEPTH) throw new InvalidRequest([{ pointer: '', detail: `is nested deeper than ${MAX_DEPTH} levels` }])
+    if (!isObject(value)) throw new InvalidJson('the body must be a JSON object')
+    if (maxDepth(text) > MAX_DEPTH) throw new InvalidRequest([{ pointer: '', detail: `the body is nested deeper than ${MAX_DEPTH} levels` }])
     req.body = { text, value } satisfies Body
     next()
   },
 ]
 
-const pointer = (path: readonly PropertyKey[]): string => path.map((p) => `/${String(p).replaceAll('~', '~0').replaceAll('/', '~1')}`).join('')
+/** More are not told: whoever sent them has something else in mind. */
+const MAX_FAULTS = 20
+const jsonPointer = (path: readonly PropertyKey[]): string => path.map((p) => `/${String(p).replaceAll('~', '~0').replaceAll('/', '~1')}`).join('')
+const parameterName = (path: readonly PropertyKey[]): string => path.join('.')
 
-/** @throws InvalidRequest naming each fault */
-export const check = <T>(schema: z.ZodType<T>, value: unknown): T => {
-  const read = schema.safeParse(value)
-  if (read.success) return read.data
-  throw new InvalidRequest(
-    read.error.issues.slice(0, 20).flatMap((i) =>
-      i.code === 'unrecognized_keys'
-        ? i.keys.slice(0, 20).map((k) => ({ pointer: pointer([...i.path, k.slice(0, 100)]), detail: 'is not known here' }))
-        : [{ pointer: pointer(i.path), detail: i.message }],
-    ),
-  )
+/** What a schema makes of a value, or each fault in it. Two rules with the same sentence are one fault. */
+const read = <T>(schema: z.ZodType<T>, value: unknown, place: (path: readonly PropertyKey[]) => string): { data: T } | { faults: Fault[] } => {
+  const result = schema.safeParse(value)
+  if (result.success) return { data: result.data }
+  const faults = new Map<string, Fault>()
+  for (const issue of result.error.issues) {
+    const found = issue.code === 'unrecognized_keys' ? issue.keys.map((key) => ({ path: [...issue.path, key.slice(0, 100)], detail: 'is not known here' })) : [{ path: issue.path, detail: issue.message }]
+    for (const { path, detail } of found) {
+      if (faults.size < MAX_FAULTS) faults.set(`${place(path)} ${detail}`, { pointer: place(path), detail })
+    }
+  }
+  return { faults: [...faults.values()] }
 }
 
 const MAX_QUERY = 4096
+
+/** The query, each parameter once, by a strict schema. */
+const readQuery = <T>(schema: z.ZodType<T>, req: Request): { data: T } | { faults: Fault[] } => {
+  const search = req.originalUrl.indexOf('?')
+  const text = search < 0 ? '' : req.originalUrl.slice(search + 1)
+  if (text === '') return read(schema, {}, parameterName)
+  if (text.length > MAX_QUERY) return { faults: [{ pointer: '', detail: `the query is longer than ${MAX_QUERY} characters` }] }
+  const values: Record<string, string> = Object.create(null)
+  const doubled = new Set<string>()
+  for (const [name, value] of new URLSearchParams(text)) {
+    if (name in values) doubled.add(name.slice(0, 100))
+    values[name] = value
+  }
+  const result = read(schema, { ...values }, parameterName)
+  if (doubled.size === 0) return result
+  return { faults: [...[...doubled].map((name) => ({ pointer: name, detail: 'is given more than once' })), ...('faults' in result ? result.faults : [])].slice(0, MAX_FAULTS) }
+}
+
+const whole = <T>(result: { data: T } | { faults: Fault[] }): T => {
+  if ('faults' in result) throw new InvalidRequest(result.faults)
+  return result.data
+}
+
+/**
+ * A request's query, checked by a strict schema.
+ * @throws InvalidRequest naming each fault
+ */
+export const query = <T>(schema: z.ZodType<T>, req: Request): T => whole(readQuery(schema, req))
+
 /** For routes that take no query: a parameter is refused rather than silently ignored. */
 export const noQuery: RequestHandler = (req, _res, next) => {
   query(Empty, req)
   next()
 }
 
-/** The query, each parameter once, checked by a strict schema. */
-export const query = <T>(schema: z.ZodType<T>, req: Request): T => {
-  const search = req.originalUrl.indexOf('?')
-  const text = search < 0 ? '' : req.originalUrl.slice(search + 1)
-  if (text.length > MAX_QUERY) throw new InvalidRequest([{ pointer: '', detail: `the query is longer than ${MAX_QUERY} characters` }])
-  const values: Record<string, string> = Object.create(null)
-  if (text === '') return check(schema, {})
-  for (const [name, value] of new URLSearchParams(text)) {
-    if (name in values) throw new InvalidRequest([{ pointer: name.slice(0, 100), detail: 'is given more than once' }])
-    values[name] = value
-  }
-  return check(schema, { ...values })
+/**
+ * A request's body, after `readBody`, and its query.
+ * @throws InvalidRequest naming each fault of both
+ */
+export const bodyAndQuery = <B, Q>(req: Request, schemas: { body: z.ZodType<B>; query: z.ZodType<Q> }): { body: B; query: Q } => {
+  const query = readQuery(schemas.query, req)
+  const body = read(schemas.body, (req.body as Body).value, jsonPointer)
+  if ('faults' in query || 'faults' in body) throw new InvalidRequest([...('faults' in query ? query.faults : []), ...('faults' in body ? body.faults : [])])
+  return { body: body.data, query: query.data }
 }
 
-export const Flag = z.enum(['true', 'false']).transform((s) => s === 'true')
-export const Limit = z
-  .string()
-  .regex(/^\d{1,4}$/, 'must be a whole number from 1 to 200')
+/** The body of a route that takes no query. */
+export const body = <B>(schema: z.ZodType<B>, req: Request): B => bodyAndQuery(req, { body: schema, query: Empty }).body
+
+export const Flag = oneOf('true', 'false')
+  .transform((s) => s === 'true')
+  .meta({ type: 'boolean' })
+const LIMIT_FORM = 'must be a whole number from 1 to 200'
+export const Limit = pattern(/^\d{1,4}$/, LIMIT_FORM)
   .transform(Number)
-  .refine((n) => n >= 1 && n <= 200, 'must be a whole number from 1 to 200')
+  .refine((n) => n >= 1 && n <= 200, LIMIT_FORM)
   .meta({ type: 'integer', minimum: 1, maximum: 200, description: 'How many in a page.' })
 
 /** A cursor is ours to read: base64url of where to go on. */
 export const toCursor = (at: string): string => Buffer.from(at).toString('base64url')
+const CURSOR_FORM = 'must be a next_cursor that this server gave'
 export const Cursor = (form: RegExp) =>
-  z
-    .string()
-    .max(300)
+  text(300, CURSOR_FORM)
     .transform((s, context) => {
       const at = Buffer.from(s, 'base64url').toString()
       if (form.test(at) && toCursor(at) === s) return at
-      context.addIssue({ code: 'custom', message: 'is not a cursor that this server gave' })
+      context.addIssue({ code: 'custom', message: CURSOR_FORM })
       return z.NEVER
     })
     .describe('`next_cursor` of the page before.')

@@ -6,8 +6,9 @@
 import { Router, type RequestHandler } from 'express'
 import { Counter, Gauge, Histogram, Registry, collectDefaultMetrics } from 'prom-client'
 import { END_STATUSES } from '../contracts/task.ts'
+import { isStoreFailure } from '../redis/client.ts'
 import type { Census } from '../registry/census.ts'
-import { isStoreFailure, notAllowed } from './problem.ts'
+import { notAllowed } from './problem.ts'
 
 const createInstruments = (register: Registry) => {
   const registers = [register]

@@ -55,10 +55,11 @@ const options = {
   io: 'input',
   unrepresentable: 'any',
   override: ({ jsonSchema: schema }: { jsonSchema: z.core.JSONSchema.BaseSchema }) => {
-    // JavaScript's bounds of integers say nothing; the forms of times and of numbers in queries are said by their types.
+    // JavaScript's bounds of integers say nothing; the forms of times, and of numbers and flags in queries, are said by their types.
     if (schema.minimum === Number.MIN_SAFE_INTEGER) delete schema.minimum
     if (schema.maximum === Number.MAX_SAFE_INTEGER) delete schema.maximum
     if (schema.format === 'date-time' || schema.type === 'integer') delete schema.pattern
+    if (schema.type === 'boolean') delete schema.enum
   },
 } as const
 

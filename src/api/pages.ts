@@ -20,8 +20,8 @@ const markdown = new Marked({
   },
 })
 
-const errorsPage = async (): Promise<string> => {
-  const text = await readFile(new URL('../../docs/errors.md', import.meta.url), 'utf8')
+const errorsPage = async (file: URL): Promise<string> => {
+  const text = await readFile(file, 'utf8')
   const types = [...text.matchAll(/^## (.+)$/gm)].map(([, type]) => `<li><a href="#${escapeHtml(type!)}">${escapeHtml(type!)}</a></li>`)
   return page('Switchyard: errors', `<a href="/docs">API reference</a><ul>${types.join('')}</ul>`, await markdown.parse(text))
 }
@@ -44,20 +44,20 @@ const sendHtml = (res: Response, html: string): void => {
   res.type('html').send(html)
 }
 
-export const pageRoutes = (document: Document): Router => {
+export const pageRoutes = (document: Document, errorsFile = new URL('../../docs/errors.md', import.meta.url)): Router => {
   const json = JSON.stringify(document)
   const landing = page('Switchyard', '', LANDING)
   const inline = new Marked()
   const { nav, main } = referenceHtml(document, (text) => inline.parseInline(text, { async: false }))
   const reference = page('Switchyard: API reference', nav, main)
-  let errors: Promise<string> | undefined
+  let errors: string | undefined
 
   const routes = Router()
   routes.get('/', (_req, res) => sendHtml(res, landing))
   routes.get('/docs', (_req, res) => sendHtml(res, reference))
   routes.get('/docs/errors', async (_req, res) => {
-    errors ??= errorsPage()
-    sendHtml(res, await errors)
+    errors ??= await errorsPage(errorsFile)
+    sendHtml(res, errors)
   })
   routes.get('/openapi.json', (_req, res) => sendJson(res, 200, json))
   routes.all(['/', '/docs', '/docs/errors', '/openapi.json'], notAllowed('GET'))

@@ -4,6 +4,7 @@ import type { ErrorRequestHandler, RequestHandler, Response } from 'express'
 import { z } from 'zod'
 import { SwitchyardError, type ProblemType } from '../errors.ts'
 import type { Logger } from '../logger.ts'
+import { isStoreFailure } from '../redis/client.ts'
 
 export const MAX_HEADER_BYTES = 16 * 1024
 
@@ -72,10 +73,6 @@ const fromHttpError = (e: { status?: number; type?: string; message?: string }):
   if (e.status === 400) return new SwitchyardError('malformed-request', 'the request could not be read: its path, its encoding or its length is malformed')
   return null
 }
-
-/** A failure of the store rather than of ours: no connection, no answer in time, no memory, no writes. */
-export const isStoreFailure = (e: unknown): boolean =>
-  e instanceof Error && (/^(OOM|READONLY|NOREPLICAS|LOADING|MISCONF|CLUSTERDOWN|BUSY|MASTERDOWN|TRYAGAIN|UNKILLABLE)|Command timed out|Connection is closed|Stream isn't writeable|ECONNREFUSED|ECONNRESET|EPIPE|ENOENT|maxRetries/i.test(e.message) || e.name === 'MaxRetriesPerRequestError' || e.name === 'AbortError')
 
 export const problemHandler =
   (log: Logger): ErrorRequestHandler =>

@@ -2,18 +2,19 @@
 import { Router } from 'express'
 import { z } from 'zod'
 import { AgentId, AgentType, Capability } from '../contracts/agent.ts'
-import { newTaskSchema, TaskStatus, type NewTask } from '../contracts/task.ts'
+import { newTaskSchema, TaskStatus, TRACEPARENT, type NewTask } from '../contracts/task.ts'
+import { iso } from '../contracts/time.ts'
 import { rawMembers } from '../contracts/raw.ts'
 import { InvalidRequest, NotFound } from '../errors.ts'
 import type { Logger } from '../logger.ts'
 import { typeOfTask } from '../redis/keys.ts'
 import type { Registry } from '../registry/registry.ts'
 import type { Tasks, TaskView } from '../tasks/tasks.ts'
-import { check, Cursor, Empty, Flag, Limit, noQuery, query, readBody, toCursor, type Body } from './input.ts'
+import { body, bodyAndQuery, Cursor, Empty, Flag, Limit, noQuery, query, readBody, toCursor, type Body } from './input.ts'
 import { rawJson, sendJson, stringify } from './json.ts'
 import { notAllowed } from './problem.ts'
 
-const iso = (ms: number | null): string | null => (ms === null ? null : new Date(ms).toISOString())
+const isoOrNull = (ms: number | null): string | null => (ms === null ? null : iso(ms))
 
 const wire = (t: TaskView): Record<string, unknown> => ({
   task_id: t.taskId,
@@ -26,9 +27,10 @@ const wire = (t: TaskView): Record<string, unknown> => ({
   result: rawJson(t.result),
   error: t.error,
   created_at: iso(t.createdMs),
-  started_at: iso(t.startedMs),
-  completed_at: iso(t.endedMs),
-  run_at: t.status === 'pending' || t.status === 'retrying' ? iso(t.notBeforeMs) : null,
+  started_at: isoOrNull(t.startedMs),
+  completed_at: isoOrNull(t.endedMs),
+  // A time that has come says nothing: what still waits then waits for a slot. Only shown, so our clock is good enough.
+  run_at: (t.status === 'pending' || t.status === 'retrying') && t.notBeforeMs > Date.now() ? iso(t.notBeforeMs) : null,
   expires_at: iso(t.expiresMs),
   timeout_seconds: t.timeoutMs / 1000,
   retry_count: t.retries,
@@ -55,8 +57,6 @@ export const describeTask = (tasks: Tasks) => async (id: string): Promise<Record
   return JSON.parse(stringify(wire({ ...t, parameters: shown(t.parameters, path), metadata: shown(t.metadata, path), result: shown(t.result, path) })))
 }
 
-/** W3C trace context, level 1; anything else is not passed on. */
-const TRACEPARENT = /^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$/
 const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/
 
 export const TaskQuery = z.strictObject({
@@ -89,15 +89,13 @@ export const taskRoutes = ({ tasks, registry, maxTimeoutSeconds, log }: { tasks:
   }
 
   routes.post('/tasks', ...readBody(), async (req, res) => {
-    const { text, value } = req.body as Body
-    const { require_agent: requireAgent } = query(SubmitQuery, req)
-    const task = check(NewTaskBody, value)
-    const raw = rawMembers(text, ['parameters', 'metadata'] as const)
+    const { body: task, query: asked } = bodyAndQuery(req, { body: NewTaskBody, query: SubmitQuery })
+    const raw = rawMembers((req.body as Body).text, ['parameters', 'metadata'] as const)
     const traceparent = req.get('traceparent')
     const submitted = await tasks.submit(task, await agentTypeOf(task), {
       parameters: raw.parameters ?? '{}',
       metadata: raw.metadata ?? '{}',
-      requireAgent,
+      requireAgent: asked.require_agent,
       traceparent: traceparent !== undefined && TRACEPARENT.test(traceparent) ? traceparent : undefined,
     })
     log.info({ task: submitted.task_id, status: submitted.status }, submitted.status)
@@ -119,8 +117,8 @@ export const taskRoutes = ({ tasks, registry, maxTimeoutSeconds, log }: { tasks:
   })
   routes.all('/tasks', notAllowed('GET', 'POST'))
 
-  routes.post('/tasks/:id/retry', noQuery, ...readBody({ optional: true }), async (req, res) => {
-    check(Empty, (req.body as Body).value)
+  routes.post('/tasks/:id/retry', ...readBody({ optional: true }), async (req, res) => {
+    body(Empty, req)
     const submitted = await tasks.retry(taskId(String(req.params.id)))
     log.info({ task: submitted.task_id, status: submitted.status, retry_of: req.params.id }, submitted.status)
     res.setHeader('Location', submitted.status_url)

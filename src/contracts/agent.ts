@@ -3,36 +3,39 @@
  * Names on the wire are snake_case; two families of clients read `id`/`agent_id` and `name`/`agent_name`, so an answer carries both spellings.
  */
 import { z } from 'zod'
+import { HOST_FORM, hostFaults } from './host.ts'
+import { always, integer, isObject, jsonObject, list, number, oneOf, pattern, text } from './members.ts'
 
 /** Agent types: 1–64 of letters, digits, `_`, `-`. They become part of Redis keys and queue names. */
-export const AgentType = z.string().regex(/^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$/, 'must be 1–64 of A–Z a–z 0–9 _ -, beginning with a letter or digit')
+export const AgentType = pattern(/^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$/, 'must be 1–64 of A–Z a–z 0–9 _ -, beginning with a letter or digit')
 /** A capability is the task_type an agent offers; like a type, and dots (not first). */
-export const Capability = z.string().regex(/^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$/, 'must be 1–64 of A–Z a–z 0–9 _ - ., beginning with a letter or digit')
+export const Capability = pattern(/^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$/, 'must be 1–64 of A–Z a–z 0–9 _ - ., beginning with a letter or digit')
 /** An agent's id: chosen by the agent or made by us (a UUIDv7). */
-export const AgentId = z.string().regex(/^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$/, 'must be 1–64 of A–Z a–z 0–9 _ - ., beginning with a letter or digit')
+export const AgentId = pattern(/^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$/, 'must be 1–64 of A–Z a–z 0–9 _ - ., beginning with a letter or digit')
+/** Paths of the API that stand where an agent's id would: an agent of such a name could neither be read nor beat. */
+const TAKEN_IDS = ['register', 'cleanup', 'type']
 /** Free text for people: 1–256 characters, no control characters, well-formed Unicode. */
-export const Name = z
-  .string()
-  .min(1)
-  .max(256)
-  .refine((s) => s.isWellFormed() && !/\p{Cc}/u.test(s), 'must hold no control characters and be well-formed Unicode')
-/** Any JSON object. Handlers keep its bytes as sent; this only says that it is an object. */
-export const JsonObject = z
-  .custom<Record<string, unknown>>((v) => typeof v === 'object' && v !== null && !Array.isArray(v), 'must be an object')
-  .meta({ type: 'object', additionalProperties: true })
+const NAME_FORM = 'must be text of 1 to 256 characters, well-formed and without control characters'
+export const Name = text(256, NAME_FORM).refine((s) => s.isWellFormed() && !/\p{Cc}/u.test(s), NAME_FORM)
+export const JsonObject = jsonObject().meta({ type: 'object', additionalProperties: true })
+
+export const MAX_METADATA_MEMBERS = 64
 /** An agent's metadata: kept member by member, so its keys are text that comes back as it went. */
-const Metadata = JsonObject.refine((o) => Object.keys(o).every((key) => key.isWellFormed()), 'has a key that is not well-formed Unicode').meta({ type: 'object', additionalProperties: true })
+const Metadata = jsonObject()
+  .refine((o) => !isObject(o) || Object.keys(o).every((key) => key.isWellFormed()), 'must have no key that is not well-formed Unicode')
+  .refine((o) => !isObject(o) || Object.keys(o).length <= MAX_METADATA_MEMBERS, `must hold at most ${MAX_METADATA_MEMBERS} members`)
+  .meta({ type: 'object', additionalProperties: true })
 
 export const MAX_CAPABILITIES = 64
 export const DEFAULT_TTL_SECONDS = 60
 
 /** What an agent may report of itself. */
-export const ReportedStatus = z.enum(['healthy', 'degraded', 'unhealthy', 'draining'])
+export const ReportedStatus = oneOf('healthy', 'degraded', 'unhealthy', 'draining')
 /** What we say of it: as reported, or by its silence (`unreachable` at 0.75 of the TTL, `dead` at the TTL). */
-export const AgentStatus = z.enum(['healthy', 'degraded', 'unhealthy', 'draining', 'unreachable', 'dead'])
+export const AgentStatus = oneOf('healthy', 'degraded', 'unhealthy', 'draining', 'unreachable', 'dead')
 
-const Ttl = z.number().min(5).max(3600)
-const MaxConcurrency = z.int().min(1).max(1000)
+const Ttl = number(5, 3600)
+const MaxConcurrency = integer(1, 1000)
 
 /** POST /agents/register */
 export const Registration = z
@@ -40,18 +43,21 @@ export const Registration = z
     name: Name.optional().describe('For people. Required, here or as agent_name.'),
     agent_name: Name.optional().describe('The same as name.'),
     type: AgentType.default('default').describe('Which agent type it belongs to: tasks name the type they are for.'),
-    host: z.string().min(1).max(300).describe('A host name or an IP address, alone or as name:port. Tasks are posted to http://host:port/task.'),
-    port: z.int().min(1).max(65535).optional().describe('Required unless host holds it.'),
-    capabilities: z.array(Capability).max(MAX_CAPABILITIES).default([]).describe('The task types it can do. Without any it gets only tasks pinned to it.'),
+    host: text(300, HOST_FORM).describe('A host name or an IP address, alone or as name:port. Tasks are posted to http://host:port/task.'),
+    port: integer(1, 65535).optional().describe('Required unless host holds it.'),
+    capabilities: list(Capability, MAX_CAPABILITIES, 'capabilities').default([]).describe('The task types it can do. Without any it gets only tasks pinned to it.'),
     version: Name.optional().describe('For people.'),
     status: ReportedStatus.optional().describe('healthy unless said.'),
-    agent_id: AgentId.optional().describe('Its own id, to register again under; made by us when left out.'),
+    agent_id: AgentId.refine((id) => !TAKEN_IDS.includes(id), `must be none of ${TAKEN_IDS.join(', ')}: they are paths of the API`).optional().describe('Its own id, to register again under; made by us when left out.'),
     ttl_seconds: Ttl.default(DEFAULT_TTL_SECONDS).describe('It is dead after so long a silence. Beat at a third of it.'),
     max_concurrency: MaxConcurrency.default(10).describe('It never has more tasks than this at once.'),
-    instance_id: z.string().min(1).max(128).optional().describe('Changes when the agent’s process is a new one: what the old one was running is over.'),
+    instance_id: text(128).optional().describe('Changes when the agent’s process is a new one: what the old one was running is over.'),
     metadata: Metadata.optional().describe('Anything, at most 64 members; replaced by each registration, merged by heartbeats.'),
   })
-  .refine((r) => r.name !== undefined || r.agent_name !== undefined, { path: ['name'], message: 'is required (name, or agent_name)' })
+  .refine((r) => r.name !== undefined || r.agent_name !== undefined, { path: ['name'], message: 'is required (name, or agent_name)', ...always })
+  .superRefine(({ host, port }, context) => {
+    for (const { pointer, detail } of hostFaults(host, port)) context.addIssue({ code: 'custom', path: [pointer.slice(1)], message: detail })
+  }, always)
   .meta({ id: 'Registration', anyOf: [{ required: ['name'] }, { required: ['agent_name'] }] })
 export type Registration = z.infer<typeof Registration>
 
@@ -60,7 +66,7 @@ export const Heartbeat = z
   .strictObject({
     status: ReportedStatus.optional(),
     metadata: Metadata.optional().describe('Merged, member by member, into what is known.'),
-    running: z.array(z.string().min(1).max(128)).max(2000).optional().describe('The attempt ids it is working on now. Left out means unknown, and frees nothing.'),
+    running: list(text(128), 2000, 'attempt ids').optional().describe('The attempt ids it is working on now. Left out means unknown, and frees nothing.'),
     max_concurrency: MaxConcurrency.optional(),
   })
   .meta({ id: 'Heartbeat' })

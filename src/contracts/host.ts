@@ -19,6 +19,9 @@ export type HostPolicy = {
   allowsAddress(address: string, port?: number): boolean
 }
 
+/** What a host may be, for people. */
+export const HOST_FORM = 'must be a host name or address such as agent.example or 10.0.0.5, alone or as name:port, without http:// or a path'
+
 const NAME = /^(?=.{1,253}$)[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?(?:\.[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?)*\.?$/
 /** Whatever ends in a number is read as IPv4 by URL parsers and resolvers: `2130706433`, `0x7f.1`, `127.0.0.1.`. */
 const ENDS_IN_NUMBER = /(?:^|\.)(?:\d+|0x[0-9a-f]*)\.?$/
@@ -63,7 +66,7 @@ const readName = (text: string): string | Fault => {
   if (ENDS_IN_NUMBER.test(lower)) {
     return isIPv4(lower) ? lower : { pointer: '/host', detail: 'an IPv4 address is four decimal numbers without leading zeros, like 10.0.0.7' }
   }
-  const fault = { pointer: '/host', detail: 'must be a host name or an IP address, alone or as name:port or [v6]:port; no scheme, path, user or spaces' }
+  const fault = { pointer: '/host', detail: HOST_FORM }
   // Tested before lower-casing, which turns the Kelvin sign into a k.
   if (/[^!-~]/.test(text) || !NAME.test(lower)) return fault
   // The HTTP client goes through a URL: what that reads otherwise (bad punycode) would be another host.
@@ -81,16 +84,13 @@ const split = (text: string): { name: string; v6: boolean; port: string | undefi
   return { name: text.slice(0, first), v6: false, port: text.slice(first + 1) }
 }
 
-/**
- * Reads a host by its grammar: a name, an IPv4 address, an IPv6 address, `name:port` or `[v6]:port`, each in its usual spelling.
- * @param port the port given beside it, if any
- * @returns the host in lower case, without brackets, and its port
- * @throws InvalidRequest with the pointer /host or /port
- */
-export const parseHost = (host: string, port?: number): HostPort => {
-  const parts = split(host)
-  const read = parts.v6 ? readAddress(parts.name) : readName(parts.name)
-  const faults: Fault[] = typeof read === 'string' ? [] : [read]
+/** What people give who think of URLs: `http://agent:8001/task`. Never a host, but it may hold a port. */
+const hostInUrl = (text: string): string => text.replace(/^[^/]*:\/\//, '').split('/', 1)[0]!
+
+const read = (host: string, port?: number): HostPort | Fault[] => {
+  const parts = split(host.includes('/') ? hostInUrl(host) : host)
+  const name = host.includes('/') ? { pointer: '/host', detail: HOST_FORM } : parts.v6 ? readAddress(parts.name) : readName(parts.name)
+  const faults: Fault[] = typeof name === 'string' ? [] : [name]
   const inHost = parts.port === undefined ? undefined : Number(parts.port)
   if (inHost !== undefined && !(PORT.test(parts.port ?? '') && inHost <= 65535)) {
     faults.push({ pointer: '/host', detail: 'the port in it must be a whole number from 1 to 65535' })
@@ -101,8 +101,28 @@ export const parseHost = (host: string, port?: number): HostPort => {
   } else if (inHost !== undefined && port !== undefined && inHost !== port) {
     faults.push({ pointer: '/port', detail: 'differs from the port in host; give one of them' })
   }
-  if (faults.length > 0 || typeof read !== 'string') throw new InvalidRequest(faults)
-  return { host: read, port: (inHost ?? port) as number }
+  return faults.length > 0 || typeof name !== 'string' ? faults : { host: name, port: (inHost ?? port) as number }
+}
+
+/**
+ * What is wrong with a host and the port beside it, as they came: one that is no text, or no number, leaves the other to be judged
+ * as if beside a good one.
+ */
+export const hostFaults = (host: unknown, port: unknown): Fault[] => {
+  const at = read(typeof host === 'string' ? host : 'agent', port === undefined || typeof port === 'number' ? port : NaN)
+  return Array.isArray(at) ? at : []
+}
+
+/**
+ * Reads a host by its grammar: a name, an IPv4 address, an IPv6 address, `name:port` or `[v6]:port`, each in its usual spelling.
+ * @param port the port given beside it, if any
+ * @returns the host in lower case, without brackets, and its port
+ * @throws InvalidRequest with the pointer /host or /port
+ */
+export const parseHost = (host: string, port?: number): HostPort => {
+  const at = read(host, port)
+  if (Array.isArray(at)) throw new InvalidRequest(at)
+  return at
 }
 
 /** Cloud metadata services hand credentials to whoever asks from this machine. */
@@ -137,16 +157,26 @@ const neverPostedTo = (): BlockList => {
   return list
 }
 
+type Range = { address: string; prefix: number; family: 'ipv4' | 'ipv6' }
+
+/** A range of addresses as text: `10.0.0.0/8`, `fd00::/8`, or one address. */
+const readRange = (cidr: string): Range | null => {
+  const [address = '', bits, more] = cidr.split('/')
+  const family = isIP(address)
+  const widest = family === 4 ? 32 : 128
+  const prefix = bits === undefined ? widest : /^\d{1,3}$/.test(bits) ? Number(bits) : NaN
+  if (family === 0 || address.includes('%') || more !== undefined || !(prefix <= widest)) return null
+  return { address, prefix, family: family === 4 ? 'ipv4' : 'ipv6' }
+}
+export const isRange = (cidr: string): boolean => readRange(cidr) !== null
+
 const ranges = (cidrs: readonly string[]): BlockList | null => {
   if (cidrs.length === 0) return null
   const list = new BlockList()
   for (const cidr of cidrs) {
-    const [address = '', bits, more] = cidr.split('/')
-    const family = isIP(address)
-    const widest = family === 4 ? 32 : 128
-    const prefix = bits === undefined ? widest : /^\d{1,3}$/.test(bits) ? Number(bits) : NaN
-    if (family === 0 || address.includes('%') || more !== undefined || !(prefix <= widest)) throw new ConfigError(`${cidr} is not a range of addresses like 10.0.0.0/8 or fd00::/8`)
-    list.addSubnet(address, prefix, family === 4 ? 'ipv4' : 'ipv6')
+    const range = readRange(cidr)
+    if (range === null) throw new ConfigError(`${cidr} is not a range of addresses like 10.0.0.0/8 or fd00::/8`)
+    list.addSubnet(range.address, range.prefix, range.family)
   }
   return list
 }

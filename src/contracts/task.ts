@@ -1,12 +1,15 @@
 /** A task as clients submit and read it: zod schemas, and the types inferred from them. */
 import { z } from 'zod'
 import { AgentId, AgentType, Capability, JsonObject } from './agent.ts'
+import { always, integer, number, oneOf } from './members.ts'
 
 /** Priorities as people say them; 15 goes first. */
 export const NAMED_PRIORITIES = { low: 1, normal: 5, high: 10, critical: 15 } as const
 const MAX_DAYS_SECONDS = 30 * 86_400
+const PRIORITY_FORM = 'must be a whole number from 1 to 15, or low, normal, high or critical'
+const RUN_AT_FORM = 'must be a time with its zone, such as 2026-01-31T12:00:00Z, at most 30 days from now'
 
-export const TaskStatus = z.enum(['pending', 'queued', 'sent', 'running', 'retrying', 'completed', 'failed', 'timeout', 'cancelled'])
+export const TaskStatus = oneOf('pending', 'queued', 'sent', 'running', 'retrying', 'completed', 'failed', 'timeout', 'cancelled')
 export type TaskStatus = z.infer<typeof TaskStatus>
 /** The four ends. A task reaches exactly one of them, and it never changes. */
 export const END_STATUSES = ['completed', 'failed', 'timeout', 'cancelled'] as const
@@ -24,24 +27,25 @@ export const newTaskSchema = (maxTimeoutSeconds: number) =>
       agent_id: AgentId.optional().describe('Pins the task to this agent, which needs no capability for it.'),
       parameters: JsonObject.optional().describe('For the agent, which gets them byte for byte as they are here.'),
       priority: z
-        .union([z.int().min(1).max(15), z.enum(['low', 'normal', 'high', 'critical']).transform((name) => NAMED_PRIORITIES[name])], { error: 'must be an integer from 1 to 15, or low, normal, high, critical' })
-        .default(5)
+        .union([integer(1, 15, PRIORITY_FORM), z.enum(['low', 'normal', 'high', 'critical']).transform((name) => NAMED_PRIORITIES[name])], { error: PRIORITY_FORM })
+        .prefault(5) // as sent, so that the API's document can tell it
         .describe('Higher goes first. low, normal, high, critical are 1, 5, 10, 15.'),
-      timeout_seconds: z.number().min(0.01).max(maxTimeoutSeconds).default(Math.min(30, maxTimeoutSeconds)).describe('For each attempt.'),
-      max_retries: z.int().min(0).max(100).default(3).describe('How often a failed attempt is followed by another; 0 means never.'),
-      retry_delay_seconds: z.number().min(0).max(3600).default(5).describe('Before the first retry, jittered; no delay is longer than 5 minutes.'),
-      backoff: z.enum(['exponential', 'fixed']).default('exponential').describe('Whether the delay doubles with each retry.'),
-      delay_seconds: z.number().min(0).max(MAX_DAYS_SECONDS).optional().describe('Not before so many seconds from now.'),
+      timeout_seconds: number(0.01, maxTimeoutSeconds).default(Math.min(30, maxTimeoutSeconds)).describe('For each attempt.'),
+      max_retries: integer(0, 100).default(3).describe('How often a failed attempt is followed by another; 0 means never.'),
+      retry_delay_seconds: number(0, 3600).default(5).describe('Before the first retry, jittered; no delay is longer than 5 minutes.'),
+      backoff: oneOf('exponential', 'fixed').default('exponential').describe('Whether the delay doubles with each retry.'),
+      delay_seconds: number(0, MAX_DAYS_SECONDS).optional().describe('Not before so many seconds from now.'),
       run_at: z.iso
-        .datetime({ offset: true })
-        .refine((at) => Date.parse(at) <= Date.now() + MAX_DAYS_SECONDS * 1000, 'must be within 30 days from now')
+        .datetime({ offset: true, error: RUN_AT_FORM })
+        .max(40, RUN_AT_FORM) // any number of digits would be a fraction
+        .refine((at) => Date.parse(at) <= Date.now() + MAX_DAYS_SECONDS * 1000, RUN_AT_FORM)
         .optional()
         .describe('Not before this time. One that is past means now.'),
-      expires_in_seconds: z.number().min(0.01).max(MAX_DAYS_SECONDS).default(86_400).describe('Ends as timeout (error: expired) when no attempt could begin within so long.'),
+      expires_in_seconds: number(0.01, MAX_DAYS_SECONDS).default(86_400).describe('Ends as timeout (error: expired) when no attempt could begin within so long.'),
       metadata: JsonObject.optional().describe('Goes along to the agent, and comes back as it is here.'),
     })
-    .refine((t) => t.agent_type !== undefined || t.agent_id !== undefined, { path: ['agent_type'], message: 'is required unless agent_id is given' })
-    .refine((t) => t.delay_seconds === undefined || t.run_at === undefined, { path: ['run_at'], message: 'give delay_seconds or run_at, not both' })
+    .refine((t) => t.agent_type !== undefined || t.agent_id !== undefined, { path: ['agent_type'], message: 'is required unless agent_id is given', ...always })
+    .refine((t) => t.delay_seconds === undefined || t.run_at === undefined, { path: ['run_at'], message: 'cannot be given beside delay_seconds: give one of them', ...always })
     .meta({ id: 'NewTask', anyOf: [{ required: ['agent_type'] }, { required: ['agent_id'] }] })
 export type NewTask = z.infer<ReturnType<typeof newTaskSchema>>
 
@@ -94,7 +98,7 @@ export const Task = z
     created_at: z.iso.datetime(),
     started_at: z.iso.datetime().nullable(),
     completed_at: z.iso.datetime().nullable(),
-    run_at: z.iso.datetime().nullable().meta({ description: 'When it may next go, for pending and retrying tasks.' }),
+    run_at: z.iso.datetime().nullable().meta({ description: 'When a pending or retrying task may go; null when it may go now, as soon as an agent has room.' }),
     expires_at: z.iso.datetime(),
     timeout_seconds: z.number(),
     retry_count: z.int().describe('Retries so far.'),
@@ -128,6 +132,9 @@ export const DeliveryAnswer = z
     retryable: z.boolean().optional().describe('Overrules what the HTTP status says about trying again.'),
   })
   .meta({ id: 'DeliveryAnswer' })
+
+/** The header `traceparent`, W3C trace context, level 1: taken with a submit and passed on with each attempt; anything else is not. */
+export const TRACEPARENT = /^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$/
 
 /** What we POST to an agent's /task. */
 export const Delivery = z

@@ -43,6 +43,22 @@ const TIMEOUT_MS = 2000
 
 const target = (url: string): { path?: string } => (url.startsWith('unix://') ? { path: decodeURIComponent(url.slice('unix://'.length)) } : {})
 
+/** Replies of a Redis that takes nothing now. One older than 7 puts a script's own words before them. */
+const TAKES_NOTHING = /(?:^| -)(?:OOM|READONLY|NOREPLICAS|LOADING|MISCONF|CLUSTERDOWN|BUSY|MASTERDOWN|TRYAGAIN|UNKILLABLE) /
+/** What the client says of a command that it could not send, or that was not answered. */
+const NO_ANSWER = /^(?:Command timed out|Connection is closed\.|Stream isn't writeable|Command aborted due to connection close)/
+
+/**
+ * Whether an error is the store's rather than ours: no connection, no answer in time, no memory, no writes.
+ * By what the client is known to throw: a file that we miss, or a socket of another kind, has nothing to do with it.
+ */
+export const isStoreFailure = (error: unknown): boolean => {
+  if (!(error instanceof Error)) return false
+  if (error.name === 'ReplyError') return TAKES_NOTHING.test(error.message)
+  if (error.name === 'MaxRetriesPerRequestError' || NO_ANSWER.test(error.message)) return true
+  return (error as NodeJS.ErrnoException).syscall === 'connect' // nobody but the client connects to anything where this is asked
+}
+
 export type RedisDeps = {
   /** `redis://`, `rediss://` or `unix:///path` */
   url: string

@@ -6,12 +6,13 @@
  * A lock file lets one starter in at a time; whoever finds a server that answers adopts it.
  */
 import { execFileSync, spawn } from 'node:child_process'
-import { accessSync, closeSync, constants, mkdirSync, openSync, readFileSync, realpathSync, rmSync, writeFileSync } from 'node:fs'
+import { closeSync, openSync, readFileSync, realpathSync, rmSync, writeFileSync } from 'node:fs'
 import { connect } from 'node:net'
 import { basename, join, resolve } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { ConfigError } from '../errors.ts'
 import type { Logger } from '../logger.ts'
+import { makeFolder } from './folder.ts'
 import { takeLock } from './lock.ts'
 import { ends, isAlive, nameOf } from './process.ts'
 import { chooseSocket } from './socket.ts'
@@ -50,7 +51,17 @@ export const findServer = (): string | null => {
  * @throws ConfigError when there is no server to start, the folder cannot be written, or the server does not come up
  */
 export const startEmbedded = async ({ dataDir, log, signal }: { dataDir: string; log: Logger; signal?: AbortSignal }): Promise<Embedded> => {
-  const dir = makeFolder(dataDir)
+  try {
+    makeFolder(resolve(dataDir))
+    return await startIn(realpathSync(dataDir), log, signal)
+  } catch (error) {
+    // Whatever the system refuses us here, it refuses in that folder; the first thing written says whether it can be.
+    if (error instanceof Error && 'syscall' in error) throw new ConfigError(`DATA_DIR ${resolve(dataDir)} cannot be used (${error.message}): set DATA_DIR to a folder that can be written`)
+    throw error
+  }
+}
+
+const startIn = async (dir: string, log: Logger, signal?: AbortSignal): Promise<Embedded> => {
   const socket = chooseSocket(dir)
   const running = await ask(socket)
   if (running) return adopt({ dir, socket, info: running, log, signal })
@@ -122,16 +133,6 @@ const serverArguments = (dir: string, socket: string, logFile: string): string[]
     logfile: logFile,
     daemonize: 'no',
   }).flatMap(([name, value]) => [`--${name}`, value])
-
-const makeFolder = (dataDir: string): string => {
-  try {
-    mkdirSync(resolve(dataDir), { recursive: true, mode: 0o700 })
-    accessSync(dataDir, constants.W_OK | constants.X_OK)
-    return realpathSync(dataDir)
-  } catch (error) {
-    throw new ConfigError(`DATA_DIR ${resolve(dataDir)} cannot be used (${(error as Error).message}): set DATA_DIR to a folder that can be written`)
-  }
-}
 
 /** What INFO says, which a server answers also while it loads. */
 type Info = { pid: number; version: string; loading: boolean; loadedPercent: string }

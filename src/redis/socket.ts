@@ -1,9 +1,10 @@
 /** Where the embedded server of a data folder listens. */
 import { createHash } from 'node:crypto'
-import { lstatSync, mkdirSync, readlinkSync, realpathSync, rmSync, symlinkSync } from 'node:fs'
+import { lstatSync, readlinkSync, realpathSync, rmSync, symlinkSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { ConfigError } from '../errors.ts'
+import { makeFolder } from './folder.ts'
 
 /** sockaddr_un holds 108 bytes on Linux and 104 on macOS, the closing zero included. */
 const LONGEST_SOCKET_PATH = 100
@@ -25,7 +26,11 @@ export const chooseSocket = (dataDir: string): string => {
   if (linked && isOurs(dirname(linked))) return linked
   const folder = join(tmpdir(), `switchyard-${createHash('sha256').update(dir).digest('hex').slice(0, 16)}`)
   const socket = join(folder, 'redis.sock')
-  mkdirSync(folder, { recursive: true, mode: 0o700 })
+  try {
+    makeFolder(folder)
+  } catch (error) {
+    throw new ConfigError(`The path of DATA_DIR is too long or too odd for a socket, and the temporary folder cannot be used instead (${(error as Error).message}): set DATA_DIR to a shorter path, or TMPDIR to a folder that can be written`)
+  }
   // Anyone may make folders in /tmp: one that another user put there could lead us to a server of theirs.
   if (!isOurs(folder)) throw new ConfigError(`${folder} belongs to another user: set DATA_DIR to a shorter path, or remove that folder`)
   try {

@@ -41,9 +41,10 @@ const run = async (config: Config, log: Logger): Promise<void> => {
     },
   )
   const fail = (error: unknown): void => {
-    if (error instanceof ConfigError) log.fatal(error.message)
-    else log.fatal({ err: error }, 'could not start')
-    stop('a part did not start', 1)
+    stop('a part did not start', 1, () => {
+      if (error instanceof ConfigError) log.fatal(error.message)
+      else log.fatal({ err: error }, 'could not start')
+    })
   }
   await supervisor.start().catch(fail)
 }

@@ -6,8 +6,8 @@ import { ConfigError } from '../errors.ts'
 import type { Logger } from '../logger.ts'
 import type { Embedded } from '../redis/embedded.ts'
 
-/** A child says this by IPC once it serves. */
-export type Ready = { ready: true; url: string }
+/** A child says this by IPC: where it serves, once it does; or why it will not. */
+export type Said = { ready: true; url: string } | { refused: string }
 
 export type Script = { name: string; path: string }
 
@@ -64,23 +64,28 @@ export const createSupervisor = ({ scripts, log, startRedis, env, drainMs, onRea
       env: redis ? { ...env, REDIS_URL: redis.url } : env,
     })
     running.set(script.name, child)
-    child.on('message', (message: Ready) => {
-      if (!message?.ready) return
+    let refusal: string | undefined
+    child.on('message', (message: Said) => {
+      if ('refused' in message) return void (refusal = message.refused)
       if (announced) log.info({ url: message.url }, `${script.name} is up again`)
       urls.set(script.name, message.url)
       announce()
     })
     child.once('error', (error) => log.error({ err: error }, `${script.name} could not be started`))
-    // 'close' comes after a failed spawn as well, and 'exit' does not.
-    child.once('close', (code, signal) => {
-      running.delete(script.name)
+    const ended = (code: number | null, signal: NodeJS.Signals | null): void => {
       if (stopping.signal.aborted) return
       const how = signal ?? `code ${code}`
       // What refuses to start, for a port in use or a faulty setting, would refuse for ever; it has said why. A crash is another matter.
-      if (!urls.has(script.name) && signal === null) return onFailure(new ConfigError(`${script.name} did not start (${how}); see what it said above`))
+      if (!urls.has(script.name) && signal === null) return onFailure(new ConfigError(`${script.name} did not start: ${refusal ?? `it ended with ${how}; see what it said above`}`))
       const pauseMs = performance.now() - startedAt > WELL_MS ? FIRST_BACKOFF_MS : backoffMs
       log.warn({ signal, code }, `${script.name} died (${how}); starting it again in ${pauseMs / 1000} s`)
       later(() => startChild(script, Math.min(pauseMs * 2, LONGEST_BACKOFF_MS)), pauseMs)
+    }
+    // 'close' comes after a failed spawn as well, and 'exit' does not. What the child said last may still be on its way then.
+    child.once('close', (code, signal) => {
+      running.delete(script.name)
+      if (child.connected) child.once('disconnect', () => ended(code, signal))
+      else ended(code, signal)
     })
   }
 

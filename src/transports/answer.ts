@@ -1,5 +1,6 @@
 /** What an agent's HTTP answer comes to: statuses, bodies and their faults as outcomes. */
 import { isUtf8 } from 'node:buffer'
+import { isObject } from '../contracts/members.ts'
 import { maxDepth, rawMember } from '../contracts/raw.ts'
 import type { Outcome } from './transport.ts'
 
@@ -35,7 +36,7 @@ const readBody = ({ headers, body }: Answer): Read => {
   if (text.length > 2 * MAX_DEPTH && maxDepth(text) > MAX_DEPTH) return { fault: `its body is nested deeper than ${MAX_DEPTH} levels`, text }
   try {
     const object: unknown = JSON.parse(text)
-    if (typeof object === 'object' && object !== null && !Array.isArray(object)) return { object: object as Record<string, unknown>, text }
+    if (isObject(object)) return { object, text }
     return { fault: 'its body is JSON but no object', text }
   } catch {
     return { fault: 'its body is not JSON', text }

@@ -1,0 +1,89 @@
+/** The frame of the processes that serve, API and worker: settings, log, Redis, the role's own parts, and the end of them all. */
+import type { Server } from 'node:http'
+import { readConfig, type Config } from './config.ts'
+import { createCore, type Core } from './core.ts'
+import { ConfigError } from './errors.ts'
+import { onStop } from './lifetime.ts'
+import { createLogger, type Logger } from './logger.ts'
+
+export type Frame = {
+  config: Config
+  log: Logger
+  core: Core
+  /** What ends a part that has just come up, when the process is to end; the last one first. */
+  onEnd: (end: () => unknown) => void
+}
+
+export type Role = {
+  name: 'api' | 'worker'
+  /** Brings the role's own parts up, and says where it serves. */
+  start: (frame: Frame) => Promise<string>
+  /** How long all the ends together may take. */
+  endsWithinMs: (config: Config) => number
+}
+
+/** A process of one role. Its exit code is 0 when it was asked to stop, 1 when it could not start; the reason is then the last it says. */
+export const createProcess = ({ name, start, endsWithinMs }: Role): { run: () => Promise<void> } => {
+  const runWith = async (config: Config): Promise<void> => {
+    const log = createLogger(name, config.logLevel)
+    const ends: (() => unknown)[] = []
+    const onEnd = (end: () => unknown): void => void ends.push(end)
+    const stop = onStop(
+      async (reason) => {
+        log.info(`stopping (${reason})`)
+        for (const end of ends.reverse()) await end()
+        log.info('stopped')
+      },
+      { deadlineMs: endsWithinMs(config) },
+    )
+    try {
+      const core = await createCore({ config, log, name })
+      onEnd(() => core.redis.disconnect())
+      onEnd(() => core.stats.stop())
+      const url = await start({ config, log, core, onEnd })
+      process.send?.({ ready: true, url })
+    } catch (error) {
+      const why = error instanceof ConfigError ? error.message : error instanceof Error ? (error.stack ?? error.message) : String(error)
+      process.send?.({ refused: why })
+      stop('could not start', 1, () => log.fatal(why))
+    }
+  }
+
+  return {
+    run: async () => {
+      try {
+        await runWith(readConfig())
+      } catch (error) {
+        if (!(error instanceof ConfigError)) throw error
+        process.stderr.write(`${error.message}\n`)
+        process.exitCode = 1
+      }
+    },
+  }
+}
+
+/**
+ * Listens, and says where.
+ * @param at.setting which setting the port comes from
+ * @throws ConfigError when the settings name a place where nobody can listen
+ */
+export const listen = async (server: Server, { host, port, setting }: { host: string; port: number; setting: string }): Promise<string> => {
+  await new Promise<void>((resolve, reject) => {
+    server.once('error', (error: NodeJS.ErrnoException) => {
+      const why = WHY_NOT[error.code ?? '']?.(host, port, setting)
+      reject(why === undefined ? error : new ConfigError(why))
+    })
+    server.listen(port, host, resolve)
+  })
+  const at = server.address() as { port: number }
+  return `http://${host.includes(':') ? `[${host}]` : host}:${at.port}`
+}
+
+const noSuchHost = (host: string): string => `HOST ${host} is no address of this machine: set HOST to one, such as 127.0.0.1, or to 0.0.0.0 for all of them.`
+const WHY_NOT: Record<string, (host: string, port: number, setting: string) => string> = {
+  EADDRINUSE: (_host, port, setting) => `Port ${port} is taken: set ${setting} to another one, or to 0 for a free one.`,
+  EACCES: (_host, port, setting) => `Port ${port} may not be listened on: set ${setting} to another one, above 1023, or to 0 for a free one.`,
+  EADDRNOTAVAIL: noSuchHost,
+  ENOTFOUND: noSuchHost,
+  EAI_AGAIN: noSuchHost,
+}

@@ -1,0 +1,30 @@
+/** What a dispatcher process is made of, in the order in which it comes up. */
+import { createHostPolicy } from '../contracts/host.ts'
+import { listen, type Role } from '../process.ts'
+import { createRedis, whenReady } from '../redis/client.ts'
+import { createTransports } from '../transports/index.ts'
+import { createDispatcher } from './dispatcher.ts'
+import { createHealthServer } from './health.ts'
+import { createMetrics } from './metrics.ts'
+
+export const worker: Role = {
+  name: 'worker',
+  endsWithinMs: (config) => config.drainMs + 15_000,
+  start: async ({ config, log, core, onEnd }) => {
+    const subscriber = createRedis({ url: core.redisUrl, name: 'switchyard-worker-wake', log })
+    onEnd(() => subscriber.disconnect())
+    await whenReady(subscriber, core.redisUrl)
+
+    const metrics = createMetrics()
+    const transports = createTransports({ policy: createHostPolicy({ cidrs: config.agentCidrs }) })
+    onEnd(() => transports.http.close())
+    const dispatcher = createDispatcher({ ...core, subscriber, transport: transports.http, concurrency: config.workerConcurrency, drainMs: config.drainMs, log, metrics })
+    const health = createHealthServer({ dispatcher, redis: core.redis, metrics })
+    const url = await listen(health, { host: config.host, port: config.healthPort, setting: 'HEALTH_PORT' })
+    onEnd(() => health.close())
+    onEnd(() => dispatcher.stop())
+    await dispatcher.start()
+    log.info({ url, dispatcher: dispatcher.id, concurrency: config.workerConcurrency }, 'dispatching')
+    return url
+  },
+}

@@ -1,0 +1,51 @@
+/** Settings: what is wrong with them is told all at once, before anything is started. */
+import { existsSync } from 'node:fs'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { describe, expect, test } from 'vitest'
+import { readConfig } from '../src/config.ts'
+import { ConfigError } from '../src/errors.ts'
+import { run, tempFolder } from './processes.ts'
+
+const faultsOf = (env: Record<string, string>): string[] => {
+  try {
+    readConfig(env)
+    return []
+  } catch (error) {
+    if (!(error instanceof ConfigError)) throw error
+    return error.message.split('\n').slice(1).map((line) => line.trim())
+  }
+}
+
+test('all faults are told together, one line each, and no secret among them', () => {
+  const faults = faultsOf({ PORT: '99999', HEALTH_PORT: 'x', HOST: 'http://x', REDIS_URL: 'redis://:sec/ret@h:6379', AGENT_CIDRS: '10.0.0.0/33, fd00::/8, localhost', LOG_LEVEL: 'loud', DRAIN_SECONDS: '-1' })
+  expect(faults.map((fault) => fault.split(/[=:]/)[0])).toEqual(['HOST', 'PORT', 'HEALTH_PORT', 'REDIS_URL', 'LOG_LEVEL', 'AGENT_CIDRS', 'AGENT_CIDRS', 'DRAIN_SECONDS'])
+  expect(faults.filter((fault) => fault.startsWith('AGENT_CIDRS')).join()).toMatch(/10\.0\.0\.0\/33 is not a range.*localhost is not a range/)
+  expect(faults.join('\n')).not.toContain('sec/ret')
+})
+
+describe('each is told by itself', () => {
+  test.each([
+    ['HOST', ['http://x', '127.0.0.1:80', '[::1]', 'a b', '/', 'x/']],
+    ['REDIS_URL', ['localhost:6379', 'http://x', 'redis://h:99999', 'redis://[', 'redis://:a/b@h', 'unix://relative', 'unix:///%', 'redis:/h']],
+    ['AGENT_CIDRS', ['10.0.0.0/33', 'x/8', '10.0.0.0/8,10.0.0/8', '10.0.0.0/8 192.168.0.0/16', '::/129', '*']],
+  ])('%s', (name, values) => {
+    for (const value of values) expect(faultsOf({ [name]: value }), value).toEqual([expect.stringContaining(name)])
+  })
+
+  test('and what is right is taken', () => {
+    const { host, agentCidrs, redisUrl } = readConfig({ HOST: '::', AGENT_CIDRS: ' 10.0.0.0/8,,fd00::/8 , 192.168.1.1', REDIS_URL: 'unix:///a%20b/redis.sock' })
+    expect([host, agentCidrs, redisUrl]).toEqual(['::', ['10.0.0.0/8', 'fd00::/8', '192.168.1.1'], 'unix:///a%20b/redis.sock'])
+    for (const url of ['redis://h', 'redis://me:se%2Fcret@h:6379/1', 'rediss://[::1]:6379']) expect(faultsOf({ REDIS_URL: url })).toEqual([])
+    for (const name of ['localhost', '0.0.0.0', 'my-host.example', '::1']) expect(faultsOf({ HOST: name })).toEqual([])
+  })
+})
+
+test.each(['start', 'api', 'workers'])('src/%s/main.ts tells them before it starts anything', async (role) => {
+  await using folder = await tempFolder()
+  const dataDir = join(folder.path, 'data')
+  await using process_ = run(process.execPath, [fileURLToPath(new URL(`../src/${role}/main.ts`, import.meta.url))], { env: { ...process.env, DATA_DIR: dataDir, AGENT_CIDRS: '10.0.0.0/33', PORT: 'x' } })
+  expect(await process_.ended).toBe(1)
+  expect(process_.output()).toMatch(/^The environment has faulty settings; mend and start again:\n {2}PORT=x: .*\n {2}AGENT_CIDRS=.*\n$/)
+  expect(existsSync(dataDir)).toBe(false)
+})
