@@ -7,8 +7,9 @@ export default defineConfig({
     globalSetup: ['test/redis.ts'],
     // The last line of a run is `N passed, N failed`, for whoever reads only that.
     reporters: ['default', './test/reporter.ts'],
-    testTimeout: 20_000,
-    hookTimeout: 20_000,
+    // For what hangs. What must come in time says so in its test.
+    testTimeout: 60_000,
+    hookTimeout: 60_000,
     pool: 'forks',
     maxWorkers: 2,
     // A test that passes at the second try has failed.

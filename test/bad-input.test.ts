@@ -317,9 +317,12 @@ const rawly = (bytes: string): Promise<string> =>
     const { hostname, port } = new URL(system.api[0]!.url)
     const socket = connect(Number(port), hostname, () => socket.write(bytes))
     let got = ''
-    // Some answers leave the connection open: half a second of silence is the end, too.
-    socket.setTimeout(500, () => socket.destroy())
-    socket.on('data', (chunk: Buffer) => (got += chunk.toString()))
+    socket.on('data', (chunk: Buffer) => {
+      got += chunk.toString()
+      // Some answers leave the connection open: what their length says is the end, too.
+      const head = got.indexOf('\r\n\r\n')
+      if (head > 0 && Buffer.byteLength(got.slice(head + 4)) >= Number(/content-length: (\d+)/i.exec(got)?.[1] ?? Infinity)) socket.destroy()
+    })
     socket.on('error', () => {})
     socket.on('close', () => resolve(got))
   })

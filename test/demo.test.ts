@@ -69,11 +69,11 @@ const tableOf = (output: string): Row[] => {
 
 const statuses = (rows: Row[]): Record<string, number> => Object.fromEntries([...Map.groupBy(rows, (row) => row.status)].map(([status, those]) => [status, those.length]))
 
-test('the demo takes twenty tasks of mixed priority to their ends, on three agents of two types, and leaves nothing', { timeout: 25_000 }, async () => {
+test('the demo takes twenty tasks of mixed priority to their ends, on three agents of two types, and leaves nothing', async () => {
   await using it = await startDemo()
   const began = performance.now()
   expect(await it.demo.ended, it.demo.output()).toBe(0)
-  expect(performance.now() - began).toBeLessThan(20_000)
+  expect(performance.now() - began).toBeLessThan(40_000) // about 7 s
   const rows = tableOf(it.demo.output())
   expect(new Set(rows.map((row) => row.task)).size).toBe(20)
   expect(statuses(rows)).toEqual({ completed: 18, timeout: 1, cancelled: 1 })
@@ -98,7 +98,7 @@ test('the demo takes twenty tasks of mixed priority to their ends, on three agen
   expect(it.left()).toEqual(NOTHING)
 })
 
-test('Ctrl-C in the midst of it is a success and leaves nothing; a port that is taken is no hindrance', { timeout: 20_000 }, async () => {
+test('Ctrl-C in the midst of it is a success and leaves nothing; a port that is taken is no hindrance', async () => {
   await using taken = await listen(() => ({}))
   await using it = await startDemo({ PORT: String(taken.port) })
   await it.says(/never_answer +5 +sent/)
@@ -109,14 +109,14 @@ test('Ctrl-C in the midst of it is a success and leaves nothing; a port that is 
   expect(it.left()).toEqual(NOTHING)
 })
 
-test('what a killed demo leaves ends by itself', { timeout: 20_000 }, async () => {
+test('what a killed demo leaves ends by itself', async () => {
   await using it = await startDemo()
   await it.says(/text-2 +type text/)
   process.kill(it.demo.pid, 'SIGKILL')
-  await until('all has ended', () => it.left().processes.length === 0 && it.left().files.length === 0, 15_000)
+  await until('all has ended', () => it.left().processes.length === 0 && it.left().files.length === 0, 30_000)
 })
 
-test('without Python there are still two types of agents, and it says what is missing', { timeout: 25_000 }, async () => {
+test('without Python there are still two types of agents, and it says what is missing', async () => {
   await using bin = await tempFolder()
   symlinkSync(findServer()!, join(bin.path, 'redis-server'))
   await using it = await startDemo({ PATH: bin.path })

@@ -9,7 +9,7 @@ import { isAlive } from '../src/redis/process.ts'
 export const fixture = (name: string): string => fileURLToPath(new URL(`fixtures/${name}`, import.meta.url))
 
 /** Asks until the answer is neither false, null nor undefined, nor an error. */
-export const until = async <T>(what: string, ask: () => T | Promise<T>, withinMs = 10_000): Promise<NonNullable<T>> => {
+export const until = async <T>(what: string, ask: () => T | Promise<T>, withinMs = 20_000): Promise<NonNullable<T>> => {
   const deadline = Date.now() + withinMs
   let last: unknown
   while (Date.now() < deadline) {
@@ -37,7 +37,7 @@ export type Running = AsyncDisposable & {
   child: ChildProcess
   /** Its output so far. */
   output: () => string
-  /** Its exit code, or the signal that ended it. */
+  /** Its exit code, or the signal that ended it. By then all that it said has been read. */
   ended: Promise<number | NodeJS.Signals | null>
 }
 
@@ -47,7 +47,11 @@ export const run = (command: string, args: string[], options: SpawnOptions = {})
   let text = ''
   child.stdout?.on('data', (chunk) => (text += chunk))
   child.stderr?.on('data', (chunk) => (text += chunk))
-  const ended = new Promise<number | NodeJS.Signals | null>((done) => child.once('exit', (code, signal) => done(code ?? signal)))
+  const ended = new Promise<number | NodeJS.Signals | null>((done) => {
+    child.once('close', (code, signal) => done(code ?? signal))
+    // What it leaves behind may hold its output open.
+    child.once('exit', (code, signal) => setTimeout(() => done(code ?? signal), 200))
+  })
   const pid = child.pid ?? 0
   return {
     pid,

@@ -71,7 +71,7 @@ describe('rawMember', () => {
   test('takes time in proportion to the text, whatever it is made of', () => {
     const began = performance.now()
     for (const part of ['\\"', '\\\\', '{}', '[],']) rawMember(`{"b":"${part.repeat(500_000)}","a":1}`, 'a')
-    expect(performance.now() - began).toBeLessThan(1000)
+    expect(performance.now() - began).toBeLessThan(10_000) // some milliseconds; in proportion to its square it would be minutes
   })
 })
 

@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { becomesQuiet } from './quiet.ts'
 import { startCore } from './core.ts'
-import { call, sleep, startAgent, startSystem, until, type AgentOptions, type Handler, type System, type TestAgent } from './system.ts'
+import { call, median, sleep, startAgent, startSystem, until, type AgentOptions, type Handler, type System, type TestAgent } from './system.ts'
 
 let system: System
 beforeAll(async () => {
@@ -104,14 +104,16 @@ describe('registering', () => {
 
   test.concurrent('brings a refused agent back, at its new port, and what the old one still comes to does it no harm', async () => {
     const { type, agent, submit } = setting()
-    const old = await agent({ maxConcurrency: 1, handle: (_task, { res }) => void setTimeout(() => res.writeHead(429, { 'retry-after': '60' }).end(), 600) })
+    let decline = () => {}
+    const old = await agent({ maxConcurrency: 1, handle: (_task, { res }) => void (decline = () => res.writeHead(429, { 'retry-after': '60' }).end()) })
     const id = await submit()
     await until(() => old.runs.length === 1)
     const now = await agent({ id: old.id, maxConcurrency: 1 })
     expect(await view(now)).toMatchObject({ port: now.port, generation: 2, in_flight: 0, type })
-    expect(await system.ended(id, 6000)).toMatchObject({ status: 'completed', attempts: [{ outcome: 'no_room' }, { outcome: 'completed' }] })
+    decline()
+    expect(await system.ended(id)).toMatchObject({ status: 'completed', attempts: [{ outcome: 'no_room' }, { outcome: 'completed' }] })
     await now.beat()
-    expect(await system.ended(await submit(), 3000)).toMatchObject({ status: 'completed' })
+    expect(await system.ended(await submit())).toMatchObject({ status: 'completed' })
     expect(now.runs).toHaveLength(2)
   })
 })
@@ -159,10 +161,10 @@ describe('a heartbeat', () => {
     const a = await agent({ maxConcurrency: 3, handle: held.handle, beats: false })
     const ids = [await submit(), await submit()]
     await until(() => a.running() === 2)
-    await sleep(5)
+    await sleep(20)
     expect((await a.beat({ running: [] })).json).toMatchObject({ cancel: [], lost: [] })
     expect((await view(a)).in_flight).toBe(2) // both younger than the beat before
-    await sleep(5)
+    await sleep(20)
     ids.push(await submit())
     await until(() => a.running() === 3)
     await a.beat()
@@ -198,7 +200,7 @@ describe('a heartbeat', () => {
     const id = await submit()
     await until(() => a.running() === 1)
     const running = attemptsAt(a)
-    await sleep(5)
+    await sleep(20)
     await a.beat({ running })
     expect((await system.call('DELETE', `/tasks/${id}`)).status).toBe(202)
     await system.becomes(id, 'cancelled')
@@ -217,8 +219,15 @@ describe('a heartbeat', () => {
     const a = await agent({ maxConcurrency: 1, handle: held.handle })
     const ids = await Promise.all(Array.from({ length: 8 }, () => submit()))
     await until(() => a.running() === 1)
-    await a.beat({ max_concurrency: 4 })
-    await until(() => a.running() === 4, { timeoutMs: 900 })
+    // One by one: if nobody were told, each but the first would wait a whole second for the next look.
+    const took: number[] = []
+    for (const most of [2, 3, 4]) {
+      const began = performance.now()
+      await a.beat({ max_concurrency: most })
+      await until(() => a.running() === most, { everyMs: 5 })
+      took.push(performance.now() - began)
+    }
+    expect(median(took)).toBeLessThan(500)
     await a.beat({ max_concurrency: 2 })
     expect(await view(a)).toMatchObject({ max_concurrency: 2, in_flight: 4 })
     a.state.peak = 0
@@ -249,7 +258,7 @@ describe('a heartbeat', () => {
     await sleep(1200)
     expect(a.runs).toEqual([])
     expect((await a.beat({ status: 'healthy' })).json.drain).toBe(false)
-    expect((await system.ended(id, 1000)).status).toBe('completed')
+    expect((await system.ended(id)).status).toBe('completed')
   })
 
   test.concurrent('from an id never registered is 404', async () => {
@@ -262,20 +271,17 @@ describe('silence', () => {
     const { type, agent, submit } = setting()
     const held = gate()
     const a = await agent({ ttlSeconds: 5, beats: false, maxConcurrency: 1, handle: held.handle })
-    const registered = Date.now()
     const id = await submit({ timeout_seconds: 30 })
     await until(() => a.running() === 1)
-    await until(async () => (await view(a)).status === 'unreachable')
-    const quiet = Date.now() - registered
-    expect(quiet).toBeGreaterThan(3500)
-    expect(quiet).toBeLessThan(4700)
-    expect(await view(a)).toMatchObject({ is_alive: true, in_flight: 1 })
+    const seen = Date.parse((await view(a)).last_seen)
+    const quiet = await until(async () => { const v = await view(a); return v.status === 'unreachable' ? v : null })
+    expect(Date.now() - seen).toBeGreaterThanOrEqual(3750)
+    expect(quiet).toMatchObject({ is_alive: true, in_flight: 1 })
     const waits = await submit()
     await until(async () => (await view(a)).status === 'dead')
-    const died = Date.now() - registered
-    expect(died).toBeGreaterThan(4900)
-    expect(died).toBeLessThan(6000)
-    await until(async () => (await system.redis.exists(system.keys.pool(type, 'echo'), system.keys.pool(type, `@${a.id}`), system.keys.leases(type, a.id))) === 0, { timeoutMs: 5000 })
+    expect(Date.now() - seen).toBeGreaterThanOrEqual(5000)
+    await until(async () => (await system.redis.exists(system.keys.pool(type, 'echo'), system.keys.pool(type, `@${a.id}`), system.keys.leases(type, a.id))) === 0)
+    expect(Date.now() - seen).toBeLessThan(10_000) // what is promised: the TTL and 5 s
     expect(await view(a)).toMatchObject({ is_alive: false, in_flight: 0 })
     expect(await system.redis.pttl(system.keys.agent(type, a.id))).toBeGreaterThan(23 * 3_600_000)
     expect((await system.get(`/agents?type=${type}`)).json.agents).toEqual([])
@@ -298,7 +304,8 @@ describe('silence', () => {
     expect(await register({ type, agent_id: json.id, ttl_seconds: 5 })).toMatchObject({ status: 200, json: { generation: 2, status: 'healthy' } })
   })
 
-  test.concurrent('is measured by each agent’s own TTL, and the dead can be removed at once', async () => {
+  // By itself: it removes the dead of all types.
+  test('is measured by each agent’s own TTL, and the dead can be removed at once', async () => {
     const { type } = setting()
     const [short, long] = [(await register({ type, ttl_seconds: 10 })).json, (await register({ type, ttl_seconds: 3600 })).json]
     for (const a of [short, long]) await system.redis.hset(system.keys.agent(type, a.id), 'seen', (await redisNow()) - 20_000)
@@ -317,7 +324,7 @@ describe('silence', () => {
     await until(async () => (await system.redis.hget(system.keys.agent(type, a.id), 'out')) === 'silent')
     for (let i = 0; i < 4; i++) expect((await system.ended(await submit())).agent_id).toBe(b.id)
     await a.beat()
-    for (let i = 0; i < 2; i++) await system.ended(await submit())
+    for (let i = 0; i < 10 && a.runs.length === 0; i++) await system.ended(await submit())
     expect(a.runs.length).toBeGreaterThan(0)
   })
 })
@@ -326,14 +333,14 @@ describe('a leaked slot', () => {
   test.concurrent('of an attempt whose dispatcher is gone comes back at its deadline', async () => {
     const { type, agent, submit } = setting()
     const a = await agent({ maxConcurrency: 1 })
-    const end = (await redisNow()) + 1500
+    const end = (await redisNow()) + 2500
     await system.redis.zadd(system.keys.leases(type, a.id), end, `${end - 3000}.gone`)
     await a.beat() // it is seen to be full
     expect((await view(a)).in_flight).toBe(1)
     const id = await submit()
     const task = await system.ended(id)
     expect(Date.parse(task.attempts[0].sent_at)).toBeGreaterThanOrEqual(end)
-    expect(Date.parse(task.attempts[0].sent_at)).toBeLessThan(end + 2000)
+    expect(Date.parse(task.attempts[0].sent_at)).toBeLessThan(end + 5000)
   })
 
   test.concurrent('that was due before anyone looked is free for the next task', async () => {
@@ -341,7 +348,7 @@ describe('a leaked slot', () => {
     const a = await agent({ maxConcurrency: 1 })
     await system.redis.zadd(system.keys.leases(type, a.id), (await redisNow()) - 1, 'gone')
     await a.beat()
-    expect((await system.ended(await submit(), 3000)).status).toBe('completed')
+    expect((await system.ended(await submit())).status).toBe('completed')
   })
 
   test.concurrent('that was held for a job comes back when the hold has lasted its 10 s', async () => {
@@ -355,9 +362,9 @@ describe('a leaked slot', () => {
     await system.redis.zadd(system.keys.leases(type, a.id), until10, 'h.dead')
     await system.redis.zadd(system.keys.watch(type), 'LT', until10, a.id)
     await a.beat()
-    const task = await system.ended(await submit())
+    const task = await system.ended(await submit(), 20_000)
     expect(Date.parse(task.attempts[0].sent_at)).toBeGreaterThanOrEqual(until10)
-    expect(Date.parse(task.attempts[0].sent_at)).toBeLessThan(until10 + 2500)
+    expect(Date.parse(task.attempts[0].sent_at)).toBeLessThan(until10 + 5000)
   })
 
   test.concurrent('of a killed dispatcher’s short attempt comes back at that attempt’s deadline', async () => {
@@ -365,13 +372,14 @@ describe('a leaked slot', () => {
     const a = await own.agent({ maxConcurrency: 1, handle: () => new Promise(() => {}) })
     await own.submit({ timeout_seconds: 2, max_retries: 0 })
     await until(() => a.running() === 1)
-    const deadline = Date.now() + 2000
+    const free = Date.now() + 2000 + 1000
     await own.worker[0]!.kill('SIGKILL')
     await own.addWorker()
+    const since = Math.max(free, Date.now())
     a.state.handle = () => 'fine'
     const next = await own.ended(await own.submit({ priority: 15 }))
     expect(next).toMatchObject({ status: 'completed', result: 'fine' })
-    expect(Date.parse(next.attempts[0].sent_at)).toBeLessThan(deadline + 1000 + 2500)
+    expect(Date.parse(next.attempts[0].sent_at)).toBeLessThan(since + 5000)
     expect(a.peak()).toBeLessThanOrEqual(2)
   })
 })

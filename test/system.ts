@@ -34,6 +34,17 @@ export const until = async <T>(look: () => T | Promise<T>, { timeoutMs = 10_000,
   }
 }
 
+/**
+ * The least of up to three measures, the first within `bound` if there is one. For promises that are times: a machine that stands still
+ * for a moment breaks none, and a promise that is broken is broken each time.
+ */
+export const atBest = async (bound: number, measure: () => Promise<number>): Promise<number> => {
+  let best = await measure()
+  for (let i = 1; i < 3 && best >= bound; i++) best = Math.min(best, await measure())
+  return best
+}
+export const median = (numbers: number[]): number => numbers.toSorted((a, b) => a - b)[numbers.length >> 1]!
+
 /** One of our processes. */
 export type Proc = { child: ChildProcess; url: string; log: string[]; exited: Promise<number | null>; kill: (signal?: NodeJS.Signals) => Promise<void> }
 
@@ -80,10 +91,14 @@ export const startRedis = async () => {
   return { url: `unix://${socket}`, start, kill, pause: () => child.kill('SIGSTOP'), go: () => child.kill('SIGCONT'), close: async () => { await kill(); await rm(dir, { recursive: true, force: true }) } }
 }
 
-/** An HTTP agent with a ledger; `peak` is how many tasks it had at once at most, counted by itself. */
+/**
+ * An HTTP agent with a ledger; `peak` is how many tasks it had at once at most, counted by itself. One whose deadline has passed does not
+ * count: the router has closed its connection, and the agent may hear of that after it has heard of the next.
+ */
 export const startAgent = async (url: () => string, o: AgentOptions = {}) => {
   const runs: Run[] = []
-  let now = 0
+  /** What it has in hand, and when that is over for the router: an attempt's id begins with the time at which it was sent. */
+  const open = new Map<Run, number>()
   const state = { peak: 0, handle: o.handle ?? ((task: any) => ({ echo: task.parameters })) }
   const server = createServer((req, res) => {
     const chunks: Buffer[] = []
@@ -93,12 +108,10 @@ export const startAgent = async (url: () => string, o: AgentOptions = {}) => {
       const task = JSON.parse(body)
       const run: Run = { taskId: task.task_id, taskType: task.task_type, attempt: task.attempt, attemptId: task.attempt_id, parameters: task.parameters, body, headers: req.headers, startedAt: Date.now(), endedAt: null }
       runs.push(run)
-      now++
-      state.peak = Math.max(state.peak, now)
+      open.set(run, Number(run.attemptId.split('.')[0]) + task.timeout_seconds * 1000)
+      state.peak = Math.max(state.peak, [...open.values()].filter((deadline) => deadline > run.startedAt).length)
       const done = () => {
-        if (run.endedAt !== null) return
-        run.endedAt = Date.now()
-        now--
+        if (open.delete(run)) run.endedAt = Date.now()
       }
       res.once('close', done)
       try {
@@ -128,7 +141,7 @@ export const startAgent = async (url: () => string, o: AgentOptions = {}) => {
     runs,
     state,
     beat,
-    running: () => now,
+    running: () => open.size,
     peak: () => state.peak,
     register: () => call('POST', `${url()}/agents/register`, { ...body, agent_id: id }),
     stopBeating: () => clearInterval(timer),

@@ -5,6 +5,17 @@ import type { Logger } from '../logger.ts'
 
 export type { Redis }
 
+/** Of ioredis's commands; it clears the timer when one is settled. */
+type Timed = { setTimeout(ms: number): void; reject(error: Error): void; _commandTimeoutTimer?: NodeJS.Timeout }
+
+/**
+ * Timers run before sockets are read: a process that stood still (a burst, a busy machine) would find a command timed out whose answer
+ * is there. So a time that is up lets what has come be read first. Rejecting what has been answered meanwhile does nothing.
+ */
+const timeOutBehindRead = function (this: Timed, ms: number): void {
+  this._commandTimeoutTimer ??= setTimeout(() => setImmediate(() => this.reject(new Error('Command timed out'))), ms)
+}
+
 type Corkable = { cork(): void; uncork(): void }
 
 /** Commands in a packet: more, and Redis would begin late and answer all at once, while we and everyone else wait for it. */
@@ -19,6 +30,7 @@ const cork = (redis: Redis): void => {
   let corked: Corkable | undefined
   let commands = 0
   redis.sendCommand = (command, stream) => {
+    ;(command as unknown as Timed).setTimeout = timeOutBehindRead
     const { stream: socket } = redis as unknown as { stream?: Corkable }
     if (!corked && socket) {
       corked = socket
