@@ -2,7 +2,8 @@
  * Agents and their slots. Every change is one atomic script (*.lua beside this file); this file gives them types.
  * An agent's bookkeeping lives under its type; a small index, agent id → type, is written before and behind it.
  */
-import type { Agent, Heartbeat, HeartbeatAnswer, Registration } from '../contracts/agent.ts'
+import { MAX_METADATA_MEMBERS, type Agent, type Heartbeat, type HeartbeatAnswer, type Registration } from '../contracts/agent.ts'
+import { iso } from '../contracts/time.ts'
 import { AgentTypeConflict, InvalidRequest } from '../errors.ts'
 import type { Redis } from '../redis/client.ts'
 import { uuidv7 } from '../redis/ids.ts'
@@ -12,8 +13,7 @@ import type { Types } from './types.ts'
 
 /** A dead agent's record is kept this long: a heartbeat brings it back. */
 const KEEP_MS = 24 * 3_600_000
-/** Metadata fields an agent may have, and what goes beside them in its hash. */
-const MAX_METADATA_FIELDS = 64
+/** What goes beside the metadata in an agent's hash. */
 const OTHER_FIELDS = 32
 /** The metadata of one registration or heartbeat, in characters of JSON. */
 const MAX_METADATA_TEXT = 16_384
@@ -42,7 +42,6 @@ export const readSlot = (type: string, cells: unknown): Slot | null => {
   return { type, queue, lease, agentId, name, host, port: Number(port), single: single === 1 }
 }
 
-const iso = (ms: number): string => new Date(ms).toISOString()
 
 /** An agent as read: on the wire, plus `metadataText`, its metadata as the JSON text that was sent. */
 export type AgentView = Omit<Agent, 'metadata'> & { metadataText: string }
@@ -166,12 +165,12 @@ export const createRegistry = ({ redis, keys, types }: { redis: Redis; keys: Key
   }
 
   const checkMetadata = (metadata: MetadataFields) => {
-    if (metadata.length > MAX_METADATA_FIELDS) throw tooMuchMetadata()
+    if (metadata.length > MAX_METADATA_MEMBERS) throw tooMuchMetadata()
     if (metadata.reduce((n, [k, v]) => n + k.length + v.length, 0) > MAX_METADATA_TEXT) {
       throw new InvalidRequest([{ pointer: '/metadata', detail: `is longer than ${MAX_METADATA_TEXT} characters of JSON` }])
     }
   }
-  const tooMuchMetadata = () => new InvalidRequest([{ pointer: '/metadata', detail: `holds more than ${MAX_METADATA_FIELDS} members` }])
+  const tooMuchMetadata = () => new InvalidRequest([{ pointer: '/metadata', detail: `holds more than ${MAX_METADATA_MEMBERS} members` }])
 
   /**
    * A sign of life; revives an agent that fell silent or died.
@@ -182,7 +181,7 @@ export const createRegistry = ({ redis, keys, types }: { redis: Redis; keys: Key
     if (type === null) return null
     checkMetadata(metadata)
     const reply = await scripts.heartbeat(
-      keys.base(type), id, KEEP_MS, beat.status ?? '', beat.max_concurrency ?? '', MAX_METADATA_FIELDS + OTHER_FIELDS, beat.running ? 1 : 0, metadata.length,
+      keys.base(type), id, KEEP_MS, beat.status ?? '', beat.max_concurrency ?? '', MAX_METADATA_MEMBERS + OTHER_FIELDS, beat.running ? 1 : 0, metadata.length,
       ...flatten(metadata), ...(beat.running ?? []),
     )
     if (reply === null) {

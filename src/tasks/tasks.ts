@@ -12,6 +12,7 @@ import { createBatch } from '../redis/batch.ts'
 import { uuidv7 } from '../redis/ids.ts'
 import { queueName, typeOfTask, type Keys } from '../redis/keys.ts'
 import { loadScript, text } from '../redis/scripts.ts'
+import { readRecord, readSpec, writeSpec, type Spec, type TaskView } from './record.ts'
 import type { Stats } from './stats.ts'
 import { HOLD_MS, readSlot, type Slot } from '../registry/registry.ts'
 import type { Types } from '../registry/types.ts'
@@ -24,38 +25,6 @@ const NAME_AGAIN_MS = 60_000
 
 /** What a submit needs beside the parsed body: the JSON texts as they were sent, and what the request said. */
 export type SubmitExtra = { parameters: string; metadata: string; requireAgent?: boolean; traceparent?: string | undefined; retryOf?: string; id?: string }
-
-/** A record as read. `parameters`, `result` and `metadata` are JSON texts, byte for byte as they came. */
-export type TaskView = {
-  taskId: string
-  taskType: string
-  agentType: string
-  pinnedTo: string | null
-  agentId: string | null
-  priority: number
-  status: TaskStatus
-  parameters: string
-  metadata: string
-  result: string
-  error: string | null
-  createdMs: number
-  startedMs: number | null
-  endedMs: number | null
-  notBeforeMs: number
-  expiresMs: number
-  timeoutMs: number
-  retries: number
-  maxRetries: number
-  retryDelayMs: number
-  backoff: string
-  redeliveries: number
-  cancelRequested: boolean
-  retryOf: string | null
-  retriedAs: string | null
-  executionMs: number | null
-  traceparent: string | null
-  attempts: Attempt[]
-}
 
 /** What `begin` says of a job that was just fetched. */
 export type Begun =
@@ -84,63 +53,6 @@ export type Finished = { verdict: 'ok' | 'stale'; status: TaskStatus | ''; waitM
 
 /** What the sweeper is to do with a task's job. */
 export type Due = { what: 'promote' | 'add' | 'remove'; id: string; queue: string }
-
-const num = (s: string | undefined): number | null => (s === undefined || s === '' ? null : Number(s))
-const iso = (ms: number): string => new Date(ms).toISOString()
-
-/** What of a task never changes; one field of its record. */
-type Spec = { timeoutMs: number; maxRetries: number; retryDelayMs: number; backoff: string; priority: number; pinnedTo: string | null; taskType: string }
-const writeSpec = (s: Spec, queue: string): string => [s.timeoutMs, s.maxRetries, s.retryDelayMs, s.backoff, s.priority, s.pinnedTo ?? '', s.taskType, queue].join('\t')
-const readSpec = (spec: string): Spec => {
-  const [timeout, maxRetries, retryDelay, backoff, priority, pin, taskType] = spec.split('\t')
-  return { timeoutMs: Number(timeout), maxRetries: Number(maxRetries), retryDelayMs: Number(retryDelay), backoff: backoff!, priority: Number(priority), pinnedTo: pin ? pin : null, taskType: taskType! }
-}
-
-const readAttempts = (f: Record<string, string>): Attempt[] => {
-  const attempts: Attempt[] = []
-  const last = Number(f.deliveries ?? 0)
-  for (let n = Math.max(1, last - 99); n <= last; n++) {
-    const cells = f[`a${n}`]?.split('\t') ?? (n === last ? f.sending?.split('\t').slice(0, 3) : undefined)
-    if (!cells) continue
-    const [agent, name, sent, ended, outcome, code, ...error] = cells
-    attempts.push({
-      attempt: n,
-      agent_id: agent!,
-      agent_name: name!,
-      sent_at: iso(Number(sent)),
-      ended_at: ended ? iso(Number(ended)) : null,
-      outcome: (outcome as Attempt['outcome']) ?? null,
-      status_code: num(code),
-      error: error.length > 0 && error[0] !== '' ? error.join('\t') : null,
-    })
-  }
-  return attempts
-}
-
-const readRecord = (taskId: string, f: Record<string, string>, spec = readSpec(f.spec!)): TaskView => ({
-  taskId,
-  ...spec,
-  agentType: typeOfTask(taskId)!,
-  agentId: f.sending?.slice(0, f.sending.indexOf('\t')) ?? spec.pinnedTo,
-  status: f.status as TaskStatus,
-  parameters: f.parameters!,
-  metadata: f.metadata!,
-  result: f.result ?? 'null',
-  error: f.error ? f.error : null,
-  createdMs: Number(f.created),
-  startedMs: num(f.started),
-  endedMs: num(f.ended),
-  notBeforeMs: Number(f.not_before),
-  expiresMs: Number(f.expires),
-  retries: Number(f.retries ?? 0),
-  redeliveries: Number(f.redeliveries ?? 0),
-  cancelRequested: f.cancel === '1',
-  retryOf: f.retry_of ?? null,
-  retriedAs: f.retried_as ?? null,
-  executionMs: num(f.execution_ms),
-  traceparent: f.traceparent ?? null,
-  attempts: readAttempts(f),
-})
 
 /** Runs `then` once the promise chains begun in this turn have sent their commands: the connection keeps the order record, job, wake. */
 const afterThisTurn = <T>(then: () => Promise<T>): Promise<T> =>
@@ -244,7 +156,7 @@ export const createTasks = ({ redis, keys, types, queues, stats, retention, log 
       throw added.reason
     }
     stats.count(agentType, 'submitted')
-    return { task_id: id, status, agent_id: t.agent_id ?? null, created_at: iso(Number(created)), status_url: `/tasks/${id}`, ...(extra.retryOf === undefined ? {} : { retry_of: extra.retryOf }) }
+    return { task_id: id, status, agent_id: t.agent_id ?? null, created_at: new Date(Number(created)).toISOString(), status_url: `/tasks/${id}`, ...(extra.retryOf === undefined ? {} : { retry_of: extra.retryOf }) }
   }
 
   /** The log's line for a change of status that no outcome of an attempt brought about, as scripts tell it: {status, attempt that was lost, its agent}. */

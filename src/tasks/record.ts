@@ -1,0 +1,92 @@
+/** The record of a task as TypeScript sees it: its types, and its fields read and written. record.lua says what they hold. */
+import type { Attempt, TaskStatus } from '../contracts/task.ts'
+import { iso } from '../contracts/time.ts'
+import { typeOfTask } from '../redis/keys.ts'
+
+/** A record as read. `parameters`, `result` and `metadata` are JSON texts, byte for byte as they came. */
+export type TaskView = {
+  taskId: string
+  taskType: string
+  agentType: string
+  pinnedTo: string | null
+  agentId: string | null
+  priority: number
+  status: TaskStatus
+  parameters: string
+  metadata: string
+  result: string
+  error: string | null
+  createdMs: number
+  startedMs: number | null
+  endedMs: number | null
+  notBeforeMs: number
+  expiresMs: number
+  timeoutMs: number
+  retries: number
+  maxRetries: number
+  retryDelayMs: number
+  backoff: string
+  redeliveries: number
+  cancelRequested: boolean
+  retryOf: string | null
+  retriedAs: string | null
+  executionMs: number | null
+  traceparent: string | null
+  attempts: Attempt[]
+}
+
+const num = (s: string | undefined): number | null => (s === undefined || s === '' ? null : Number(s))
+
+/** What of a task never changes; one field of its record. */
+export type Spec = { timeoutMs: number; maxRetries: number; retryDelayMs: number; backoff: string; priority: number; pinnedTo: string | null; taskType: string }
+export const writeSpec = (s: Spec, queue: string): string => [s.timeoutMs, s.maxRetries, s.retryDelayMs, s.backoff, s.priority, s.pinnedTo ?? '', s.taskType, queue].join('\t')
+export const readSpec = (spec: string): Spec => {
+  const [timeout, maxRetries, retryDelay, backoff, priority, pin, taskType] = spec.split('\t')
+  return { timeoutMs: Number(timeout), maxRetries: Number(maxRetries), retryDelayMs: Number(retryDelay), backoff: backoff!, priority: Number(priority), pinnedTo: pin ? pin : null, taskType: taskType! }
+}
+
+const readAttempts = (f: Record<string, string>): Attempt[] => {
+  const attempts: Attempt[] = []
+  const last = Number(f.deliveries ?? 0)
+  for (let n = Math.max(1, last - 99); n <= last; n++) {
+    const cells = f[`a${n}`]?.split('\t') ?? (n === last ? f.sending?.split('\t').slice(0, 3) : undefined)
+    if (!cells) continue
+    const [agent, name, sent, ended, outcome, code, ...error] = cells
+    attempts.push({
+      attempt: n,
+      agent_id: agent!,
+      agent_name: name!,
+      sent_at: iso(Number(sent)),
+      ended_at: ended ? iso(Number(ended)) : null,
+      outcome: (outcome as Attempt['outcome']) ?? null,
+      status_code: num(code),
+      error: error.length > 0 && error[0] !== '' ? error.join('\t') : null,
+    })
+  }
+  return attempts
+}
+
+export const readRecord = (taskId: string, f: Record<string, string>, spec = readSpec(f.spec!)): TaskView => ({
+  taskId,
+  ...spec,
+  agentType: typeOfTask(taskId)!,
+  agentId: f.sending?.slice(0, f.sending.indexOf('\t')) ?? spec.pinnedTo,
+  status: f.status as TaskStatus,
+  parameters: f.parameters!,
+  metadata: f.metadata!,
+  result: f.result ?? 'null',
+  error: f.error ? f.error : null,
+  createdMs: Number(f.created),
+  startedMs: num(f.started),
+  endedMs: num(f.ended),
+  notBeforeMs: Number(f.not_before),
+  expiresMs: Number(f.expires),
+  retries: Number(f.retries ?? 0),
+  redeliveries: Number(f.redeliveries ?? 0),
+  cancelRequested: f.cancel === '1',
+  retryOf: f.retry_of ?? null,
+  retriedAs: f.retried_as ?? null,
+  executionMs: num(f.execution_ms),
+  traceparent: f.traceparent ?? null,
+  attempts: readAttempts(f),
+})
