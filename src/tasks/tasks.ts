@@ -13,6 +13,7 @@ import { uuidv7 } from '../redis/ids.ts'
 import { queueName, typeOfTask, type Keys } from '../redis/keys.ts'
 import { loadScript, text } from '../redis/scripts.ts'
 import { readRecord, readSpec, writeSpec, type Spec, type TaskView } from './record.ts'
+import { createList } from './list.ts'
 import type { Stats } from './stats.ts'
 import { HOLD_MS, readSlot, type Slot } from '../registry/registry.ts'
 import type { Types } from '../registry/types.ts'
@@ -59,8 +60,6 @@ const afterThisTurn = <T>(then: () => Promise<T>): Promise<T> =>
   new Promise((resolve, reject) => {
     queueMicrotask(() => process.nextTick(() => then().then(resolve, reject)))
   })
-
-export type TaskFilter = { statuses: readonly string[]; types?: string[] | undefined; taskType?: string | undefined; agentId?: string | undefined; limit: number; before?: string | undefined }
 
 export type Tasks = ReturnType<typeof createTasks>
 
@@ -277,39 +276,6 @@ export const createTasks = ({ redis, keys, types, queues, stats, retention, log 
     return submit(again, old.agentType, { id: what, parameters: old.parameters, metadata: old.metadata, retryOf: id, traceparent: old.traceparent ?? undefined })
   }
 
-  /** Tasks newest first, merged over types and statuses by id. `next` is the id to go on behind, null at the end. */
-  const list = async (filter: TaskFilter): Promise<{ tasks: TaskView[]; next: string | null }> => {
-    const all = filter.types ?? (await types.list())
-    const found: TaskView[] = []
-    let before = filter.before
-    const uuidOf = (id: string) => id.slice(id.indexOf('.') + 1)
-    // Those at an agent stand in the index of the queued, with the many that wait: BullMQ's active jobs name them.
-    const onlyActive = !filter.statuses.includes('queued') && filter.statuses.some((s) => s === 'sent' || s === 'running')
-    const indexes = filter.statuses.filter((s) => s !== 'sent' && s !== 'running')
-    const active = onlyActive ? (await Promise.all(all.map((type) => queues.active(type)))).flat() : []
-    // Filters that need the record may pass over many: a page reads a bounded number and says where to go on.
-    for (let round = 0; round < 10; round++) {
-      const pages = await Promise.all(
-        all.flatMap((type) =>
-          indexes.map((status) => redis.zrange(keys.tasks(type, status), before === undefined ? '+' : `(${type}.${before}`, '-', 'BYLEX', 'REV', 'LIMIT', 0, filter.limit)),
-        ),
-      )
-      const ids = [...new Set([...pages.flat(), ...active.filter((id) => before === undefined || uuidOf(id) < before)])].sort((a, b) => (uuidOf(a) < uuidOf(b) ? 1 : -1)).slice(0, filter.limit)
-      const rows = await Promise.all(ids.map(readOne))
-      for (const [i, id] of ids.entries()) {
-        before = uuidOf(id)
-        const t = rows[i]
-        if (!t || !filter.statuses.includes(t.status)) continue
-        if (filter.taskType !== undefined && t.taskType !== filter.taskType) continue
-        if (filter.agentId !== undefined && t.agentId !== filter.agentId) continue
-        found.push(t)
-        if (found.length === filter.limit) return { tasks: found, next: before }
-      }
-      if (ids.length < filter.limit) return { tasks: found, next: null }
-    }
-    return { tasks: found, next: before ?? null }
-  }
-
   /** The records whose time has come. */
   const tick = async (type: string): Promise<{ due: Due[]; more: boolean }> => {
     const rows = (await scripts.tick(keys.base(type), 200)) as [Due['what'] | 'became' | 'more', string, ...string[]][]
@@ -352,6 +318,8 @@ export const createTasks = ({ redis, keys, types, queues, stats, retention, log 
   ]
   /** Where the trim of a type goes on, by status; it begins anew in a new process. */
   const trimmedTo = new Map<string, string[]>()
+
+  const list = createList({ redis, keys, types, queues, readOne })
 
   return { submit, begin, finish, get, cancel, retry, list, tick, readd, trim, wake: (type: string, id: string, queue: string) => scripts.confirm(keys.base(type), id, queue) }
 }
