@@ -103,14 +103,16 @@ describe('order', () => {
   })
 
   test.concurrent('an agent that comes back serves all of its queues at once', async () => {
-    const { agent, submit } = setting()
+    // One dispatcher: two would look twice a second.
+    await using own = await startSystem()
+    const { agent, submit, ended } = own
     const held = gate()
     const a = await agent({ capabilities: ['a', 'b', 'c'], maxConcurrency: 50, handle: held.handle, status: 'draining' })
     const ids = [await submit({ task_type: 'a', priority: 9 }), await submit({ task_type: 'b' }), await submit({ task_type: 'c' }), await submit({ task_type: 'c' })]
     const took = await atBest(500, async () => {
       const three: number[] = []
       for (let i = 0; i < 3; i++) {
-        await sleep(1200)
+        await sleep(200)
         const began = Date.now()
         await a.beat({ status: 'healthy' })
         await until(() => a.runs.length === ids.length)
@@ -122,8 +124,8 @@ describe('order', () => {
     })
     await a.beat({ status: 'healthy' })
     held.open()
-    for (const id of ids) await system.ended(id)
-    expect(took).toBeLessThan(500) // by the look of once a second it would be about 800
+    for (const id of ids) await ended(id)
+    expect(took).toBeLessThan(500) // by the look of once a second it would be about 750
   })
 
   test.concurrent('many tasks through many agents: each goes out once, and no agent has more than it can take', async () => {

@@ -353,6 +353,39 @@ describe('the list of tasks', () => {
   })
 })
 
+test.concurrent('the list of tasks over many types and statuses comes newest first in whole pages, wherever most of them are', async () => {
+  await using own = await startSystem({ workers: 0 })
+  const { redis, keys } = own
+  const ids: Record<string, string[]> = { queued: [], completed: [], pending: [] }
+  const writing = redis.pipeline()
+  for (let i = 0; i < 400; i++) {
+    // Half are of one type, the others of forty; of some types there are none.
+    const type = i % 2 ? 'many' : `few${(i * 7) % 40}`
+    const status = ['queued', 'completed', 'pending', 'completed'][i % 4]!
+    const id = `${type}.${uuidv7()}`
+    ids[status]!.unshift(id)
+    writing.zadd(keys.types, Date.now(), type)
+    writing.hset(keys.task(type, id), { status, spec: '1000\t3\t100\tfixed\t5\t\techo\tt.echo', parameters: '{}', metadata: '{}', created: Date.now(), not_before: 1, expires: 9999999999999 })
+    writing.zadd(keys.tasks(type, status), 0, id)
+  }
+  await writing.exec()
+  const walk = async (query: string, limit: number) => {
+    const seen: string[] = []
+    for (let cursor = ''; ; ) {
+      const page = (await own.get(`/tasks?limit=${limit}${query}${cursor}`)).json
+      seen.push(...page.tasks.map((t: any) => t.task_id))
+      if (page.next_cursor === null) return seen
+      expect(page.count).toBe(limit)
+      cursor = `&cursor=${page.next_cursor}`
+    }
+  }
+  const byTime = (all: string[]) => all.toSorted((a, b) => (a.slice(a.indexOf('.')) < b.slice(b.indexOf('.')) ? 1 : -1))
+  expect(await walk('', 23)).toEqual(byTime(Object.values(ids).flat()))
+  expect(await walk('&status=completed', 50)).toEqual(ids.completed)
+  expect(await walk('&agent_type=many', 37)).toEqual(byTime(Object.values(ids).flat().filter((id) => id.startsWith('many.'))))
+  expect((await own.get('/tasks?task_type=other&limit=10')).json).toMatchObject({ tasks: [], next_cursor: expect.any(String) })
+})
+
 test.concurrent('ended records go by age and by number, and leave the lists', async () => {
   await using short = await startSystem({ env: { RETENTION_COMPLETED_SECONDS: '3', RETENTION_FAILED_COUNT: '4', RETENTION_FAILED_SECONDS: '3600' } })
   const { type, agent, submit } = setting(() => short)

@@ -3,28 +3,24 @@
  * speak, and comes before BullMQ hears of it. A late, stale, doubled or cancelled outcome cannot change a record.
  */
 import { isEnd, type Attempt, type NewTask, type Submitted, type TaskStatus } from '../contracts/task.ts'
-import { AlreadyRetried, NoAgent, NotFound, TaskEnded, TaskNotEnded, TooManyQueues } from '../errors.ts'
+import { AlreadyRetried, NotFound, TaskEnded, TaskNotEnded } from '../errors.ts'
 import type { Config } from '../config.ts'
 import type { Logger } from '../logger.ts'
 import type { Queues } from '../queues/queues.ts'
 import type { Redis } from '../redis/client.ts'
 import { createBatch } from '../redis/batch.ts'
 import { uuidv7 } from '../redis/ids.ts'
-import { queueName, typeOfTask, type Keys } from '../redis/keys.ts'
+import { typeOfTask, type Keys } from '../redis/keys.ts'
 import { loadScript, text } from '../redis/scripts.ts'
-import { readRecord, readSpec, writeSpec, type Spec, type TaskView } from './record.ts'
+import { createList } from './list.ts'
+import { readRecord, readSpec, type Spec, type TaskView } from './record.ts'
 import type { Stats } from './stats.ts'
+import { createSubmit } from './submit.ts'
 import { HOLD_MS, readSlot, type Slot } from '../registry/registry.ts'
 import type { Types } from '../registry/types.ts'
 
-const MAX_QUEUES_PER_TYPE = 10_000
 /** A retry whose submit broke off may be repeated for so long. */
 const RETRY_AGAIN_MS = 60_000
-/** A queue in use is named to Redis again after so long. */
-const NAME_AGAIN_MS = 60_000
-
-/** What a submit needs beside the parsed body: the JSON texts as they were sent, and what the request said. */
-export type SubmitExtra = { parameters: string; metadata: string; requireAgent?: boolean; traceparent?: string | undefined; retryOf?: string; id?: string }
 
 /** What `begin` says of a job that was just fetched. */
 export type Begun =
@@ -54,22 +50,12 @@ export type Finished = { verdict: 'ok' | 'stale'; status: TaskStatus | ''; waitM
 /** What the sweeper is to do with a task's job. */
 export type Due = { what: 'promote' | 'add' | 'remove'; id: string; queue: string }
 
-/** Runs `then` once the promise chains begun in this turn have sent their commands: the connection keeps the order record, job, wake. */
-const afterThisTurn = <T>(then: () => Promise<T>): Promise<T> =>
-  new Promise((resolve, reject) => {
-    queueMicrotask(() => process.nextTick(() => then().then(resolve, reject)))
-  })
-
-export type TaskFilter = { statuses: readonly string[]; types?: string[] | undefined; taskType?: string | undefined; agentId?: string | undefined; limit: number; before?: string | undefined }
-
 export type Tasks = ReturnType<typeof createTasks>
 
 export const createTasks = ({ redis, keys, types, queues, stats, retention, log }: { redis: Redis; keys: Keys; types: Types; queues: Queues; stats: Stats; retention: Config['retention']; log: Logger }) => {
   const script = (file: string) => loadScript(redis, new URL(file, import.meta.url))
   const scripts = {
-    submit: createBatch(script('./submit.lua')),
     confirm: script('./confirm.lua'),
-    withdraw: script('./withdraw.lua'),
     begin: createBatch(script('./begin.lua')),
     finish: createBatch(script('./finish.lua')),
     cancel: script('./cancel.lua'),
@@ -79,85 +65,9 @@ export const createTasks = ({ redis, keys, types, queues, stats, retention, log 
     trim: script('./trim.lua'),
   }
 
-  /** When this process last named a queue to Redis, which forgets one unused for an hour. */
-  const lastNamed = new Map<string, number>()
-  /** Queues whose agents had no room when last asked. */
-  const full = new Set<string>()
-  // A Redis that comes back may have lost its last second: what we know of it is to be said and asked anew.
-  redis.on('close', () => {
-    lastNamed.clear()
-    full.clear()
-  })
-
-  /**
-   * Takes a task: its record, then its job, then a wake, each sent behind the other without waiting, as one packet; answered when all have.
-   * Dying anywhere between leaves a record that the sweeper finds and completes.
-   * @param agentType its agent type, resolved from `agent_id` where the body named none
-   * @throws NoAgent, TooManyQueues
-   */
-  const submit = async (t: NewTask, agentType: string, extra: SubmitExtra): Promise<Submitted> => {
-    // With require_agent there must be an agent, which has made the type known; a refused submit leaves nothing behind.
-    if (!extra.requireAgent) await types.ensure(agentType)
-    const id = extra.id ?? `${agentType}.${uuidv7()}`
-    const queue = queueName(agentType, t.agent_id === undefined ? t.task_type : `@${t.agent_id}`)
-    const base = keys.base(agentType)
-    const delayMs = t.delay_seconds !== undefined ? Math.round(t.delay_seconds * 1000) : t.run_at !== undefined ? Date.parse(t.run_at) - Date.now() : 0
-    const spec: Spec = { timeoutMs: Math.ceil(t.timeout_seconds * 1000), maxRetries: t.max_retries, retryDelayMs: Math.round(t.retry_delay_seconds * 1000), backoff: t.backoff, priority: t.priority, pinnedTo: t.agent_id ?? null, taskType: t.task_type }
-    const isNew = performance.now() - (lastNamed.get(queue) ?? -Infinity) > NAME_AGAIN_MS
-    const sent = Promise.withResolvers<void>()
-    const recorded = scripts.submit(
-      base,
-      [
-        id, queue, t.delay_seconds === undefined ? '' : Math.round(t.delay_seconds * 1000), t.run_at === undefined ? '' : Date.parse(t.run_at), Math.ceil(t.expires_in_seconds * 1000), MAX_QUEUES_PER_TYPE,
-        extra.requireAgent ? 1 : 0, extra.id === undefined ? 0 : 1, isNew ? 1 : 0, writeSpec(spec, queue), extra.parameters, extra.metadata, extra.traceparent ?? '', extra.retryOf ?? '',
-      ],
-      sent.resolve,
-    ) as Promise<[string, TaskStatus, string, number]>
-    const refuse = ([verdict]: [string, ...unknown[]]) => {
-      if (verdict === 'no_agent') throw new NoAgent(`no agent that can do ${t.task_type} for ${agentType} is alive; start one, or submit without require_agent and the task waits`)
-      if (verdict === 'queues') {
-        lastNamed.delete(queue)
-        throw new TooManyQueues(agentType, MAX_QUEUES_PER_TYPE)
-      }
-    }
-    // Asked whether it may, a submit waits for the answer; otherwise the job follows at once.
-    if (extra.requireAgent) refuse(await recorded)
-    else await sent.promise
-    const silent = full.has(queue)
-    const [record, added] = await Promise.allSettled([
-      recorded,
-      queues.add({ id, type: agentType, queue, taskType: t.task_type, priority: t.priority, maxRetries: t.max_retries, delayMs }),
-      // Where the last task found no room, this one will not either, and a freed slot finds it: no wake is sent along.
-      silent ? undefined : afterThisTurn(() => scripts.confirm(base, id, queue)),
-    ])
-    if (record.status === 'rejected') throw record.reason
-    const [verdict, status, created, room] = record.value
-    // Only now: a submit that was refused or failed has named nothing.
-    if (isNew && verdict === 'ok') {
-      if (lastNamed.size > 20_000) lastNamed.clear()
-      lastNamed.set(queue, performance.now())
-    }
-    if (status === 'pending' || room === 1) {
-      full.delete(queue)
-      if (silent && added.status === 'fulfilled') await scripts.confirm(base, id, queue).catch(() => {})
-    } else {
-      if (full.size > 10_000) full.clear()
-      full.add(queue)
-    }
-    try {
-      refuse(record.value)
-    } catch (error) {
-      await queues.remove(agentType, queue, id)
-      throw error
-    }
-    if (added.status === 'rejected') {
-      // The client is told no: take the record back, or else the sweeper would run it.
-      await scripts.withdraw(base, id).catch(() => {})
-      throw added.reason
-    }
-    stats.count(agentType, 'submitted')
-    return { task_id: id, status, agent_id: t.agent_id ?? null, created_at: new Date(Number(created)).toISOString(), status_url: `/tasks/${id}`, ...(extra.retryOf === undefined ? {} : { retry_of: extra.retryOf }) }
-  }
+  /** Tells a dispatcher of a task's job, if it is there. */
+  const wake = (type: string, id: string, queue: string) => scripts.confirm(keys.base(type), id, queue)
+  const submit = createSubmit({ redis, keys, types, queues, stats, wake })
 
   /** The log's line for a change of status that no outcome of an attempt brought about, as scripts tell it: {status, attempt that was lost, its agent}. */
   const tell = (task: string, news: unknown): void => {
@@ -277,39 +187,6 @@ export const createTasks = ({ redis, keys, types, queues, stats, retention, log 
     return submit(again, old.agentType, { id: what, parameters: old.parameters, metadata: old.metadata, retryOf: id, traceparent: old.traceparent ?? undefined })
   }
 
-  /** Tasks newest first, merged over types and statuses by id. `next` is the id to go on behind, null at the end. */
-  const list = async (filter: TaskFilter): Promise<{ tasks: TaskView[]; next: string | null }> => {
-    const all = filter.types ?? (await types.list())
-    const found: TaskView[] = []
-    let before = filter.before
-    const uuidOf = (id: string) => id.slice(id.indexOf('.') + 1)
-    // Those at an agent stand in the index of the queued, with the many that wait: BullMQ's active jobs name them.
-    const onlyActive = !filter.statuses.includes('queued') && filter.statuses.some((s) => s === 'sent' || s === 'running')
-    const indexes = filter.statuses.filter((s) => s !== 'sent' && s !== 'running')
-    const active = onlyActive ? (await Promise.all(all.map((type) => queues.active(type)))).flat() : []
-    // Filters that need the record may pass over many: a page reads a bounded number and says where to go on.
-    for (let round = 0; round < 10; round++) {
-      const pages = await Promise.all(
-        all.flatMap((type) =>
-          indexes.map((status) => redis.zrange(keys.tasks(type, status), before === undefined ? '+' : `(${type}.${before}`, '-', 'BYLEX', 'REV', 'LIMIT', 0, filter.limit)),
-        ),
-      )
-      const ids = [...new Set([...pages.flat(), ...active.filter((id) => before === undefined || uuidOf(id) < before)])].sort((a, b) => (uuidOf(a) < uuidOf(b) ? 1 : -1)).slice(0, filter.limit)
-      const rows = await Promise.all(ids.map(readOne))
-      for (const [i, id] of ids.entries()) {
-        before = uuidOf(id)
-        const t = rows[i]
-        if (!t || !filter.statuses.includes(t.status)) continue
-        if (filter.taskType !== undefined && t.taskType !== filter.taskType) continue
-        if (filter.agentId !== undefined && t.agentId !== filter.agentId) continue
-        found.push(t)
-        if (found.length === filter.limit) return { tasks: found, next: before }
-      }
-      if (ids.length < filter.limit) return { tasks: found, next: null }
-    }
-    return { tasks: found, next: before ?? null }
-  }
-
   /** The records whose time has come. */
   const tick = async (type: string): Promise<{ due: Due[]; more: boolean }> => {
     const rows = (await scripts.tick(keys.base(type), 200)) as [Due['what'] | 'became' | 'more', string, ...string[]][]
@@ -329,7 +206,7 @@ export const createTasks = ({ redis, keys, types, queues, stats, retention, log 
     if (!t || isEnd(t.status)) return
     await queues.remove(type, queue, id) // a finished job of this id would make the add do nothing
     await queues.add({ id, type, queue, taskType: t.taskType, priority: t.priority, maxRetries: t.maxRetries, delayMs: Math.max(0, t.notBeforeMs - Date.now()) })
-    await scripts.confirm(keys.base(type), id, queue)
+    await wake(type, id, queue)
   }
 
   /** Forgets ended records that are old enough or too many. Bounded: what is left waits for the next time. */
@@ -353,5 +230,7 @@ export const createTasks = ({ redis, keys, types, queues, stats, retention, log 
   /** Where the trim of a type goes on, by status; it begins anew in a new process. */
   const trimmedTo = new Map<string, string[]>()
 
-  return { submit, begin, finish, get, cancel, retry, list, tick, readd, trim, wake: (type: string, id: string, queue: string) => scripts.confirm(keys.base(type), id, queue) }
+  const list = createList({ redis, keys, types, queues, readOne })
+
+  return { submit, begin, finish, get, cancel, retry, list, tick, readd, trim, wake }
 }
