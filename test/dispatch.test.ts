@@ -333,7 +333,7 @@ describe('an agent without room', () => {
   test.concurrent('rests as long as it asks and no longer, and then gets the task that waited for it', async () => {
     const { agent, submit } = setting()
     let n = 0
-    const a = await agent({ handle: (_task, { res }) => (++n === 1 ? answer(res, 503, { error: 'busy' }, { 'retry-after': '2' }) : n) })
+    const a = await agent({ maxConcurrency: 1, handle: (_task, { res }) => (++n === 1 ? answer(res, 503, { error: 'busy' }, { 'retry-after': '2' }) : n) })
     const first = await submit({ max_retries: 0 })
     await until(() => a.runs[0]?.endedAt)
     const second = await submit({ max_retries: 0, priority: 1 })

@@ -400,17 +400,17 @@ describe('what is left of an agent', () => {
   })
 
   test.concurrent('is not there for a reader who comes first: no task is pinned to it', async () => {
-    await using own = await startSystem({ workers: 0 })
+    const { type } = setting()
     const leave = async () => {
-      const { id } = (await own.post('/agents/register', { name: 'a', type: 'gone', host: '127.0.0.1', port: 9 })).json
-      await own.redis.del(own.keys.agent('gone', id))
+      const { id } = (await register({ type })).json
+      await system.redis.del(system.keys.agent(type, id))
       return id as string
     }
-    const asks: ((id: string) => Promise<{ status: number }>)[] = [(id) => own.post('/tasks', { task_type: 'echo', agent_id: id }), (id) => own.get(`/agents/${id}`), (id) => own.post(`/agents/${id}/heartbeat`)]
+    const asks: ((id: string) => Promise<{ status: number }>)[] = [(id) => system.post('/tasks', { task_type: 'echo', agent_id: id }), (id) => system.get(`/agents/${id}`), (id) => system.post(`/agents/${id}/heartbeat`)]
     for (const ask of asks) {
       const id = await leave()
       expect((await ask(id)).status).toBe(404)
-      expect(await own.redis.hget(own.keys.agentTypes, id)).toBeNull()
+      expect(await system.redis.hget(system.keys.agentTypes, id)).toBeNull()
     }
   })
 
@@ -443,7 +443,7 @@ describe('what is left of an agent', () => {
     expect(await reading.registry.typeOf('two')).toBe('again')
   })
 
-  test.concurrent('leaves its type, which is forgotten an hour later with all that was under it; and comes up again', async () => {
+  test.concurrent('leaves its type, which is forgotten an hour later with all that was under it; and comes up again', { timeout: 60_000 }, async () => {
     await using own = await startSystem({ workers: 1 })
     const agent = await own.agent({ type: 'used' })
     const passing = await own.agent({ type: 'passing' })

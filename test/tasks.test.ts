@@ -353,7 +353,7 @@ describe('the list of tasks', () => {
   })
 })
 
-test.concurrent('the list of tasks over many types and statuses comes newest first in whole pages, wherever most of them are', async () => {
+test.concurrent('the list of tasks over many types and statuses comes newest first in whole pages, wherever most of them are', { timeout: 60_000 }, async () => {
   await using own = await startSystem({ workers: 0 })
   const { redis, keys } = own
   const ids: Record<string, string[]> = { queued: [], completed: [], pending: [] }
@@ -386,36 +386,60 @@ test.concurrent('the list of tasks over many types and statuses comes newest fir
   expect((await own.get('/tasks?task_type=other&limit=10')).json).toMatchObject({ tasks: [], next_cursor: expect.any(String) })
 })
 
-test.concurrent('ended records go by age and by number, and leave the lists', async () => {
-  await using short = await startSystem({ env: { RETENTION_COMPLETED_SECONDS: '3', RETENTION_FAILED_COUNT: '4', RETENTION_FAILED_SECONDS: '3600' } })
-  const { type, agent, submit } = setting(() => short)
-  await agent({ handle: (task) => { if (task.parameters.fail) throw new Error('no'); return 1 } })
-  const good: string[] = []
-  let completedAt = 0
-  for (let i = 0; i < 2; i++) {
-    good.push(await submit())
-    completedAt = Date.parse((await short.ended(good[i]!)).completed_at)
-  }
-  const bad: string[] = []
-  for (let i = 0; i < 9; i++) bad.push(await submit({ parameters: { fail: true }, max_retries: 0 }))
-  const cancelled = await submit({ delay_seconds: 60 })
-  expect((await short.call('DELETE', `/tasks/${cancelled}`)).status).toBe(200)
-  const count = async (query: string) => (await short.get(`/tasks?agent_type=${type}${query}`)).json.count
-  for (const id of bad) await short.ended(id)
-  await until(async () => (await short.get(`/tasks/${good[1]}`)).status === 404)
-  expect(Date.now() - completedAt).toBeGreaterThanOrEqual(3000)
-  expect(Date.now() - completedAt).toBeLessThan(3000 + 5000)
-  for (const id of [...good, cancelled]) await until(async () => (await short.get(`/tasks/${id}`)).status === 404)
-  expect(await count('&status=completed')).toBe(0)
-  await until(async () => (await count('&status=failed')) === 4, { timeoutMs: 20_000 })
-  expect((await short.get(`/tasks?agent_type=${type}`)).json.tasks.map((t: any) => t.task_id)).toEqual(bad.slice(-4).reverse())
-  expect((await short.get(`/tasks/${bad[0]}`)).status).toBe(404)
-  expect(await short.redis.zcard(short.keys.timers(type))).toBe(0)
-  await becomesQuiet(short)
+describe('ended records', () => {
+  let short: System
+  beforeAll(async () => {
+    short = await startSystem({ env: { RETENTION_COMPLETED_SECONDS: '3', RETENTION_FAILED_COUNT: '4', RETENTION_FAILED_SECONDS: '3600' } })
+  })
+  afterAll(() => short[Symbol.asyncDispose]())
+
+  test.concurrent('go by age and by number, and leave the lists', async () => {
+    const { type, agent, submit } = setting(() => short)
+    await agent({ handle: (task) => { if (task.parameters.fail) throw new Error('no'); return 1 } })
+    const good: string[] = []
+    let completedAt = 0
+    for (let i = 0; i < 2; i++) {
+      good.push(await submit())
+      completedAt = Date.parse((await short.ended(good[i]!)).completed_at)
+    }
+    const bad: string[] = []
+    for (let i = 0; i < 9; i++) bad.push(await submit({ parameters: { fail: true }, max_retries: 0 }))
+    const cancelled = await submit({ delay_seconds: 60 })
+    expect((await short.call('DELETE', `/tasks/${cancelled}`)).status).toBe(200)
+    const count = async (query: string) => (await short.get(`/tasks?agent_type=${type}${query}`)).json.count
+    for (const id of bad) await short.ended(id)
+    await until(async () => (await short.get(`/tasks/${good[1]}`)).status === 404)
+    expect(Date.now() - completedAt).toBeGreaterThanOrEqual(3000)
+    expect(Date.now() - completedAt).toBeLessThan(3000 + 5000)
+    for (const id of [...good, cancelled]) await until(async () => (await short.get(`/tasks/${id}`)).status === 404)
+    expect(await count('&status=completed')).toBe(0)
+    await until(async () => (await count('&status=failed')) === 4, { timeoutMs: 25_000 })
+    expect((await short.get(`/tasks?agent_type=${type}`)).json.tasks.map((t: any) => t.task_id)).toEqual(bad.slice(-4).reverse())
+    expect((await short.get(`/tasks/${bad[0]}`)).status).toBe(404)
+    expect(await short.redis.zcard(short.keys.timers(type))).toBe(0)
+  })
+
+  test.concurrent('go by age also behind many that were submitted earlier and ended later', async () => {
+    const { type } = setting(() => short)
+    const { redis, keys } = short
+    // Submitted long ago, as tasks with a delay are: the first 300 have ended just now, the others an hour ago.
+    const now = Date.now()
+    const ids = Array.from({ length: 500 }, () => `${type}.${uuidv7()}`)
+    await short.submit({ agent_type: type, delay_seconds: 100 })
+    const writing = redis.pipeline()
+    for (const [i, id] of ids.entries()) {
+      writing.hset(keys.task(type, id), { status: 'completed', created: now - 7_200_000, ended: i < 300 ? now + 600_000 : now - 3_600_000 })
+      writing.zadd(keys.tasks(type, 'completed'), 0, id)
+    }
+    await writing.exec()
+    await until(async () => (await redis.zcard(keys.tasks(type, 'completed'))) === 300, { timeoutMs: 20_000 })
+    expect(await redis.zrange(keys.tasks(type, 'completed'), '0', '-1')).toEqual(ids.slice(0, 300))
+    expect(await redis.exists(...ids.slice(300).map((id) => keys.task(type, id)))).toBe(0)
+  })
 })
 
-test.concurrent('a queue without work for an hour leaves nothing behind, one that waits for its time stays, and it can be used again', async () => {
-  await using own = await startSystem({ workers: 3 })
+test.concurrent('a queue without work for an hour leaves nothing behind, one that waits for its time stays, and it can be used again', { timeout: 60_000 }, async () => {
+  await using own = await startSystem({ workers: 2 })
   const { type, agent, submit } = setting(() => own)
   await agent({ capabilities: ['good', 'bad', 'later'], handle: (task) => { if (task.task_type === 'bad') throw new Error('no'); return 1 } })
   for (const task_type of ['good', 'bad']) await own.ended(await submit({ task_type, max_retries: 0 }))
@@ -433,25 +457,6 @@ test.concurrent('a queue without work for an hour leaves nothing behind, one tha
   expect((await own.task(later)).status).toBe('pending')
   expect(await own.redis.hkeys(`${own.keys.base(type)}woken`)).toEqual([])
   expect((await own.ended(await submit({ task_type: 'good' }))).status).toBe('completed')
-})
-
-test.concurrent('ended records go by age also behind many that were submitted earlier and ended later', async () => {
-  await using short = await startSystem({ env: { RETENTION_COMPLETED_SECONDS: '3' } })
-  const { type } = setting(() => short)
-  const { redis, keys } = short
-  // Submitted long ago, as tasks with a delay are: the first 600 have ended just now, the others an hour ago.
-  const now = Date.now()
-  const ids = Array.from({ length: 1000 }, () => `${type}.${uuidv7()}`)
-  await short.submit({ agent_type: type, delay_seconds: 100 })
-  const writing = redis.pipeline()
-  for (const [i, id] of ids.entries()) {
-    writing.hset(keys.task(type, id), { status: 'completed', created: now - 7_200_000, ended: i < 600 ? now + 600_000 : now - 3_600_000 })
-    writing.zadd(keys.tasks(type, 'completed'), 0, id)
-  }
-  await writing.exec()
-  await until(async () => (await redis.zcard(keys.tasks(type, 'completed'))) === 600)
-  expect(await redis.zrange(keys.tasks(type, 'completed'), '0', '-1')).toEqual(ids.slice(0, 600))
-  expect(await redis.exists(...ids.slice(600).map((id) => keys.task(type, id)))).toBe(0)
 })
 
 test.concurrent('a task that takes longer than a dispatcher’s lock on it is delivered once', async () => {

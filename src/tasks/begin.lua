@@ -32,7 +32,7 @@ local function begin(id, agent, hold, token, dispatcher, name)
   -- Said before, and our answer was lost: nothing was posted. The attempt is taken back, its lease is the hold again.
   if status == 'sent' and t[4] ~= '1' and string.sub(t[13], -#token) == token and agent_in(t[14]) == agent
     and redis.call('ZREM', leases_key(agent), t[13]) == 1 then
-    redis.call('ZADD', leases_key(agent), integer(now + 10000), hold)
+    redis.call('ZADD', leases_key(agent), integer(now + HOLD_MS), hold)
     t[5], status = tonumber(t[5]) - 1, 'queued'
   end
   -- The hold is older than the job's lock and runs out before it: a dispatcher that comes too late (it was frozen, say) has lost its slot,
