@@ -12,6 +12,7 @@
 --- @include "record.lua"
 --- @include "../redis/batch.lua"
 
+local HOLD_MS = 10000 -- as in registry.ts
 local now, turn = now_ms()
 
 -- By the key of an agent's leases: the holds that end and the attempts that take their places, written together at the end.
@@ -102,7 +103,7 @@ local function begin(id, agent, hold, token, dispatcher, name)
   if other then lease(other, attempt, deadline + 1000, now, turn)
   else
     take_place(leases_key(agent), hold, attempt, deadline + 1000)
-    if timeout < 9000 then watch(agent, deadline + 1001) end -- sooner than the hold is looked at, which lasts 10 s
+    if timeout < HOLD_MS - 1000 then watch(agent, deadline + 1001) end -- sooner than the hold is looked at
   end
   local sending = table.concat({ agent, name, integer(now), integer(deadline), dispatcher }, '\t')
   if n == 1 then set_status(id, status, 'sent', 'attempt', attempt, 'deliveries', n, 'sending', sending, 'started', integer(now))
