@@ -58,14 +58,16 @@ class Membership:
         self._thread.join(seconds)
 
     def _run(self) -> None:
-        try:
-            while not self._ending and self._register():
-                if self._beat_on():
-                    break
-            if self._known:
-                self._unregister()
-        except Exception:
-            self._logger.exception("the thread that keeps this agent registered has failed")
+        while not self._ending:
+            try:
+                if (self._known or self._register()) and not self._beat_on():
+                    continue  # forgotten
+                break
+            except Exception:  # a fault of ours must not leave an agent that nobody knows
+                self._logger.exception("keeping this agent registered went wrong; going on")
+                self._sleep(LONGEST_PAUSE, lambda: self._leaving)
+        if self._known:
+            self._unregister()
 
     def _sleep(self, seconds: float, until: Callable[[], bool]) -> None:
         with self._wake:
@@ -191,7 +193,8 @@ class Membership:
             return
         self._told(answer.get("next_interval_seconds"))
         for member, reason in (("cancel", "cancelled"), ("lost", "lost")):
-            for attempt_id in answer.get(member) or []:
+            named = answer.get(member)
+            for attempt_id in named if isinstance(named, list) else ():
                 self._work.abort_attempt(str(attempt_id), reason)
         drain = answer.get("drain") is True
         if drain != self._work.told_to_drain and not self._leaving:

@@ -80,7 +80,7 @@ class Server:
         assert task is not None
         self._connections[connection] = task
         try:
-            if len(self._connections) > self._max_connections and not self._make_room():
+            if len(self._connections) > self._max_connections and not self._make_room(connection):
                 await http1.write_answer(writer, answer.refused(503, "this agent has too many connections", Retry_After="1"), keep_alive=False)
                 return
             await self._serve(connection, reader, writer)
@@ -95,10 +95,14 @@ class Server:
             else:
                 writer.close()
 
-    def _make_room(self) -> bool:
-        """Closes the connection that has been open longest of those between requests."""
-        idle = next((connection for connection in self._connections if not connection.busy), None)
-        if idle is None or idle.writer.transport.is_closing():
+    def _make_room(self, newest: Connection) -> bool:
+        """Closes, if need be, the oldest connection on which no whole request has come yet."""
+        # Those that were closed are still among them, until their task has noticed.
+        open_ones = [one for one in self._connections if not one.writer.transport.is_closing()]
+        if len(open_ones) <= self._max_connections:
+            return True
+        idle = next((one for one in open_ones if not one.busy and one is not newest), None)
+        if idle is None:
             return False
         idle.writer.transport.abort()
         return True
