@@ -106,13 +106,15 @@ describe.concurrent('while others wait', { timeout: 120_000 }, () => {
 
   test('an agent killed: its tasks end elsewhere, it leaves the pool, and a heartbeat brings it back', async () => {
     await using system = await startSystem()
-    const work = createWork(300)
+    const { promise: begin, resolve: go } = Promise.withResolvers<void>()
+    const work = createWork(300, begin)
     const good = await system.agent({ maxConcurrency: 4, ttlSeconds: 5, handle: work.handle })
     const victim = await system.agent({ maxConcurrency: 4, ttlSeconds: 5, handle: work.handle })
     const ids = await submitMany(system, 30, { retry_delay_seconds: 0.2 })
     await until(() => victim.running() === 4)
     await victim.die()
     const died = Date.now()
+    go()
     const records = await allEnd(system, ids, 20_000)
     expectAll(records, { status: 'completed' })
     for (const t of records) expect(t.retry_count).toBeLessThanOrEqual(2)
@@ -277,12 +279,14 @@ describe.concurrent('while others wait', { timeout: 120_000 }, () => {
 
   test('all dispatchers killed and tasks taken meanwhile: a new one brings everything to its end', async () => {
     await using system = await startSystem({ workers: 2 })
-    const work = createWork(500)
+    const { promise: begin, resolve: go } = Promise.withResolvers<void>()
+    const work = createWork(500, begin)
     const agents = await Promise.all([1, 2].map(() => system.agent({ maxConcurrency: 5, handle: work.handle })))
-    const ids = await submitMany(system, 40, { timeout_seconds: 6 })
+    const ids = await submitMany(system, 40, { timeout_seconds: 10 })
     await until(() => agents.every((a) => a.running() === 5))
     await Promise.all(system.worker.map((w) => w.kill('SIGKILL')))
-    ids.push(...(await submitMany(system, 20, { timeout_seconds: 6 })))
+    go()
+    ids.push(...(await submitMany(system, 20, { timeout_seconds: 10 })))
     await until(async () => (await system.get('/health/ready')).status === 503, { timeoutMs: 20_000, what: 'not being ready' })
     await system.addWorker()
     const records = await allEnd(system, ids, 40_000)
@@ -321,7 +325,7 @@ describe.concurrent('while others wait', { timeout: 120_000 }, () => {
   test('a record whose job was never added, or was taken before the record was there, still ends', async () => {
     await using system = await startSystem()
     await using core = await startCore(system)
-    const newTask = { task_type: 'echo', agent_type: 'test', priority: 5, timeout_seconds: 5, max_retries: 3, retry_delay_seconds: 1, backoff: 'fixed', expires_in_seconds: 60 } as const
+    const newTask = { task_type: 'echo', agent_type: 'test', priority: 5, timeout_seconds: 30, max_retries: 3, retry_delay_seconds: 1, backoff: 'fixed', expires_in_seconds: 60 } as const
     // As if its API had died right behind writing the record.
     const jobless = `test.${uuidv7()}`
     const dies = createTasks({ ...core, queues: { ...core.queues, add: () => new Promise(() => {}) }, retention: readConfig({}).retention, log: createLogger('test', 'silent') })
