@@ -45,7 +45,7 @@ export const createAgent = (options: AgentOptions): Agent => {
   const { name, logger, register } = settings
   let leaving = false
 
-  const attempts = createAttempts(settings, () => leaving)
+  const attempts = createAttempts(settings, { isLeaving: () => leaving, onStopped: () => membership.beatSoon() })
   const membership = createMembership({ settings, attempts, port: () => serving.port() ?? 0 })
 
   const health = (): Health => {

@@ -2,8 +2,8 @@
 import { inspect } from 'node:util'
 import type { AbortWhy, Task } from './task.ts'
 
-/** An answer to `POST /task`. `body` is JSON. */
-export type Answer = { status: number; headers: Record<string, string>; body: string }
+/** An answer to `POST /task`. `body` is JSON. `fault`: what the agent's owner should hear of it. */
+export type Answer = { status: number; headers: Record<string, string>; body: string; fault?: string }
 
 /** The router takes no larger answer. */
 const MAX_ANSWER_BYTES = 1024 * 1024
@@ -59,15 +59,18 @@ const onlyJson = (key: string, value: unknown): unknown => {
  * @param tookMs how long the handler worked
  */
 export const returnedAnswer = (task: Task, result: unknown, tookMs: number): Answer => {
-  const fault = (words: string): Answer => failed(500, task, `what ${task.taskType} returned ${words}`, { retryable: false })
+  const unusable = (words: string): Answer => {
+    const fault = `what ${task.taskType} returned ${words}`
+    return { ...failed(500, task, fault, { retryable: false }), fault }
+  }
   let body: string
   try {
     body = JSON.stringify({ task_id: task.taskId, status: 'completed', result: result ?? null, execution_time_ms: Math.round(tookMs * 1000) / 1000 }, onlyJson)
   } catch (error) {
-    return fault(`is no JSON: ${wordsOf(error, task.taskType).split('\n', 1)[0]}`)
+    return unusable(`is no JSON: ${wordsOf(error, task.taskType).split('\n', 1)[0]}`)
   }
   const bytes = Buffer.byteLength(body)
-  return bytes > MAX_ANSWER_BYTES ? fault(`is ${bytes} bytes as JSON; at most 1 MiB is taken`) : { status: 200, headers: {}, body }
+  return bytes > MAX_ANSWER_BYTES ? unusable(`is ${bytes} bytes as JSON; at most 1 MiB is taken`) : { status: 200, headers: {}, body }
 }
 
 /** For a task that was stopped, whatever its handler made of it: half a result must not pass for a whole one. */

@@ -6,7 +6,7 @@ import { TaskAborted, type AbortWhy, type Handler, type Task, type TaskContext }
 
 /** An attempt under way. */
 export type Attempt = {
-  /** Never rejects. Comes when the handler ends; sooner when the time is over or the agent leaves. */
+  /** Never rejects. Comes when the handler ends; sooner when the agent leaves, and a little after the time is over, whatever the handler does. */
   readonly answer: Promise<Answer>
   /** One more waits for the answer. @returns to be called when it no longer does; with the last of them the attempt is stopped */
   attach(): () => void
@@ -21,9 +21,14 @@ const SLOW_STOP_MS = 1000
 const STOP_MS = 500
 /** The router hangs up when the time is over, and its clock began a little before ours. */
 const NEARLY_OVER_MS = 500
+/** It is for the router to say that a task has timed out: who has not hung up so long after it is answered. */
+const TIMEOUT_ANSWER_MS = 500
 
-/** @param isLeaving while true, nothing new is taken */
-export const createAttempts = ({ name, capabilities, maxConcurrency, logger }: Settings, isLeaving: () => boolean) => {
+/**
+ * @param hooks.isLeaving while true, nothing new is taken
+ * @param hooks.onStopped called when a handler has ended that was told to stop
+ */
+export const createAttempts = ({ name, capabilities, maxConcurrency, logger }: Settings, { isLeaving, onStopped }: { isLeaving: () => boolean; onStopped: () => void }) => {
   const running = new Map<string, Running>()
   let whenIdle: (() => void)[] = []
 
@@ -37,6 +42,7 @@ export const createAttempts = ({ name, capabilities, maxConcurrency, logger }: S
     let why: AbortWhy | undefined
 
     const give = (its: Answer): void => {
+      if (its.fault !== undefined) log.error(its.fault)
       answered = true
       resolve(its)
     }
@@ -45,9 +51,11 @@ export const createAttempts = ({ name, capabilities, maxConcurrency, logger }: S
       why = its
       log.info(`stopping ${task.taskType}: ${its}`)
       controller.abort(new TaskAborted(its))
-      if (its === 'timeout') give(abortedAnswer(task, its))
     }
-    const timer = setTimeout(() => abort('timeout'), task.timeoutMs)
+    const timer = setTimeout(() => {
+      abort('timeout')
+      setTimeout(() => give(abortedAnswer(task, 'timeout')), TIMEOUT_ANSWER_MS)
+    }, task.timeoutMs)
     const attach = (): (() => void) => {
       waiting += 1
       let attached = true
@@ -81,8 +89,9 @@ export const createAttempts = ({ name, capabilities, maxConcurrency, logger }: S
         log[why !== undefined ? 'debug' : isFinal(error) ? 'warn' : 'error'](`${task.taskType} failed`, { error })
       }
       clearTimeout(timer)
-      if (why !== undefined) give(abortedAnswer(task, why))
+      if (why !== undefined && why !== 'timeout') give(abortedAnswer(task, why))
       ended(task.attemptId)
+      if (why !== undefined) onStopped()
       const tookMs = Math.round(performance.now() - began)
       log.debug(`${task.taskType} ended`, { took_ms: tookMs })
       if (why === 'timeout' && tookMs - task.timeoutMs > SLOW_STOP_MS) log.warn(`${task.taskType} worked on for ${tookMs - task.timeoutMs} ms after its time was over; let it obey its signal`)

@@ -13,6 +13,8 @@ const LONGEST_PAUSE_MS = 5000
 /** The registration itself is at fault: a person must mend something. */
 const REFUSED_PAUSE_MS = 30_000
 const SHORTEST_BEAT_MS = 50
+/** Between beats that free slots. */
+const SOON_MS = 250
 /** How often a problem that stays is said again. */
 const SAY_AGAIN_MS = 300_000
 
@@ -63,6 +65,8 @@ export const createMembership = ({ settings, attempts, port }: { settings: Setti
   let drained = false
   let intervalMs = (ttlSeconds * 1000) / 3
   let failures = 0
+  /** How many beats are to come soon. */
+  let soon = 0
   let lastCall = new AbortController()
   let loop: Promise<void> = Promise.resolve()
   /** What keeps it from being registered or heard, for people. */
@@ -172,7 +176,8 @@ export const createMembership = ({ settings, attempts, port }: { settings: Setti
       const said = phase
       const ms = await (isMember ? beat() : register())
       if (said === 'draining') drainSaid.resolve()
-      await rest.for(ms)
+      await rest.for(soon > 0 && failures === 0 ? Math.min(ms, SOON_MS) : ms)
+      soon = Math.max(0, soon - 1)
     }
     drainSaid.resolve()
   }
@@ -188,9 +193,19 @@ export const createMembership = ({ settings, attempts, port }: { settings: Setti
     /** Begins, and goes on by itself. */
     join: (): void => void (loop = live()),
 
+    /**
+     * An attempt was stopped. The router keeps its slot until two beats without it have come, the first after its last one with it: so two come soon.
+     */
+    beatSoon: (): void => {
+      if (soon === 0 && isMember && failures === 0) rest.cutShort()
+      soon = 2
+    },
+
     /** Says that nothing new is wanted, and beats on. Resolves when that was said, or could not be. */
     drain: async (): Promise<void> => {
       phase = 'draining'
+      // A beat under way is not worth waiting for; a registration is, or it could never be undone.
+      if (isMember) lastCall.abort()
       const slow = setTimeout(() => lastCall.abort(), LEAVING_CALL_MS)
       rest.cutShort()
       await drainSaid.promise

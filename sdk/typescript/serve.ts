@@ -67,7 +67,7 @@ export const createServing = ({ settings, attempts, health }: { settings: Settin
   const readTrusted = async (req: IncomingMessage, res: ServerResponse): Promise<Buffer | null> => {
     const body = await readBody(req)
     if (body === null) {
-      send(res, refusal(413, `a body may have ${MAX_BODY_BYTES} bytes at most`))
+      send(res, { ...refusal(413, `a body may have ${MAX_BODY_BYTES} bytes at most`), headers: req.complete ? {} : { Connection: 'close' } })
       return null
     }
     const fault = secrets.length > 0 ? verify(secrets, req.headers, body) : null
