@@ -1,0 +1,765 @@
+/** The Python SDK, run by the machine's python3: against the real router, and against a stand-in for one where it must misbehave on demand. */
+import { spawnSync } from 'node:child_process'
+import { createHmac, randomUUID } from 'node:crypto'
+import { cpSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { createServer, type IncomingMessage } from 'node:http'
+import { connect, type Socket } from 'node:net'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { describe, expect, test } from 'vitest'
+import { PROBLEMS } from '../src/api/problem.ts'
+import { createOperations } from '../src/api/operations.ts'
+import { run, tempFolder, until, type Running } from './processes.ts'
+import { call, startSystem, type Answer } from './system.ts'
+
+const ROOT = fileURLToPath(new URL('..', import.meta.url))
+const SDK = join(ROOT, 'sdk/python')
+const { SWITCHYARD_URL: _, SWITCHYARD_API_KEY: __, AGENT_NAME: ___, ...inherited } = process.env
+const clean = { ...inherited, PYTHONDONTWRITEBYTECODE: '1', PYTHONUNBUFFERED: '1' }
+const version = spawnSync('python3', ['-c', 'import sys; print(*sys.version_info[:2]); sys.exit(sys.version_info < (3, 9))'], { encoding: 'utf8' })
+if (version.status !== 0) process.stderr.write(`the Python SDK is not tested: it needs a python3 of 3.9 or newer, and this machine's is ${version.stdout?.trim().replace(' ', '.') || 'missing'}\n`)
+
+const python = (code: string, env: Record<string, string> = {}): Running => run('python3', ['-c', code], { cwd: ROOT, env: { ...clean, PYTHONPATH: SDK, ...env } })
+/** Runs a program to its end; what it prints last is JSON. */
+const asked = async (code: string, env: Record<string, string> = {}): Promise<any> => {
+  await using program = python(code, env)
+  expect(await program.ended, program.output()).toBe(0)
+  return JSON.parse(program.output().trim().split('\n').at(-1)!)
+}
+
+/** The agent that does odd things, listening. */
+const startAgent = async (env: Record<string, string> = {}, script = 'python_odd.py') => {
+  const agent = run('python3', [join(ROOT, 'test/agents', script)], { cwd: ROOT, env: { ...clean, AGENT_REGISTER: '0', ...env } })
+  const port = await until(`it listens: ${agent.output()}`, () => /listening on port (\d+)/.exec(agent.output())?.[1])
+  const url = `http://127.0.0.1:${port}`
+  return {
+    ...agent,
+    port: Number(port),
+    url,
+    send: (task_type: string, parameters: object = {}, more: object = {}): Promise<Answer> => call('POST', `${url}/task`, { task_id: 't', task_type, parameters, ...more }),
+    says: (what: string) => until(`it says ${what}: ${agent.output()}`, () => agent.output().includes(what)),
+    health: async () => (await call('GET', `${url}/health`)).json,
+  }
+}
+
+/** A router that does as it is told: `answer` gives a status, or a body, which may have a `code` and `headers`, or `text`, or be `cut`; or nothing, which breaks the connection. */
+const standIn = async (answer: (path: string, body: any, req: IncomingMessage) => unknown, port = 0) => {
+  const seen: { path: string; body: any; at: number; headers: IncomingMessage['headers'] }[] = []
+  const server = createServer(async (req, res) => {
+    let text = ''
+    for await (const chunk of req) text += String(chunk)
+    const body = text === '' ? undefined : JSON.parse(text)
+    seen.push({ path: req.url!, body, at: performance.now(), headers: req.headers })
+    const said = answer(req.url!, body, req)
+    if (said === undefined) return void req.socket.destroy()
+    const { code = 200, headers = {}, cut = false, ...json } = typeof said === 'number' ? { code: said } : (said as any)
+    if (cut) return void res.writeHead(200, { 'content-length': 100 }).write('{"task_id": "lo', () => req.socket.destroy())
+    res.writeHead(code, { 'content-type': 'application/json', ...headers }).end(typeof json.text === 'string' ? json.text : JSON.stringify(json))
+  })
+  await new Promise<void>((done) => server.listen(port, '127.0.0.1', done))
+  return {
+    seen,
+    url: `http://127.0.0.1:${(server.address() as { port: number }).port}`,
+    port: (server.address() as { port: number }).port,
+    beats: () => seen.filter((s) => s.path.endsWith('/heartbeat')),
+    registrations: () => seen.filter((s) => s.path === '/agents/register'),
+    [Symbol.asyncDispose]: async () => {
+      server.closeAllConnections()
+      if (server.listening) await new Promise((done) => server.close(done))
+    },
+  }
+}
+const REGISTERED = { agent_id: 'a1', heartbeat_interval_seconds: 0.05, host: '127.0.0.1', port: 1 }
+const BEAT = { received: true, next_interval_seconds: 0.05, cancel: [] as string[], lost: [] as string[], drain: false }
+
+/** A connection of bytes. */
+const rawConnection = async (port: number) => {
+  const socket: Socket = connect(port, '127.0.0.1')
+  let text = ''
+  socket.on('data', (chunk) => (text += chunk))
+  socket.on('error', () => {})
+  const closed = new Promise<void>((done) => socket.once('close', () => done()))
+  await new Promise((done) => socket.once('connect', done))
+  return { socket, closed, text: () => text, reads: (what: RegExp) => until(`${what} in ${text}`, () => what.test(text)), [Symbol.dispose]: () => socket.destroy() }
+}
+const request = (body: string, head = `Content-Length: ${Buffer.byteLength(body)}\r\n`): string => `POST /task HTTP/1.1\r\nHost: a\r\n${head}\r\n${body}`
+const ECHO = JSON.stringify({ task_id: 't', task_type: 'echo', parameters: { a: 'é' } })
+
+describe.skipIf(version.status !== 0).concurrent('the Python SDK', { timeout: 60_000 }, () => {
+  // --- what an agent answers -----------------------------------------------------------------------------------------------
+
+  test('an agent does tasks with sync and async handlers, tells its health, and refuses what is no task (T2, T7, H1, H2)', async () => {
+    await using agent = await startAgent()
+    expect(await agent.send('echo', { a: [1, 'é', null, 1.5, 12345678901234567890n.toString()] })).toMatchObject({ status: 200, json: { task_id: 't', status: 'completed', result: { a: [1, 'é', null, 1.5, '12345678901234567890'] } } })
+    expect((await agent.send('later', { b: 1 })).json).toMatchObject({ status: 'completed', result: { b: 1 }, execution_time_ms: expect.any(Number) })
+    expect((await agent.send('later_about')).json.result).toBe('t')
+    const traceparent = '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01'
+    const sent = { task_id: 'about.1', task_type: 'about', parameters: {}, attempt: 3, attempt_id: 'x', timeout_seconds: 9, metadata: { m: 1 }, priority: 7 }
+    const { result } = (await call('POST', `${agent.url}/task`, sent, { traceparent })).json
+    expect(result).toMatchObject({ task_id: 'about.1', task_type: 'about', attempt: 3, attempt_id: 'x', timeout_seconds: 9, metadata: { m: 1 }, priority: 7, traceparent, reason: null, cancelled: false })
+    expect(result.remaining).toBeGreaterThan(0)
+    expect(result.remaining).toBeLessThanOrEqual(9)
+
+    expect(await agent.health()).toEqual({ status: 'healthy', running: 0, max_concurrency: 4, capabilities: expect.arrayContaining(['echo', 'later']) })
+    for (const path of ['/health/live', '/health/ready', '/health?a=b']) expect((await call('GET', agent.url + path)).status, path).toBe(200)
+    for (const [method, path, status] of [['GET', '/', 404], ['POST', '/tasks', 404], ['GET', '/task', 405], ['PUT', '/task', 405], ['POST', '/health', 405], ['GET', '/task/t', 405], ['DELETE', '/task/t', 404]] as const) {
+      const answer = await call(method, agent.url + path)
+      expect([answer.status, answer.headers.get('content-type'), typeof answer.json.error], `${method} ${path}`).toEqual([status, 'application/json', 'string'])
+    }
+    expect((await fetch(`${agent.url}/health`, { method: 'HEAD' })).status).toBe(200)
+
+    for (const body of ['', '{"a":', 'null', '[]', '5', '"x"', '\ufeff{}', '{"task_id":"t","task_type":"echo","parameters":{"a":NaN}}', '{"task_id":"t","task_type":"echo","parameters":{"a":1e999}}', '['.repeat(100_000)]) {
+      expect((await call('POST', `${agent.url}/task`, body)).status, body.slice(0, 50)).toBe(400)
+    }
+    const task = { task_id: 't', task_type: 'echo', parameters: {} }
+    for (const fault of [{ task_id: undefined }, { task_id: 5 }, { task_id: '' }, { task_type: undefined }, { task_type: ['echo'] }, { parameters: undefined }, { parameters: [] }, { parameters: null }, { attempt_id: 5 }, { attempt: 'one' }, { timeout_seconds: -1 }, { timeout_seconds: '5' }, { metadata: [] }]) {
+      expect(await call('POST', `${agent.url}/task`, { ...task, ...fault }), JSON.stringify(fault)).toMatchObject({ status: 422, json: { error: expect.stringContaining(Object.keys(fault)[0]!) } })
+    }
+    for (const type of ['unheard_of', 'toString', '__init__']) expect(await agent.send(type)).toMatchObject({ status: 422, json: { error: expect.stringContaining(`no capability ${type}`) } })
+    expect((await agent.send('echo')).status).toBe(200)
+  })
+
+  test('what a handler raises or returns becomes the answer that fits, and never ends the agent', async () => {
+    await using agent = await startAgent()
+    const raised = (kind: string, message?: string) => agent.send('raise', { kind, message })
+    expect(await raised('final', 'no such account')).toMatchObject({ status: 422, json: { task_id: 't', status: 'failed', error: 'no such account', retryable: false } })
+    const failed = await raised('value')
+    expect(failed).toMatchObject({ status: 500, json: { task_id: 't', status: 'failed', error: 'ValueError: on purpose' } })
+    expect(failed.json).not.toHaveProperty('retryable')
+    expect(failed.text).not.toContain('Traceback')
+    await agent.says('Traceback')
+    expect((await raised('value', 'x'.repeat(50_000))).json.error).toMatch(/^ValueError: x{1987}…$/)
+    for (const [kind, error] of [['exit', 'SystemExit: 3'], ['interrupt', 'KeyboardInterrupt: on purpose'], ['cancelled', 'CancelledError: on purpose']] as const) expect(await raised(kind)).toMatchObject({ status: 500, json: { status: 'failed', error } })
+
+    for (const kind of ['nan', 'infinity', 'set', 'object', 'bytes', 'cycle', 'deep', 'large']) {
+      const { status: code, json } = await agent.send('return', { kind })
+      expect({ code, ...json }, kind).toEqual({ code: 500, task_id: 't', status: 'failed', error: expect.stringMatching(/^the handler returns returned /), retryable: false })
+    }
+    expect((await agent.send('return', { kind: 'tuple' })).json.result).toEqual([1, 'é'])
+    expect((await agent.send('return', { kind: 'none' })).json).toMatchObject({ status: 'completed', result: null })
+    expect((await agent.send('return', { kind: 'surrogate' })).text).toContain('"\\ud800"')
+    expect(await agent.health()).toMatchObject({ running: 0 })
+  })
+
+  test('a decorator refuses what could never be called', async () => {
+    const refused = await asked(`
+import json
+from switchyard import Agent
+agent = Agent(type="test")
+def refused(capability, function):
+    try:
+        agent.task(capability)(function)
+    except (TypeError, ValueError) as error:
+        return f"{type(error).__name__} {error}"
+agent.task("one")(lambda parameters: 1)
+print(json.dumps([refused(*r) for r in [("a b", print), ("", print), (5, print), ("one", print), ("none", lambda: 1), ("three", lambda a, b, c: 1), ("two", lambda a, b=1: 1)]]))`)
+    expect(refused).toEqual([/^ValueError a capability must be/, /^ValueError/, /^ValueError/, /^ValueError there is a handler for one/, /^TypeError the handler .* must take/, /^TypeError/].map((re) => expect.stringMatching(re)).concat([null]))
+  })
+
+  test('connections are kept, bodies may be chunked, and what cannot be read hurts only its own connection (T8, T9)', async () => {
+    await using agent = await startAgent()
+    const { port } = agent
+    {
+      // Two at once, then one in chunks, then one that asks first, all on one connection.
+      using c = await rawConnection(port)
+      c.socket.write(request(ECHO) + request(ECHO))
+      await c.reads(/(HTTP\/1\.1 200[^]*){2}/)
+      c.socket.write('POST /task HTTP/1.1\r\nhost: a\r\nTransfer-Encoding: chunked\r\n\r\n')
+      const bytes = Buffer.from(ECHO)
+      for (const part of [bytes.subarray(0, 5), bytes.subarray(5)]) {
+        c.socket.write(`${part.length.toString(16)};ext=1\r\n`)
+        c.socket.write(part)
+        c.socket.write('\r\n')
+      }
+      c.socket.write('0\r\nTrailer: x\r\n\r\n')
+      await c.reads(/(HTTP\/1\.1 200[^]*){3}/)
+      c.socket.write(`POST /task HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: ${bytes.length}\r\n\r\n`)
+      await c.reads(/100 Continue/)
+      c.socket.write(bytes)
+      await c.reads(/(HTTP\/1\.1 200[^]*){4}/)
+      expect(c.text().match(/"result": \{"a":"é"\}/g)).toHaveLength(4)
+      c.socket.write('GET /health HTTP/1.0\r\n\r\n')
+      await c.closed
+    }
+    for (const [bytes, status] of [
+      ['what is this\r\n\r\n', 400],
+      ['GET /health HTTP/2.0\r\n\r\n', 400],
+      ['GET /health HTTP/1.1\r\nno colon\r\n\r\n', 400],
+      ['GET /health HTTP/1.1\r\n folded: x\r\n\r\n', 400],
+      [request(ECHO, 'Content-Length: 5\r\nContent-Length: 6\r\n'), 400],
+      [request(ECHO, 'Content-Length: -5\r\n'), 400],
+      [request(ECHO, 'Content-Length: 5\r\nTransfer-Encoding: chunked\r\n'), 400],
+      [request('zz\r\n', 'Transfer-Encoding: chunked\r\n'), 400],
+      [request(ECHO, 'Transfer-Encoding: gzip\r\n'), 501],
+      [request(ECHO, `Content-Encoding: gzip\r\nContent-Length: ${Buffer.byteLength(ECHO)}\r\n`), 415],
+      [request('', `X: ${'x'.repeat(20_000)}\r\n`), 431],
+      [request('', 'Content-Length: 5000000000\r\n'), 413],
+      [request('300000\r\n', 'Transfer-Encoding: chunked\r\n'), 413],
+    ] as const) {
+      using c = await rawConnection(port)
+      c.socket.write(bytes)
+      await c.reads(new RegExp(`^HTTP/1\\.1 ${status} [^]*\\{"error": `))
+      await c.closed
+    }
+    // Just under the limit is taken, and one over it is told so although it sends on regardless.
+    expect((await agent.send('echo', { a: 'x'.repeat(1_000_000) })).status).toBe(200)
+    expect((await call('POST', `${agent.url}/task`, 'x'.repeat(2 * 1024 * 1024 + 1))).status).toBe(413)
+    expect(await agent.health()).toMatchObject({ running: 0 })
+  })
+
+  test('clients that stall are let go, and however many there are, others are served', async () => {
+    await using agent = await startAgent({ REQUEST_SECONDS: '0.5' })
+    const stalled = await Promise.all(Array.from({ length: 160 }, () => rawConnection(agent.port)))
+    for (const c of stalled) c.socket.write('POST /task HTTP/1.1\r\nContent-Length: 5\r\n\r\n{')
+    expect((await agent.send('echo', { a: 1 })).status).toBe(200)
+    await Promise.all(stalled.map((c) => c.closed))
+    expect(stalled.filter((c) => c.text().startsWith('HTTP/1.1 408')).length).toBeGreaterThan(100)
+    expect((await agent.send('echo', { a: 1 })).status).toBe(200)
+  })
+
+  test('one that is full says 429 and its health, and has room again by the time its answer is there (T4)', async () => {
+    await using agent = await startAgent({ AGENT_MAX_CONCURRENCY: '2' })
+    const two = ['a', 'b'].map((task_id) => agent.send('wait', {}, { task_id }).catch(() => null))
+    await until('both run', async () => (await agent.health()).running === 2)
+    const full = await agent.send('echo')
+    expect([full.status, full.headers.get('retry-after'), full.json.error]).toEqual([429, '1', 'this agent has all the 2 tasks it can do at once'])
+    expect((await call('GET', `${agent.url}/health/ready`)).status).toBe(200)
+    // DELETE cancels, by a path that is encoded as well (T6)
+    expect(await call('DELETE', `${agent.url}/task/%61`)).toMatchObject({ status: 200, json: { task_id: 'a' } })
+    expect(await two[0]).toMatchObject({ status: 500, json: { status: 'failed', error: 'the task was cancelled' } })
+    await agent.says('ended a cancelled')
+    expect((await call('DELETE', `${agent.url}/task/a`)).status).toBe(404)
+    for (let i = 0; i < 100; i++) expect((await agent.send('echo', { i })).status).toBe(200)
+  })
+
+  test('the same attempt again joins the one that runs, and gets its answer (T3)', async () => {
+    await using agent = await startAgent()
+    const attempt = { task_id: 'j', attempt_id: 'one' }
+    const leaving = new AbortController()
+    const first = fetch(`${agent.url}/task`, { method: 'POST', body: JSON.stringify({ task_type: 'ignore', parameters: {}, ...attempt }), signal: leaving.signal }).catch(() => null)
+    await agent.says('began j')
+    const second = agent.send('ignore', {}, attempt)
+    await until('it was joined', async () => (await agent.health()).running === 1)
+    leaving.abort() // one of two: somebody still waits
+    await first
+    await agent.send('open')
+    expect((await second).json).toMatchObject({ status: 'completed', result: 'too late' })
+    await agent.says('ended j None')
+    expect(agent.output().match(/began j/g)).toHaveLength(1)
+    // Afterwards, and with another attempt id, it is done again.
+    expect((await agent.send('ignore', {}, attempt)).json.result).toBe('too late')
+    expect(agent.output().match(/began j/g)).toHaveLength(2)
+  })
+
+  test('who hangs up or has no time left aborts the task; a handler that goes on keeps its place (T1, T5)', async () => {
+    await using agent = await startAgent({ AGENT_MAX_CONCURRENCY: '2' })
+    for (const type of ['wait', 'wait_async']) {
+      using c = await rawConnection(agent.port)
+      c.socket.write(request(JSON.stringify({ task_id: `d-${type}`, task_type: type, parameters: {}, timeout_seconds: 30 })))
+      await agent.says(`began d-${type}`)
+      c.socket.destroy()
+      await agent.says(`ended d-${type} disconnected`)
+      expect(await agent.send(type, {}, { task_id: `t-${type}`, timeout_seconds: 0.1 })).toMatchObject({ status: 504, json: { status: 'failed', error: 'no result within 0.1 s' } })
+      await agent.says(`ended t-${type} timeout`)
+    }
+    expect((await agent.send('ignore', {}, { task_id: 'i', timeout_seconds: 0.1 })).status).toBe(504)
+    expect(await agent.health()).toMatchObject({ running: 1 })
+    const other = agent.send('wait', {}, { task_id: 'o', timeout_seconds: 30 })
+    await agent.says('began o')
+    expect((await agent.send('echo')).status).toBe(429)
+    await call('DELETE', `${agent.url}/task/o`)
+    expect((await other).status).toBe(500)
+    expect((await agent.send('open')).status).toBe(200)
+    await agent.says('ended i timeout')
+    await until('its place is free', async () => (await agent.health()).running === 0)
+  })
+
+  // --- signatures ----------------------------------------------------------------------------------------------------------
+
+  test('the published test vector of Standard Webhooks comes out, and nothing else passes', async () => {
+    expect(
+      await asked(`
+import json
+from switchyard import sign, verify
+from switchyard.signature import keys_of
+secret, body, now = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", b'{"test": 2432232314}', 1614265330
+right = sign(secret, "msg_p5jXN8AQM9LWM0D4loKWxJek", now, body)
+def ok(secrets=secret, body=body, at=now, **more):
+    headers = {"webhook-id": "msg_p5jXN8AQM9LWM0D4loKWxJek", "webhook-timestamp": str(now), "webhook-signature": right, **{"webhook-" + k: v for k, v in more.items()}}
+    return verify(keys_of(secrets), headers, body, at) is None
+other = "whsec_" + "QUJD" * 8
+def bad(secret):
+    try:
+        return bool(keys_of(secret)) and False
+    except ValueError as error:
+        return secret == "whsec_" or secret not in str(error)
+print(json.dumps([right,
+  [ok(), ok(at=now + 299), ok(at=now - 299), ok([other, secret]), ok(other + " " + secret), ok(signature="v1,AAAA v1a,x " + right)],
+  [ok(other), ok(body=body + b" "), ok(at=now + 301), ok(at=now - 301), ok(signature=""), ok(id="x"), ok(timestamp="16e8"), ok(signature=right[3:]), ok(signature="v1," + "é"), ok(timestamp=str(now + 1))],
+  [bad("MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"), bad("whsec_"), bad("whsec_!!")]]))`),
+    ).toEqual(['v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=', Array(6).fill(true), Array(10).fill(false), Array(3).fill(true)])
+  })
+
+  test('an agent with secrets does only what is signed (S1)', async () => {
+    const keys = [randomUUID(), randomUUID()].map((text) => Buffer.from(text))
+    await using agent = await startAgent({ AGENT_SECRET: keys.map((key) => `whsec_${key.toString('base64')}`).join(' ') })
+    const signed = (body: string, key: Buffer, at = Math.floor(Date.now() / 1000)) => ({ 'webhook-id': 'm', 'webhook-timestamp': String(at), 'webhook-signature': `v1,${createHmac('sha256', key).update(`m.${at}.${body}`).digest('base64')}` })
+    const body = JSON.stringify({ task_id: 's', task_type: 'wait', parameters: {} })
+    const send = (headers: Record<string, string>) => call('POST', `${agent.url}/task`, body, headers)
+    for (const headers of [{}, signed(body, Buffer.from('x')), signed(body, keys[0]!, 1_700_000_000), signed(`${body} `, keys[0]!)]) expect(await send(headers)).toMatchObject({ status: 401, json: { error: expect.any(String) } })
+    expect(agent.output()).not.toContain('began')
+    for (const key of keys) {
+      const answer = send(signed(body, key))
+      await until('it runs', async () => (await agent.health()).running === 1)
+      expect((await call('DELETE', `${agent.url}/task/s`)).status).toBe(401)
+      expect((await call('DELETE', `${agent.url}/task/s`, undefined, signed('', key))).status).toBe(200)
+      expect((await answer).status).toBe(500)
+    }
+  })
+
+  // --- its life at the router ----------------------------------------------------------------------------------------------
+
+  test('it registers when the router comes up, beats as told, obeys, and registers again when forgotten (R1-R4, B1-B5)', async () => {
+    const free = await standIn(() => 404)
+    await free[Symbol.asyncDispose]()
+    const env = { AGENT_REGISTER: '1', SWITCHYARD_URL: `http://127.0.0.1:${free.port}/base/`, SWITCHYARD_API_KEY: 'sk_1', http_proxy: 'http://127.0.0.1:9', AGENT_NAME: 'odd one' }
+    await using agent = await startAgent(env)
+    await agent.says('cannot register')
+    expect((await call('GET', `${agent.url}/health/ready`)).status).toBe(503)
+    const state = { ...BEAT, forgets: 0, breaks: 0 as number }
+    await using router = await standIn((path) => {
+      if (path === '/base/agents/register') return { ...REGISTERED, code: 201 }
+      if (state.breaks > 0) return [undefined, 500, { text: 'no JSON' }, { text: '[]' }, { next_interval_seconds: 'soon', cancel: null, lost: 7 }, 400][6 - state.breaks--]
+      return state.forgets-- > 0 ? 404 : state
+    }, free.port)
+    const registrations = () => router.seen.filter((s) => s.path === '/base/agents/register')
+    const lastBeat = () => router.beats().at(-1)?.body
+    await until('it beats', () => router.beats().length > 3)
+    expect(registrations()[0]!.body).toEqual({ name: 'odd one', type: 'test', host: '127.0.0.1', port: agent.port, capabilities: expect.arrayContaining(['echo', 'about']), max_concurrency: 4, ttl_seconds: 60, instance_id: expect.any(String) })
+    expect(new Set(router.seen.map((s) => s.headers.authorization))).toEqual(new Set(['Bearer sk_1']))
+    expect(router.beats()[0]!.path).toBe('/base/agents/a1/heartbeat')
+    await until('it is ready', async () => (await call('GET', `${agent.url}/health/ready`)).status === 200)
+
+    const tasks = ['c', 'l'].map((id) => agent.send('wait', {}, { task_id: id, attempt_id: `at-${id}` }))
+    await until('both are reported', () => lastBeat().running.toSorted().join() === 'at-c,at-l')
+    state.cancel = ['at-c', 'at-unknown']
+    state.lost = ['at-l']
+    expect((await Promise.all(tasks)).map((a) => [a.status, a.json.error])).toEqual([[500, 'the task was cancelled'], [500, "the attempt is no longer this agent's"]])
+    await agent.says('ended c cancelled')
+    await agent.says('ended l lost')
+    await until('nothing is reported', () => lastBeat().running.length === 0)
+
+    state.drain = true
+    await until('it drains', async () => (await agent.send('echo')).status === 503)
+    expect((await agent.send('echo')).headers.get('retry-after')).toBe('5')
+    expect((await call('GET', `${agent.url}/health/ready`)).status).toBe(503)
+    expect(await agent.health()).toMatchObject({ status: 'draining' })
+    // It does not say healthy in between, which would undo it.
+    expect(lastBeat()).not.toHaveProperty('status')
+    state.drain = false
+    await until('it drains no longer', async () => (await agent.send('echo')).status === 200)
+
+    state.forgets = 1
+    await until('it registered again', () => registrations().length === 2)
+    expect(registrations()[1]!.body).toEqual({ ...registrations()[0]!.body, agent_id: 'a1' })
+
+    // Whatever is answered, it goes on.
+    state.breaks = 6
+    await until('all of it was answered', () => state.breaks === 0)
+    const before = router.beats().length
+    await until('it beats on', () => router.beats().length > before + 2)
+    expect((await agent.send('echo')).status).toBe(200)
+    expect(agent.output().match(/cannot register/g)).toHaveLength(1)
+  })
+
+  test('beats come a little early or late, and sooner after a failure', async () => {
+    let fails = true
+    await using router = await standIn((path) => (path === '/agents/register' ? { ...REGISTERED, heartbeat_interval_seconds: 0.4 } : fails ? ((fails = false), undefined) : { ...BEAT, next_interval_seconds: 0.2 }))
+    await using agent = await startAgent({ AGENT_REGISTER: '1', SWITCHYARD_URL: router.url })
+    await until('it beats', () => router.beats().length >= 10)
+    const at = [router.registrations()[0]!.at, ...router.beats().map((b) => b.at)]
+    const gaps = at.slice(1).map((t, i) => t - at[i]!)
+    expect(gaps[0]).toBeGreaterThan(0.35 * 1000)
+    expect(Math.min(...gaps.slice(2))).toBeGreaterThan(0.15 * 1000)
+    expect(agent.output().match(/heartbeat/g)).toHaveLength(2) // one failed; they are received again
+  })
+
+  test('a registration that is refused is said once, unmissably, and the agent lives on (R2)', async () => {
+    await using router = await standIn(() => ({ code: 403, error: 'this host is never posted to' }))
+    await using agent = await startAgent({ AGENT_REGISTER: '1', SWITCHYARD_URL: router.url, AGENT_HOST: '169.254.169.254', AGENT_PORT: '0', AGENT_ID: 'mine' })
+    await agent.says('SWITCHYARD REFUSED THIS AGENT')
+    expect(agent.output()).toContain('403 this host is never posted to')
+    expect(router.registrations()[0]!.body).toMatchObject({ host: '169.254.169.254', agent_id: 'mine' })
+    await new Promise((done) => setTimeout(done, 800)) // of the pause of half a minute; one of an unrefused one would be over twice
+    expect(router.seen.length).toBe(1)
+    expect((await agent.send('echo')).status).toBe(200)
+    agent.child.kill('SIGTERM')
+    expect(await agent.ended).toBe(0)
+    expect(router.seen.length).toBe(1) // it was never registered
+  })
+
+  test('at SIGTERM it drains: says so, answers what runs, declines what is new, unregisters, exits 0 (L1, L2)', async () => {
+    await using folder = await tempFolder()
+    await using router = await standIn((path) => (path === '/agents/register' ? { ...REGISTERED, heartbeat_interval_seconds: 20 } : { ...BEAT, next_interval_seconds: 20 }))
+    await using agent = await startAgent({ AGENT_REGISTER: '1', SWITCHYARD_URL: router.url })
+    await until('it registered', () => router.registrations().length === 1)
+    const path = join(folder.path, 'now')
+    const runs = agent.send('until_file', { path }, { task_id: 'r', attempt_id: 'at-r' })
+    await agent.says('began r')
+    agent.child.kill('SIGTERM')
+    await until('it says that it drains', () => router.beats().length > 0)
+    expect(router.beats()[0]!.body).toEqual({ status: 'draining', running: ['at-r'] })
+    const declined = await agent.send('echo')
+    expect([declined.status, declined.headers.get('retry-after'), declined.headers.get('connection')]).toEqual([503, '5', 'close'])
+    expect(await agent.health()).toMatchObject({ status: 'draining', running: 1 })
+    expect(router.seen.some((s) => s.path.endsWith('unregister'))).toBe(false)
+    writeFileSync(path, '')
+    expect((await runs).json).toMatchObject({ status: 'completed', result: 'there it is' })
+    expect(await agent.ended).toBe(0)
+    expect(router.seen.slice(1).map((s) => s.path)).toEqual(['/agents/a1/heartbeat', '/agents/a1/unregister'])
+  })
+
+  test('a drain has an end, and a second signal is one at once', async () => {
+    await using router = await standIn((path) => (path === '/agents/register' ? REGISTERED : BEAT))
+    await using slow = await startAgent({ AGENT_REGISTER: '1', SWITCHYARD_URL: router.url, AGENT_DRAIN_SECONDS: '0.2' })
+    await until('it registered', () => router.registrations().length === 1)
+    const stopped = ['wait', 'ignore'].map((type) => slow.send(type, {}, { task_id: type }))
+    await slow.says('began wait')
+    await slow.says('began ignore')
+    slow.child.kill('SIGTERM')
+    for (const answer of await Promise.all(stopped)) expect([answer.status, answer.headers.get('retry-after'), answer.json.status]).toEqual([503, '1', 'failed'])
+    expect(await slow.ended).toBe(0)
+    expect(slow.output()).toContain('ended wait stopped')
+    expect(router.seen.at(-1)!.path).toBe('/agents/a1/unregister')
+
+    await using hasty = await startAgent()
+    const cut = hasty.send('ignore', {}, { task_id: 'h' }).catch(() => 'cut')
+    await hasty.says('began h')
+    hasty.child.kill('SIGINT')
+    await until('it drains', async () => (await hasty.health()).status === 'draining')
+    hasty.child.kill('SIGINT')
+    expect(await hasty.ended).toBe(130)
+    expect(await cut).toBe('cut')
+  })
+
+  test('a router that is gone or hangs does not keep it from leaving', async () => {
+    let gone = false
+    await using router = await standIn((path) => (gone ? undefined : path === '/agents/register' ? REGISTERED : BEAT))
+    await using agent = await startAgent({ AGENT_REGISTER: '1', SWITCHYARD_URL: router.url })
+    await until('it beats', () => router.beats().length > 0)
+    gone = true
+    agent.child.kill('SIGTERM')
+    expect(await agent.ended).toBe(0)
+    expect(agent.output()).toContain('could not unregister')
+  })
+
+  test('a port that is taken, and a setting that is wrong, are one plain line and exit code 1', async () => {
+    await using taken = await standIn(() => 404)
+    for (const [env, words] of [
+      [{ AGENT_PORT: String(taken.port) }, new RegExp(`^odd: cannot listen on ${taken.port} \\(Address already in use.*\\); set AGENT_PORT to a free one, or leave it out\n$`)],
+      [{ AGENT_PORT: 'eighty' }, /^odd: the port \(AGENT_PORT\) must be a number from 0 to 65535; it is 'eighty'\n$/],
+      [{ SWITCHYARD_URL: 'router:8080' }, /^odd: the url of Switchyard \(SWITCHYARD_URL\) must be like [^\n]*\n$/],
+      [{ AGENT_SECRET: 'hush' }, /^odd: the secret must be whsec_ and base64[^\n]*\n$/],
+      [{ AGENT_ID: 'a b' }, /^odd: the agent's id \(AGENT_ID\) must be [^\n]*\n$/],
+      [{ AGENT_BIND: '192.0.2.1' }, /^odd: cannot listen on [^\n]*\n$/],
+    ] as const) {
+      await using agent = run('python3', [join(ROOT, 'test/agents/python_odd.py')], { cwd: ROOT, env: { ...clean, AGENT_NAME: 'odd', ...env } })
+      expect(await agent.ended, agent.output()).toBe(1)
+      expect(agent.output()).toMatch(words)
+    }
+  })
+
+  test('options beat the environment, hosts and addresses to listen at follow from where the router is', async () => {
+    const settings = await asked(
+      `
+import json, socket
+from switchyard import server
+from switchyard.settings import resolve
+base = dict(name=None, type=None, url=None, api_key=None, host=None, port=None, bind=None, agent_id=None, max_concurrency=10, ttl_seconds=60, metadata=None, version=None, secret=None, drain_seconds=25, register=True, logger=None)
+def of(env={}, **options):
+    s = resolve({**base, **options}, env)
+    return [s.name, s.type, s.target.url, s.target.api_key, s.host, s.port, s.agent_id, list(s.bind)]
+def wrong(**options):
+    try:
+        of(**options)
+    except ValueError as error:
+        return str(error).split(" ")[0]
+env = dict(AGENT_NAME="n", AGENT_HOST="h.example", AGENT_PORT="81", AGENT_BIND="127.0.0.9", AGENT_ID="i", SWITCHYARD_URL="https://router.example/x", SWITCHYARD_API_KEY="k")
+def dual():
+    sockets = server.listen([""], 0)
+    port = sockets[0].getsockname()[1]
+    reached = []
+    for at in ["127.0.0.1"] + (["::1"] if socket.has_dualstack_ipv6() else []):
+        with socket.create_connection((at, port), 2):
+            reached.append(at)
+    return len(reached) == (2 if socket.has_dualstack_ipv6() else 1)
+print(json.dumps([of(), of(env), of(env, name="a", type="t", url="http://[::1]:1", api_key="K", host="b", port=82, bind="::", agent_id="j"),
+  [of(**o)[-1] for o in [dict(url="http://localhost:1"), dict(url="http://127.3.2.1"), dict(url="http://router"), dict(host="agent-1"), dict(host="127.0.0.1", url="http://router"), dict(host="localhost:9")]],
+  [wrong(**o) for o in [dict(max_concurrency=0), dict(max_concurrency=True), dict(ttl_seconds=1), dict(type="a.b"), dict(name="a\\nb"), dict(metadata={"a": {1}}), dict(metadata=[]), dict(url="http://u:p@h")]],
+  dual()]))`,
+    )
+    const anywhere = ['']
+    const loopback = ['127.0.0.1', '::1']
+    expect(settings).toEqual([
+      ['default', 'default', 'http://127.0.0.1:8080', null, null, 0, null, loopback],
+      ['n', 'default', 'https://router.example:443/x', 'k', 'h.example', 81, 'i', ['127.0.0.9']],
+      ['a', 't', 'http://[::1]:1', 'K', 'b', 82, 'j', ['::']],
+      [loopback, loopback, anywhere, anywhere, loopback, loopback],
+      ['max_concurrency', 'max_concurrency', 'ttl_seconds', 'type', 'the', 'metadata', 'metadata', 'the'],
+      true,
+    ])
+  })
+
+  test('it runs inside another program, in any thread, and starts again', async () => {
+    await using router = await standIn((path) => (path === '/agents/register' ? { ...REGISTERED, heartbeat_interval_seconds: 20 } : BEAT))
+    const [ports, ids, ready, threads, instances] = await asked(
+      `
+import json, threading
+from switchyard import Agent
+agent = Agent(name="inside", type="test")
+@agent.task("echo")
+def echo(parameters): return parameters
+ports, ids, ready = [], [], []
+def live():
+    agent.start()
+    ready.append(agent.wait_until_registered(5))
+    ports.append(agent.port); ids.append(agent.agent_id)
+    try:
+        agent.start()
+    except RuntimeError as error:
+        ids.append(str(error))
+    agent.stop()
+    agent.stop()
+for _ in range(2):
+    thread = threading.Thread(target=live); thread.start(); thread.join()
+runner = threading.Thread(target=agent.run); runner.start()
+while not agent.wait_until_registered(5): pass
+agent.stop(); runner.join(5)
+print(json.dumps([ports, ids, ready, [t.name for t in threading.enumerate()], runner.is_alive()]))`,
+      { SWITCHYARD_URL: router.url },
+    )
+    expect(ports.every((p: number) => p > 0)).toBe(true)
+    expect([ids, ready, threads, instances]).toEqual([['a1', 'the agent has started already', 'a1', 'the agent has started already'], [true, true], ['MainThread'], false])
+    expect(router.seen.map((s) => s.path)).toEqual(Array(3).fill(['/agents/register', '/agents/a1/heartbeat', '/agents/a1/unregister']).flat())
+    expect(new Set(router.registrations().map((s) => s.body.instance_id)).size).toBe(3)
+  })
+
+  // --- the client ----------------------------------------------------------------------------------------------------------
+
+  test('the client repeats only what does no harm, waits as long as it is told to, and gives up', async () => {
+    const plan: Record<string, unknown[]> = {
+      'GET /tasks/lost': [undefined, { code: 503, headers: { 'retry-after': '0' } }, { cut: true }, { task_id: 'lost' }],
+      'POST /tasks?busy': [{ code: 503, headers: { 'retry-after': '0.05' } }, { code: 429, headers: { 'retry-after': '0' } }, { code: 201, status: 'queued', task_id: 'b', agent_id: null, created_at: '', status_url: '' }],
+    }
+    await using router = await standIn((path, body, req) => {
+      const key = `${req.method} ${path}${body?.task_type ? `?${body.task_type}` : ''}`
+      if (key === 'POST /tasks?lost') return undefined
+      if (key === 'POST /tasks?long') return { code: 503, headers: { 'retry-after': '60' }, type: '/docs/errors#store-unavailable', detail: 'away' }
+      if (key === 'POST /tasks?nobody') return { code: 503, headers: { 'retry-after': '0' }, type: '/docs/errors#no-agent', detail: 'nobody' }
+      if (key === 'POST /tasks?wrong') return { code: 422, type: '/docs/errors#invalid-request', title: 'T', detail: 'D', errors: [{ pointer: '/a', detail: 'b' }], also: 1 }
+      if (key === 'DELETE /tasks/lost') return undefined
+      if (key === 'GET /tasks/new') return { code: 418, type: '/docs/errors#brand-new', detail: 'what is that' }
+      if (key === 'GET /tasks/page') return { text: '<html>' }
+      return plan[key]?.length === 1 ? plan[key][0] : plan[key]?.shift()
+    })
+    const outcome = await asked(
+      `
+import json, switchyard
+from switchyard import *
+client = Client(timeout=5)
+def outcome(call):
+    try:
+        return call()
+    except SwitchyardError as error:
+        return [type(error).__name__, error.type, error.status, getattr(error, "sent", None), error.retry_after, str(error)[:100]]
+def submit(what): return outcome(lambda: client.tasks.submit(what, agent_type="t").task_id)
+wrong = None
+try: client.tasks.submit("wrong", agent_type="t")
+except InvalidRequest as error: wrong = [error.title, error.detail, error.errors, error.extra]
+refused = Client("http://127.0.0.1:9", retries=1)
+print(json.dumps([outcome(lambda: client.tasks.get("lost"))["task_id"], submit("busy"), submit("lost"), submit("long"), submit("nobody"), outcome(lambda: client.tasks.cancel("lost")),
+  wrong, outcome(lambda: client.tasks.get("new")), outcome(lambda: client.tasks.get("page")), outcome(lambda: refused.tasks.get("x"))]))`,
+      { SWITCHYARD_URL: router.url, http_proxy: 'http://127.0.0.1:9' },
+    )
+    expect(outcome).toEqual([
+      'lost',
+      'b',
+      ['ConnectionFailed', null, null, true, null, expect.any(String)],
+      ['StoreUnavailable', 'store-unavailable', 503, null, 60, 'away'],
+      ['NoAgent', 'no-agent', 503, null, 0, 'nobody'],
+      ['ConnectionFailed', null, null, true, null, expect.any(String)],
+      ['T', 'D', [{ pointer: '/a', detail: 'b' }], { also: 1 }],
+      ['SwitchyardError', 'brand-new', 418, null, null, 'what is that'],
+      ['SwitchyardError', null, 200, null, null, expect.stringContaining('no JSON')],
+      ['ConnectionFailed', null, null, false, null, expect.stringContaining('refused')],
+    ])
+    const count = (what: string) => router.seen.filter((s) => s.body?.task_type === what).length
+    expect([count('busy'), count('lost'), count('long'), count('nobody')]).toEqual([3, 1, 1, 1])
+    expect(router.seen.every((s) => s.headers['user-agent']?.startsWith('switchyard-python/'))).toBe(true)
+  })
+
+  test('there is an error class for each problem type, and a method for each route', async () => {
+    const classes = await asked(`import json; from switchyard.errors import CLASSES; import switchyard; print(json.dumps({k: [v.__name__, hasattr(switchyard, v.__name__)] for k, v in CLASSES.items()}))`)
+    const pascal = (type: string): string => type.replace(/(?:^|-)(\w)/g, (_match, letter: string) => letter.toUpperCase())
+    expect(classes).toEqual(Object.fromEntries(Object.keys(PROBLEMS).map((type) => [type, [pascal(type), true]])))
+
+    await using router = await standIn(() => ({ tasks: [], agents: [], next_cursor: null, task_id: 't', status: 'queued', agent_id: null, created_at: '', status_url: '', dispatchers: 1 }))
+    await using program = python(
+      `
+from switchyard import Client
+c = Client()
+c.tasks.submit("a", agent_type="b"); c.tasks.get("1"); list(c.tasks.list()); c.tasks.cancel("1"); c.tasks.retry("1")
+c.agents.register("n", "h", 1); c.agents.heartbeat("1"); c.agents.unregister("1"); c.agents.delete("1"); c.agents.get("1"); list(c.agents.list()); list(c.agents.list_type("1")); c.agents.cleanup()
+c.health(); c.ready(); c.live(); c.metrics(); c.openapi()
+for page in ("/", "/docs", "/docs/errors", "/queues"): c.page(page)`,
+      { SWITCHYARD_URL: router.url },
+    )
+    const methods: string[] = []
+    expect(await program.ended, program.output()).toBe(0)
+    for (const s of router.seen) methods.push(s.path.split('?')[0]!.replace(/^\/(tasks|agents)\/1/, '/$1/{id}').replace('/agents/type/1', '/agents/type/{type}'))
+    expect(new Set(methods)).toEqual(new Set(Object.keys(createOperations(300)).map((route) => route.split(' ')[1])))
+    expect(router.seen).toHaveLength(Object.keys(createOperations(300)).length)
+  })
+
+  // --- with a real router --------------------------------------------------------------------------------------------------
+
+  test('tasks go through a real router to an agent, and the client sees each to its end', async () => {
+    await using system = await startSystem()
+    await using agent = await startAgent({ AGENT_REGISTER: '1', SWITCHYARD_URL: system.url(), AGENT_NAME: 'odd-1', AGENT_ID: 'odd.1' })
+    await agent.says('registered at')
+    const seen = await asked(
+      `
+import json, time
+from datetime import datetime, timedelta
+from switchyard import *
+client = Client()
+def submit(what, parameters=None, **more): return client.tasks.submit(what, agent_type="test", parameters=parameters, max_retries=0, **more)
+out = {}
+out["echo"] = submit("echo", {"a": 1.5}, priority="high", metadata={"m": 1}).wait(10)
+out["later"] = submit("later", {"b": 2}, run_at=datetime.now() + timedelta(seconds=0.1)).wait(10)
+out["final"] = submit("raise", {"kind": "final", "message": "no"}).wait(10)
+out["value"] = submit("raise", {"kind": "value"}).wait(10)
+out["nan"] = client.tasks.submit("return", agent_type="test", parameters={"kind": "nan"}).wait(10)
+out["timeout"] = submit("wait", timeout_seconds=0.3).wait(10)
+handle = submit("wait", timeout_seconds=20)
+try:
+    handle.wait(0.3)
+except WaitTimeout as error:
+    out["unended"] = [isinstance(error, TimeoutError), error.task["task_id"] == handle.task_id]
+while handle.get()["status"] != "sent": time.sleep(0.05)
+handle.cancel()
+out["cancelled"] = handle.wait(10)
+again = client.tasks.retry(out["value"]["task_id"])
+out["again"] = [again.retry_of == out["value"]["task_id"], again.wait(10)["status"]]
+def refused(call):
+    try: call()
+    except SwitchyardError as error: return [type(error).__name__, error.status, error.extra]
+out["refused"] = [refused(lambda: handle.cancel()), refused(lambda: client.tasks.get("test.nothing")), refused(lambda: client.tasks.get("../agents")), refused(lambda: client.tasks.retry(out["value"]["task_id"])),
+  refused(lambda: client.tasks.submit("echo", agent_type="nobody", require_agent=True)), refused(lambda: client.agents.register("m", "169.254.169.254", 80)), refused(lambda: client.agents.register("m", "127.0.0.1", 80, type="other", agent_id="odd.1"))]
+for i in range(5): client.tasks.submit("never", agent_type="list")
+pages = [t["task_id"] for t in client.tasks.list(agent_type="list", page_size=2)]
+out["pages"] = [len(pages), len(set(pages))]
+own = client.agents.register("by-hand", "127.0.0.1", 9999, type="other", capabilities=["x"], ttl_seconds=30, metadata={"a": 1})
+beat = client.agents.heartbeat(own["agent_id"], status="degraded", running=[])
+out["agents"] = [[a["name"] for a in client.agents.list(page_size=1)], [a["status"] for a in client.agents.list_type("other")], [a["name"] for a in client.agents.list(capability="echo", status="healthy")],
+  client.agents.get("odd.1")["capabilities"][0], beat["received"], client.agents.unregister(own["agent_id"])["unregistered"], client.agents.delete(own["agent_id"])["unregistered"], client.agents.cleanup()]
+out["health"] = [client.health()["status"], client.ready()["dispatchers"], client.live()["status"], client.openapi()["openapi"][:3], "switchyard" in client.metrics(), "<html" in client.page("/docs")]
+print(json.dumps(out))`,
+      { SWITCHYARD_URL: system.url() },
+    )
+    expect(seen.echo).toMatchObject({ status: 'completed', result: { a: 1.5 }, priority: 10, metadata: { m: 1 }, agent_id: 'odd.1' })
+    expect(seen.later).toMatchObject({ status: 'completed', result: { b: 2 } })
+    expect(seen.final).toMatchObject({ status: 'failed', error: 'no', attempts: [{ outcome: 'rejected', status_code: 422 }] })
+    expect(seen.value).toMatchObject({ status: 'failed', error: 'ValueError: on purpose', attempts: [{ outcome: 'failed', status_code: 500 }] })
+    expect(seen.nan).toMatchObject({ status: 'failed', error: expect.stringContaining('the handler returns returned a value that is no JSON'), attempts: [{ outcome: 'rejected' }] })
+    expect(['timeout', 'failed']).toContain(seen.timeout.status)
+    expect(seen.unended).toEqual([true, true])
+    expect(seen.cancelled).toMatchObject({ status: 'cancelled' })
+    expect(seen.again).toEqual([true, 'failed'])
+    const problem = (name: string, status: number, extra: object = expect.any(Object)) => [name, status, extra]
+    expect(seen.refused).toEqual([problem('TaskEnded', 409, { task_id: seen.cancelled.task_id, task_status: 'cancelled' }), problem('NotFound', 404), problem('NotFound', 404), problem('AlreadyRetried', 409), problem('NoAgent', 503), problem('HostNotAllowed', 403), problem('AgentTypeConflict', 409, { agent_type: 'test' })])
+    expect(seen.pages).toEqual([5, 5])
+    expect(seen.agents).toEqual([['by-hand', 'odd-1'], ['degraded'], ['odd-1'], 'echo', true, true, false, { removed: 0 }])
+    expect(seen.health).toEqual(['ready', 1, 'live', '3.1', true, true])
+
+    // Killed and started again under its id: a new instance, and it works.
+    agent.child.kill('SIGKILL')
+    await agent.ended
+    await using next = await startAgent({ AGENT_REGISTER: '1', SWITCHYARD_URL: system.url(), AGENT_ID: 'odd.1' })
+    await next.says('registered at')
+    expect((await system.get('/agents/odd.1')).json.generation).toBe(2)
+    expect(await system.ended(await system.submit({ task_type: 'echo', parameters: { c: 3 } }))).toMatchObject({ status: 'completed', result: { c: 3 } })
+    next.child.kill('SIGTERM')
+    expect(await next.ended).toBe(0)
+    expect((await system.get('/agents/odd.1')).status).toBe(404)
+  })
+
+  test('every example of its README runs', async () => {
+    await using system = await startSystem()
+    await using folder = await tempFolder()
+    const blocks = [...readFileSync(join(SDK, 'README.md'), 'utf8').matchAll(/```python\n([^]*?)```/g)].map((match) => match[1]!)
+    expect(blocks).toHaveLength(4)
+    const [cost, web, inside, client] = blocks.map((code) => () => python(code, { SWITCHYARD_URL: system.url() }))
+    await using costs = cost!()
+    await using titles = web!()
+    await until(`both registered: ${costs.output()}${titles.output()}`, async () => (await system.get('/agents')).json.count === 2)
+    await using site = await standIn(() => ({ headers: { 'content-type': 'text/html' }, text: '<title>Hello</title>' }))
+    const ended = async (task: object) => system.ended(await system.submit({ max_retries: 0, ...task }))
+    expect(await ended({ agent_type: 'cost', task_type: 'analyze_cost', parameters: { items: [{ amount: 2 }, { amount: 0.5 }] } })).toMatchObject({ result: { total: 2.5 } })
+    expect(await ended({ agent_type: 'cost', task_type: 'analyze_cost' })).toMatchObject({ status: 'failed', error: 'items must be a list that is not empty' })
+    expect(await ended({ agent_type: 'web', task_type: 'title', parameters: { url: site.url } })).toMatchObject({ result: 'Hello' })
+    expect(await ended({ agent_type: 'web', task_type: 'count_up', parameters: { to: 2 } })).toMatchObject({ result: 'done' })
+    expect(await ended({ agent_type: 'web', task_type: 'count_down', parameters: { from: 1 } })).toMatchObject({ result: 'done' })
+    await using embedded = inside!()
+    expect(await embedded.ended, embedded.output()).toBe(0)
+    expect(embedded.output()).toMatch(/^True \d+ [0-9a-f-]{36}$/m)
+    // The client's asks for what the one before greets: that one, kept up.
+    writeFileSync(join(folder.path, 'greeter.py'), blocks[2]!.replace('agent.stop()', 'import time; time.sleep(60)'))
+    await using greeter = run('python3', [join(folder.path, 'greeter.py')], { env: { ...clean, PYTHONPATH: SDK, SWITCHYARD_URL: system.url() } })
+    await until('it registered', () => /^True/m.test(greeter.output()))
+    await using program = client!()
+    expect(await program.ended, program.output()).toBe(0)
+    expect(program.output()).toMatch(/^completed Hello, Ada! None\n[^\n]*nobody[^\n]*\ntest\.|^completed Hello, Ada! None\n[^\n]+\ngreeting\.\S+ Hello, Ada!\n$/)
+  })
+
+  // --- the package ---------------------------------------------------------------------------------------------------------
+
+  test('a wheel is built and works outside the repository', async () => {
+    await using folder = await tempFolder()
+    // From a copy, as a build may leave things behind; and without a network.
+    cpSync(SDK, join(folder.path, 'source'), { recursive: true, filter: (path) => !path.includes('__pycache__') })
+    const done = async (args: string[], env: Record<string, string> = {}): Promise<string> => {
+      await using program = run('python3', args, { cwd: folder.path, env: { ...clean, ...env } })
+      expect(await program.ended, program.output()).toBe(0)
+      return program.output()
+    }
+    const pip = (...args: string[]) => done(['-m', 'pip', '--disable-pip-version-check', '--no-cache-dir', ...args], { PIP_NO_INDEX: '1' })
+    await pip('wheel', '--no-deps', '--no-build-isolation', '-w', 'wheels', './source')
+    const [wheel] = readdirSync(join(folder.path, 'wheels'))
+    expect(wheel).toBe('switchyard-0.1.0-py3-none-any.whl')
+    await pip('install', '--no-deps', '--target', 'site', join('wheels', wheel!))
+    expect(readdirSync(join(folder.path, 'site/switchyard')).filter((name) => name !== '__pycache__').sort()).toEqual(readdirSync(join(SDK, 'switchyard')).filter((name) => name !== '__pycache__').sort())
+    const code = 'import importlib.metadata as m, json, switchyard; print(json.dumps([switchyard.__file__, switchyard.__version__, m.version("switchyard"), m.metadata("switchyard")["Requires-Python"], m.requires("switchyard")]))'
+    expect(JSON.parse(await done(['-c', code], { PYTHONPATH: join(folder.path, 'site') }))).toEqual([join(folder.path, 'site/switchyard/__init__.py'), '0.1.0', '0.1.0', '>=3.9', null])
+  })
+
+  test('it is Python 3.9, and imports the standard library alone', async () => {
+    const [faults, foreign] = await asked(`
+import ast, json, pathlib, sys
+faults, foreign = [], []
+for path in [*pathlib.Path("sdk/python").rglob("*.py"), *pathlib.Path("examples").glob("*.py"), *pathlib.Path("test/agents").glob("*.py")]:
+    try:
+        tree = ast.parse(path.read_text(), feature_version=(3, 9))
+    except SyntaxError as error:
+        faults.append(f"{path}: {error}"); continue
+    postponed = any(isinstance(n, ast.ImportFrom) and n.module == "__future__" and n.names[0].name == "annotations" for n in tree.body)
+    annotations = {id(sub) for n in ast.walk(tree) for a in (getattr(n, "annotation", None), getattr(n, "returns", None)) if a for sub in ast.walk(a)} if postponed else set()
+    for n in ast.walk(tree):
+        if isinstance(n, ast.BinOp) and isinstance(n.op, ast.BitOr) and id(n) not in annotations and any(isinstance(s, ast.Constant) and s.value is None for s in (n.left, n.right)):
+            faults.append(f"{path}:{n.lineno} | None")
+        names = [a.name for a in n.names] if isinstance(n, ast.Import) else [n.module] if isinstance(n, ast.ImportFrom) and n.level == 0 else []
+        foreign += [f"{path}: {name}" for name in names if hasattr(sys, "stdlib_module_names") and name.split(".")[0] not in {*sys.stdlib_module_names, "switchyard"}]
+print(json.dumps([faults, foreign]))`)
+    expect([faults, foreign]).toEqual([[], []])
+  })
+})
