@@ -19,7 +19,13 @@ const clean = { ...inherited, PYTHONDONTWRITEBYTECODE: '1', PYTHONUNBUFFERED: '1
 const version = spawnSync('python3', ['-c', 'import sys; print(*sys.version_info[:2]); sys.exit(sys.version_info < (3, 9))'], { encoding: 'utf8' })
 if (version.status !== 0) process.stderr.write(`the Python SDK is not tested: it needs a python3 of 3.9 or newer, and this machine's is ${version.stdout?.trim().replace(' ', '.') || 'missing'}\n`)
 
-const python = (code: string, env: Record<string, string> = {}): Running => run('python3', ['-c', code], { cwd: ROOT, env: { ...clean, PYTHONPATH: SDK, ...env } })
+/** Has ended when all of its output is there, too. */
+const start = (args: string[], options: { cwd: string; env: NodeJS.ProcessEnv }): Running => {
+  const program = run('python3', args, options)
+  const closed = new Promise<void>((done) => program.child.once('close', () => done()))
+  return { ...program, ended: closed.then(() => program.ended) }
+}
+const python = (code: string, env: Record<string, string> = {}): Running => start(['-c', code], { cwd: ROOT, env: { ...clean, PYTHONPATH: SDK, ...env } })
 /** Runs a program to its end; what it prints last is JSON. */
 const asked = async (code: string, env: Record<string, string> = {}): Promise<any> => {
   await using program = python(code, env)
@@ -29,7 +35,7 @@ const asked = async (code: string, env: Record<string, string> = {}): Promise<an
 
 /** The agent that does odd things, listening. */
 const startAgent = async (env: Record<string, string> = {}, script = 'python_odd.py') => {
-  const agent = run('python3', [join(ROOT, 'test/agents', script)], { cwd: ROOT, env: { ...clean, AGENT_REGISTER: '0', ...env } })
+  const agent = start([join(ROOT, 'test/agents', script)], { cwd: ROOT, env: { ...clean, AGENT_REGISTER: '0', ...env } })
   const port = await until(`it listens: ${agent.output()}`, () => /listening on port (\d+)/.exec(agent.output())?.[1])
   const url = `http://127.0.0.1:${port}`
   return {
@@ -135,6 +141,9 @@ describe.skipIf(version.status !== 0).concurrent('the Python SDK', { timeout: 60
       const { status: code, json } = await agent.send('return', { kind })
       expect({ code, ...json }, kind).toEqual({ code: 500, task_id: 't', status: 'failed', error: expect.stringMatching(/^the handler returns returned /), retryable: false })
     }
+    // The largest there may be fits into what the router takes.
+    const largest = await agent.send('return', { kind: 'largest' })
+    expect([largest.status, largest.text.length <= 1024 * 1024]).toEqual([200, true])
     expect((await agent.send('return', { kind: 'tuple' })).json.result).toEqual([1, 'é'])
     expect((await agent.send('return', { kind: 'none' })).json).toMatchObject({ status: 'completed', result: null })
     expect((await agent.send('return', { kind: 'surrogate' })).text).toContain('"\\ud800"')
@@ -370,6 +379,7 @@ print(json.dumps([right,
     await until('it beats on', () => router.beats().length > before + 2)
     expect((await agent.send('echo')).status).toBe(200)
     expect(agent.output().match(/cannot register/g)).toHaveLength(1)
+    expect(agent.output()).not.toContain('went wrong')
   })
 
   test('beats come a little early or late, and sooner after a failure', async () => {
@@ -463,7 +473,7 @@ print(json.dumps([right,
       [{ AGENT_ID: 'a b' }, /^odd: the agent's id \(AGENT_ID\) must be [^\n]*\n$/],
       [{ AGENT_BIND: '192.0.2.1' }, /^odd: cannot listen on [^\n]*\n$/],
     ] as const) {
-      await using agent = run('python3', [join(ROOT, 'test/agents/python_odd.py')], { cwd: ROOT, env: { ...clean, AGENT_NAME: 'odd', ...env } })
+      await using agent = start([join(ROOT, 'test/agents/python_odd.py')], { cwd: ROOT, env: { ...clean, AGENT_NAME: 'odd', ...env } })
       expect(await agent.ended, agent.output()).toBe(1)
       expect(agent.output()).toMatch(words)
     }
@@ -715,7 +725,7 @@ print(json.dumps(out))`,
     expect(embedded.output()).toMatch(/^True \d+ [0-9a-f-]{36}$/m)
     // The client's asks for what the one before greets: that one, kept up.
     writeFileSync(join(folder.path, 'greeter.py'), blocks[2]!.replace('agent.stop()', 'import time; time.sleep(60)'))
-    await using greeter = run('python3', [join(folder.path, 'greeter.py')], { env: { ...clean, PYTHONPATH: SDK, SWITCHYARD_URL: system.url() } })
+    await using greeter = start([join(folder.path, 'greeter.py')], { cwd: folder.path, env: { ...clean, PYTHONPATH: SDK, SWITCHYARD_URL: system.url() } })
     await until('it registered', () => /^True/m.test(greeter.output()))
     await using program = client!()
     expect(await program.ended, program.output()).toBe(0)
@@ -729,7 +739,7 @@ print(json.dumps(out))`,
     // From a copy, as a build may leave things behind; and without a network.
     cpSync(SDK, join(folder.path, 'source'), { recursive: true, filter: (path) => !path.includes('__pycache__') })
     const done = async (args: string[], env: Record<string, string> = {}): Promise<string> => {
-      await using program = run('python3', args, { cwd: folder.path, env: { ...clean, ...env } })
+      await using program = start(args, { cwd: folder.path, env: { ...clean, ...env } })
       expect(await program.ended, program.output()).toBe(0)
       return program.output()
     }

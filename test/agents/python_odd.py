@@ -103,7 +103,7 @@ def returns(parameters):
     deep = []
     for _ in range(600):
         deep = [deep]
-    values = {"nan": float("nan"), "infinity": [float("inf")], "set": {1}, "object": object(), "bytes": b"a", "cycle": cycle, "deep": deep, "large": "x" * (1 << 20), "surrogate": "\ud800", "tuple": (1, "é"), "none": None}
+    values = {"nan": float("nan"), "infinity": [float("inf")], "set": {1}, "object": object(), "bytes": b"a", "cycle": cycle, "deep": deep, "large": "x" * (1 << 20), "largest": "x" * ((1 << 20) - 1026), "surrogate": "\ud800", "tuple": (1, "é"), "none": None}
     return values[parameters["kind"]]
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any, Dict, NamedTuple, Optional, Tuple
 
-#: Switchyard takes no answer over 1 MiB; the result is most of it.
-MAX_RESULT_BYTES = 1024 * 1024
+#: Switchyard takes no answer over 1 MiB; what stands around the result is some of it.
+MAX_RESULT_BYTES = 1024 * 1024 - 1024
 MAX_ERROR_CHARS = 2000
 #: An answer nested deeper than 512 is not taken either.
 MAX_DEPTH = 500

@@ -100,7 +100,7 @@ def exchange(target: Target, method: str, path: str, body: Body = None, *, timeo
 
 def _read(sock: socket.socket, response: http.client.HTTPResponse, deadline: float, max_bytes: int) -> bytes:
     chunks, length = [], 0
-    while True:
+    while not response.isclosed():  # some versions close it, and the socket, with the last byte
         left = deadline - time.monotonic()
         if left <= 0:
             raise socket.timeout("the answer was not finished in time")
