@@ -3,10 +3,10 @@
  *
  *   node examples/text-agent.ts
  *
- * Settings: SWITCHYARD_URL (http://127.0.0.1:8080), AGENT_NAME, AGENT_HOST (127.0.0.1), AGENT_PORT (0: a free one), and
+ * Settings: those of the SDK (SWITCHYARD_URL, AGENT_NAME, AGENT_HOST, AGENT_PORT, …; see sdk/typescript/README.md), and
  * AGENT_FAULTS=1, which adds two capabilities that go wrong on purpose.
  */
-import { agentSettings, BadParameters, runAgent, type Parameters, type Work } from './agent.ts'
+import { createAgent, NonRetryableError, type Handler, type Parameters } from '../sdk/typescript/agent.ts'
 import { faults } from './demo/faults.ts'
 
 /** Words that say nothing of what a text is about. */
@@ -31,18 +31,18 @@ const countOf = (list: string[]): Map<string, number> => {
 }
 
 const textOf = ({ text }: Parameters): string => {
-  if (typeof text !== 'string' || text.trim() === '') throw new BadParameters('text must be a string that is not empty')
+  if (typeof text !== 'string' || text.trim() === '') throw new NonRetryableError('text must be a string that is not empty')
   return text
 }
 
 const wholeNumber = (parameters: Parameters, name: string, otherwise: number): number => {
   const value = parameters[name] ?? otherwise
-  if (!Number.isInteger(value) || (value as number) < 1 || (value as number) > 50) throw new BadParameters(`${name} must be a whole number from 1 to 50`)
+  if (!Number.isInteger(value) || (value as number) < 1 || (value as number) > 50) throw new NonRetryableError(`${name} must be a whole number from 1 to 50`)
   return value as number
 }
 
 /** `{text, top = 5}` → how much of what there is, and the words that tell most. */
-const wordCount: Work = (parameters) => {
+const wordCount: Handler = (parameters) => {
   const text = textOf(parameters)
   const top = wholeNumber(parameters, 'top', 5)
   const all = wordsOf(text)
@@ -60,7 +60,7 @@ const wordCount: Work = (parameters) => {
  * `{text, sentences = 2}` → the sentences that say most of what the text says, in their order. A sentence scores by how often
  * the text uses its telling words, over the square root of its length: else the longest would always win.
  */
-const summarize: Work = (parameters) => {
+const summarize: Handler = (parameters) => {
   const text = textOf(parameters)
   const wanted = wholeNumber(parameters, 'sentences', 2)
   const counts = countOf(telling(wordsOf(text)))
@@ -74,9 +74,6 @@ const summarize: Work = (parameters) => {
   return { summary: best.sort((a, b) => a.at - b.at).map((s) => s.sentence).join(' '), sentences: best.length, of_sentences: all.length }
 }
 
-await runAgent({
-  ...agentSettings('text-agent'),
-  type: 'text',
-  maxConcurrency: 4,
-  capabilities: { word_count: wordCount, summarize, ...(process.env['AGENT_FAULTS'] === '1' ? faults : {}) },
-})
+const capabilities = { word_count: wordCount, summarize, ...(process.env['AGENT_FAULTS'] === '1' ? faults : {}) }
+
+await createAgent({ type: 'text', version: '1.0.0', maxConcurrency: 4, capabilities }).start()

@@ -178,6 +178,26 @@ test('the text agent waits for Switchyard, counts and summarizes, and leaves whe
   expect((await system.get(`/agents/${id}`)).status).toBe(404)
 })
 
+test('the plain agent does without an SDK: it registers, beats, computes checksums, and leaves when told to', async () => {
+  await using system = await startSystem()
+  await using agent = startAgent('examples/plain-agent.ts', system.url())
+  const { agent_id: id, port } = await until(`it registered: ${agent.output()}`, async () => (await system.get('/agents')).json.agents[0])
+  expect((await system.get(`/agents/${id}`)).json).toMatchObject({ name: 'plain-agent', type: 'plain', capabilities: ['checksum'], max_concurrency: 4 })
+
+  const submit = (parameters: object) => system.submit({ agent_type: 'plain', task_type: 'checksum', parameters })
+  const digest = 'ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad' // of FIPS 180-2
+  expect(await system.ended(await submit({ text: 'abc' }))).toMatchObject({ status: 'completed', result: { algorithm: 'sha256', digest, bytes: 3 } })
+  expect(await system.ended(await submit({ text: 7 }))).toMatchObject({ status: 'failed', error: 'text must be a string', attempts: [{ status_code: 422 }] })
+  const at = `http://127.0.0.1:${port}`
+  expect((await call('GET', `${at}/health`)).json).toEqual({ status: 'healthy', running: 0, max_concurrency: 4, capabilities: ['checksum'] })
+  expect((await call('POST', `${at}/task`, '[]')).status).toBe(400)
+  expect((await call('POST', `${at}/task`, { text: 'x'.repeat(2 * 1024 * 1024) })).status).toBe(413)
+
+  agent.child.kill('SIGTERM')
+  expect(await agent.ended).toBe(0)
+  expect((await system.get(`/agents/${id}`)).status).toBe(404)
+})
+
 const ITEMS = [8, 9, 10, 11, 12, 40].map((amount) => ({ service: 'compute', resource: `vm-${amount}`, amount, usage_hours: 90 }))
 
 test.for(['examples/cost_agent.py', 'examples/demo/cost-agent.ts'])('%s analyzes and forecasts, and leaves when told to', async (script, { skip }) => {

@@ -1,10 +1,10 @@
 /** Stands in for `cost_agent.py` in the demo where there is no Python. The same capabilities, on the same terms; see there. */
-import { agentSettings, BadParameters, runAgent, type Work } from '../agent.ts'
+import { createAgent, NonRetryableError, type Handler } from '../../sdk/typescript/agent.ts'
 
 type Item = { index: number; service: string; resource: unknown; amount: number; usage_hours: number | null }
 
 const number = (value: unknown, what: string, least = 0): number => {
-  if (typeof value !== 'number' || value < least) throw new BadParameters(`${what} must be a number of at least ${least}`)
+  if (typeof value !== 'number' || value < least) throw new NonRetryableError(`${what} must be a number of at least ${least}`)
   return value
 }
 const sum = (numbers: number[]): number => numbers.reduce((a, b) => a + b, 0)
@@ -17,9 +17,9 @@ const median = (numbers: number[]): number => {
 }
 
 const itemsOf = (items: unknown): Item[] => {
-  if (!Array.isArray(items) || items.length === 0) throw new BadParameters('items must be a list that is not empty')
+  if (!Array.isArray(items) || items.length === 0) throw new NonRetryableError('items must be a list that is not empty')
   return items.map((item, index) => {
-    if (typeof item?.service !== 'string') throw new BadParameters(`items[${index}] must be an object with a service`)
+    if (typeof item?.service !== 'string') throw new NonRetryableError(`items[${index}] must be an object with a service`)
     const hours = item.usage_hours ?? null
     return {
       index,
@@ -42,7 +42,7 @@ const anomaliesOf = (items: Item[]) => {
   })
 }
 
-const analyzeCost: Work = (parameters) => {
+const analyzeCost: Handler = (parameters) => {
   const items = itemsOf(parameters['items'])
   const period = number(parameters['period_hours'] ?? 720, 'period_hours', 1)
   const services = Map.groupBy(items, (item) => item.service)
@@ -62,10 +62,10 @@ const analyzeCost: Work = (parameters) => {
   }
 }
 
-const forecastCost: Work = ({ daily, days = 7 }) => {
-  if (!Array.isArray(daily) || daily.length < 2) throw new BadParameters('daily must be a list of at least two amounts')
+const forecastCost: Handler = ({ daily, days = 7 }) => {
+  if (!Array.isArray(daily) || daily.length < 2) throw new NonRetryableError('daily must be a list of at least two amounts')
   const amounts = daily.map((amount, index) => number(amount, `daily[${index}]`))
-  if (!Number.isInteger(days) || (days as number) < 1 || (days as number) > 366) throw new BadParameters('days must be a whole number from 1 to 366')
+  if (!Number.isInteger(days) || (days as number) < 1 || (days as number) > 366) throw new NonRetryableError('days must be a whole number from 1 to 366')
   const meanX = (amounts.length - 1) / 2
   const meanY = mean(amounts)
   const slope = sum(amounts.map((y, x) => (x - meanX) * (y - meanY))) / sum(amounts.map((_, x) => (x - meanX) ** 2))
@@ -81,4 +81,4 @@ const forecastCost: Work = ({ daily, days = 7 }) => {
   }
 }
 
-await runAgent({ ...agentSettings('cost-agent'), type: 'cost', maxConcurrency: 4, capabilities: { analyze_cost: analyzeCost, forecast_cost: forecastCost } })
+await createAgent({ type: 'cost', version: '1.0.0', maxConcurrency: 4, capabilities: { analyze_cost: analyzeCost, forecast_cost: forecastCost } }).start()

@@ -16,7 +16,7 @@ export type AgentScript = { name: string; command: string; script: string; env?:
 
 const path = (relative: string): string => fileURLToPath(new URL(relative, import.meta.url))
 const DRAIN_SECONDS = 5
-/** Agents are given ten seconds to leave, as they take when a task of theirs does not end. */
+/** An agent leaves when its tasks have ended; the demo's end within seconds. */
 const KILL_AGENT_MS = 12_000
 
 export type Deps = { config: Config; log: Logger; onFailure: (error: Error) => void }

@@ -1,0 +1,125 @@
+/** A router of the kit's own, as small as an agent can be told of one: it takes registrations and beats, and keeps what was said. */
+import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
+
+export type Said = { at: number; body: Record<string, unknown>; bad: string | null; status: number }
+export type BeatAnswer = { status?: number; cut?: boolean; cancel?: string[]; lost?: string[]; nextSeconds?: number }
+export type Router = {
+  url: string
+  agentId: string
+  registrations: Said[]
+  /** With what was answered to each. */
+  beats: (Said & { answer: BeatAnswer })[]
+  unregistered: () => boolean
+  /** From now on it is there. */
+  open: () => Promise<void>
+  /** How registrations and beats are answered; may be changed at any time. */
+  registration: (said: Said, index: number) => number
+  beat: (said: Said, index: number) => BeatAnswer
+  /** Of another start of the agent. */
+  forget: () => void
+  close: () => Promise<void>
+}
+
+/** Beats that come as often as this let a test be short; agents are told so at their registration and at each beat. */
+export const INTERVAL_SECONDS = 0.5
+const TTL_SECONDS = 5
+const MAX_BODY_BYTES = 1024 * 1024
+const MAX_KEPT = 2000
+
+/** Below the ports that the system gives to outgoing connections: what is free there now stays free a moment longer. */
+export const freePort = async (): Promise<number> => {
+  for (let tries = 0; tries < 100; tries++) {
+    const port = 20_000 + Math.floor(Math.random() * 12_000)
+    const server = createServer()
+    const free = await new Promise<boolean>((done) => server.once('error', () => done(false)).listen(port, '127.0.0.1', () => done(true)))
+    if (!free) continue
+    await new Promise((done) => server.close(done))
+    return port
+  }
+  throw new Error('there is no free port between 20000 and 32000')
+}
+
+const read = async (req: IncomingMessage): Promise<{ body: Record<string, unknown>; bad: string | null }> => {
+  let text = ''
+  for await (const chunk of req as AsyncIterable<Buffer>) {
+    text += chunk.toString('latin1')
+    if (text.length > MAX_BODY_BYTES) return { body: {}, bad: 'a body over 1 MiB' }
+  }
+  if (text === '') return { body: {}, bad: null }
+  try {
+    const body: unknown = JSON.parse(Buffer.from(text, 'latin1').toString())
+    if (typeof body === 'object' && body !== null && !Array.isArray(body)) return { body: body as Record<string, unknown>, bad: null }
+  } catch {
+    // said below
+  }
+  return { body: {}, bad: 'a body that is no JSON object' }
+}
+
+export const createRouter = async (): Promise<Router> => {
+  const port = await freePort()
+  let gone = false
+  const router: Router = {
+    url: `http://127.0.0.1:${port}`,
+    agentId: `agent-test-${port}`,
+    registrations: [],
+    beats: [],
+    unregistered: () => gone,
+    registration: () => 201,
+    beat: () => ({}),
+    open: () => new Promise<void>((done, failed) => server.once('error', failed).listen(port, '127.0.0.1', done)),
+    forget: () => {
+      router.registrations.length = 0
+      router.beats.length = 0
+      router.registration = () => 201
+      router.beat = () => ({})
+      gone = false
+    },
+    close: async () => {
+      server.closeAllConnections()
+      if (server.listening) await new Promise((done) => server.close(done))
+    },
+  }
+  const answer = (res: ServerResponse, status: number, body: object): void =>
+    void res.writeHead(status, { 'content-type': 'application/json' }).end(JSON.stringify(status >= 400 ? { type: 'about:blank', title: 'a test', status, error: `a test answers ${status}` } : body))
+
+  const register = (res: ServerResponse, said: Said): void => {
+    said.status = router.registration(said, router.registrations.length)
+    if (router.registrations.length < MAX_KEPT) router.registrations.push(said)
+    const { body } = said
+    // Its own choice, or ours.
+    if (typeof body['agent_id'] === 'string' && body['agent_id'] !== '') router.agentId = body['agent_id']
+    const { agentId } = router
+    if (said.status < 400) gone = false
+    if (said.status === 201 && body['agent_id'] !== undefined && router.registrations.some((r) => r !== said && r.status < 300)) said.status = 200
+    const name = body['name'] ?? body['agent_name']
+    answer(res, said.status, {
+      id: agentId, agent_id: agentId, name, agent_name: name, type: body['type'] ?? 'default', host: body['host'], port: body['port'], capabilities: body['capabilities'] ?? [], status: 'healthy',
+      version: body['version'] ?? null, ttl_seconds: TTL_SECONDS, max_concurrency: body['max_concurrency'] ?? 10, in_flight: 0, is_alive: true, generation: 1, metadata: body['metadata'] ?? {},
+      registered_at: new Date().toISOString(), last_seen: new Date().toISOString(), last_heartbeat: new Date().toISOString(),
+      heartbeat_url: `/agents/${agentId}/heartbeat`, heartbeat_interval_seconds: INTERVAL_SECONDS,
+    })
+  }
+  const hear = (req: IncomingMessage, res: ServerResponse, said: Said): void => {
+    const how = router.beat(said, router.beats.length)
+    said.status = how.status ?? 200
+    if (router.beats.length < MAX_KEPT) router.beats.push({ ...said, answer: how })
+    if (how.cut) return void req.socket.destroy()
+    answer(res, said.status, { received: true, next_interval_seconds: how.nextSeconds ?? INTERVAL_SECONDS, timestamp: new Date().toISOString(), cancel: how.cancel ?? [], lost: how.lost ?? [], drain: false })
+  }
+
+  const server = createServer((req, res) => {
+    const path = (req.url ?? '').split('?')[0]!
+    void read(req).then(({ body, bad }) => {
+      const { agentId } = router
+      const said: Said = { at: performance.now(), body, bad, status: 0 }
+      if (req.method === 'POST' && path === '/agents/register') return register(res, said)
+      if (req.method === 'POST' && path === `/agents/${agentId}/heartbeat`) return hear(req, res, said)
+      const leaves = (req.method === 'POST' && path === `/agents/${agentId}/unregister`) || (req.method === 'DELETE' && path === `/agents/${agentId}`)
+      if (!leaves) return answer(res, 404, {})
+      gone = true
+      answer(res, 200, { agent_id: agentId, unregistered: true })
+    }, () => res.destroy())
+  })
+  server.requestTimeout = 10_000
+  return router
+}

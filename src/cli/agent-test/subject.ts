@@ -1,0 +1,90 @@
+/** The agent under test: where it is, what is known of it, and how it is spoken to. */
+import { randomUUID } from 'node:crypto'
+import type { Agent } from 'node:http'
+import { exchange, member, type Exchange } from './exchange.ts'
+import type { AgentProcess } from './launch.ts'
+import type { Router, Said } from './router.ts'
+import { shown } from './shown.ts'
+import { signed } from './sign.ts'
+
+export type Task = { type: string; parameters: Record<string, unknown> }
+/** A task and how long it takes, ms. */
+export type SlowTask = Task & { ms: number }
+
+/** What is known of an agent; the same for each process of it. */
+export type Known = {
+  task: Task
+  /** A task of about so many ms; null when there is none. */
+  slow: ((ms: number) => SlowTask) | null
+  /** Why there is none. */
+  slowMissing?: string
+  limit: number | null
+  key: Buffer | null
+  timeoutMs: number
+}
+
+export type Delivery = { task?: Task; taskId?: string; attemptId?: string; attempt?: number; signal?: AbortSignal | undefined; timeoutMs?: number; agent?: Agent }
+export type Delivered = Exchange & { taskId: string; attemptId: string }
+
+export type Subject = Known & {
+  url: string
+  /** Where it was started by the kit, and the router that it was told of. */
+  process: AgentProcess | null
+  router: Router | null
+  pid: number | null
+  /** What another start of it registered. */
+  otherStart: Said | null
+  signal: AbortSignal
+  /** POST /task with a whole task in the way of the router. */
+  deliver: (delivery?: Delivery) => Promise<Delivered>
+  /** POST /task with any bytes, signed where there is a secret. */
+  post: (body: Buffer | readonly Buffer[] | undefined, what: string, headers?: Record<string, string>) => Promise<Exchange>
+  ask: (method: string, path: string, timeoutMs?: number) => Promise<Exchange>
+  /** How many tasks it says it works on; null when it does not say. */
+  running: () => Promise<number | null>
+}
+
+/** For what should be answered at once. */
+export const QUICK_MS = 5000
+
+export const taskBody = (task: Task, ids: { taskId: string; attemptId: string; attempt: number }, timeoutMs: number): Record<string, unknown> => ({
+  task_id: ids.taskId, task_type: task.type, parameters: task.parameters, timeout_seconds: timeoutMs / 1000, priority: 5, metadata: {}, attempt: ids.attempt, attempt_id: ids.attemptId,
+})
+export const newTaskId = (): string => `agent-test.${randomUUID()}`
+export const newAttemptId = (): string => `${Date.now()}.${randomUUID()}`
+
+export type At = { url: string; process?: AgentProcess; router?: Router; pid?: number | null; otherStart?: Said | null }
+
+export const createSubject = (known: Known, at: At & { signal: AbortSignal }): Subject => {
+  const { url, signal } = at
+  const headersOf = (body: Buffer): Record<string, string> => (known.key ? signed(known.key, body) : {})
+  const ask: Subject['ask'] = (method, path, timeoutMs = QUICK_MS) => exchange({ method, url: url + path, headers: headersOf(Buffer.alloc(0)), timeoutMs, signal })
+  return {
+    ...known,
+    url,
+    process: at.process ?? null,
+    router: at.router ?? null,
+    pid: at.pid ?? null,
+    otherStart: at.otherStart ?? null,
+    signal,
+    ask,
+    deliver: async ({ task = known.task, taskId = newTaskId(), attemptId = newAttemptId(), attempt = 1, signal: hangUp, timeoutMs = known.timeoutMs, agent } = {}) => {
+      const text = JSON.stringify(taskBody(task, { taskId, attemptId, attempt }, timeoutMs))
+      const body = Buffer.from(text)
+      const headers = { 'content-type': 'application/json', 'accept-encoding': 'identity', 'idempotency-key': taskId, 'switchyard-attempt': String(attempt), ...headersOf(body) }
+      const x = await exchange({ method: 'POST', url: `${url}/task`, headers, body, timeoutMs, signal: hangUp ? AbortSignal.any([hangUp, signal]) : signal, ...(agent ? { agent } : {}) })
+      return { ...x, sent: `POST /task ${shown(text, 100)}`, taskId, attemptId }
+    },
+    post: async (body, what, headers = { 'content-type': 'application/json' }) => {
+      const whole = body === undefined ? Buffer.alloc(0) : Buffer.isBuffer(body) ? body : Buffer.concat(body)
+      // A header that is to be empty is left out.
+      const sent = Object.fromEntries(Object.entries({ ...headersOf(whole), ...headers }).filter(([, value]) => value !== ''))
+      const x = await exchange({ method: 'POST', url: `${url}/task`, headers: sent, ...(body === undefined ? {} : { body }), timeoutMs: QUICK_MS, signal })
+      return { ...x, sent: `POST /task with ${what}` }
+    },
+    running: async () => {
+      const count = member((await ask('GET', '/health', 1000)).json, 'running')
+      return typeof count === 'number' ? count : null
+    },
+  }
+}

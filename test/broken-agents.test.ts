@@ -1,0 +1,94 @@
+/** Agents with one fault each, and the check of `agent-test` that must find it: that one and no other. */
+import { fileURLToPath } from 'node:url'
+import { beforeAll, expect, test } from 'vitest'
+import { agentTest, CHECKS } from '../src/cli/agent-test/agent-test.ts'
+import type { Report } from '../src/cli/agent-test/report.ts'
+import { serve } from './agents/broken.ts'
+import { LIVING_FAULTS, SERVING_FAULTS, type Fault } from './agents/faults.ts'
+
+const BROKEN = fileURLToPath(new URL('agents/broken.ts', import.meta.url))
+const SECRET = `whsec_${Buffer.from('a secret of the tests').toString('base64')}`
+/** Nearly all of a run is waiting; those of the living start two processes each. */
+const AT_ONCE = { serving: 17, living: 7 }
+
+/** Runs so many at a time, in order; each test waits for its own. */
+const createPool = (size: number) => {
+  let free = size
+  const waiting: (() => void)[] = []
+  return async <T>(work: () => Promise<T>): Promise<T> => {
+    if (free > 0) free--
+    else await new Promise<void>((go) => waiting.push(go))
+    try {
+      return await work()
+    } finally {
+      const next = waiting.shift()
+      if (next) next()
+      else free++
+    }
+  }
+}
+/** All begin with the first test of any. */
+const once = <K extends string, T>(keys: readonly K[], atOnce: number, work: (key: K) => Promise<T>) => {
+  const pool = createPool(atOnce)
+  let runs: Map<K, Promise<T>> | undefined
+  return (key: K): Promise<T> => {
+    runs ??= new Map(keys.map((one) => {
+      const run = pool(() => work(one))
+      run.catch(() => {})
+      return [one, run]
+    }))
+    return runs.get(key)!
+  }
+}
+
+const broken = (report: Report): string[] => report.results.filter((result) => result.status === 'failed' || result.status === 'warning').map((result) => result.name)
+const told = (report: Report): string => report.results.filter((result) => result.sent !== undefined).map(({ name, sent, came }) => `${name}: ${sent}: ${came}`).join('\n')
+
+const expectOnly = (report: Report, name: string): void => {
+  expect(broken(report), told(report)).toEqual([name])
+  const result = report.results.find((one) => one.name === name)!
+  expect(report.exit_code).toBe(result.level === 'MUST' ? 1 : 0)
+  expect(result).toMatchObject({ sent: expect.stringMatching(/./), came: expect.stringMatching(/./), todo: expect.stringMatching(/./), link: expect.stringMatching(/^docs\/protocol\.md#/) })
+}
+
+/** The names of the checks that stand beside one, decided by the same or by neighbouring requests. */
+const KINDS = ['register', 'instance', 'heartbeat', 'drain']
+const beside = (name: string): string[] => {
+  const kind = KINDS.find((one) => name.startsWith(one))!
+  return Object.keys(CHECKS).filter((one) => one.startsWith(kind === 'instance' ? 'register' : kind))
+}
+
+const serving = once(['none', ...Object.keys(SERVING_FAULTS)] as Fault[], AT_ONCE.serving, async (fault) => {
+  await using agent = await serve(fault, { secret: SECRET })
+  return await agentTest({ url: `http://127.0.0.1:${agent.port}`, secret: SECRET, timeoutMs: 4000 })
+})
+const living = once(Object.keys(LIVING_FAULTS) as (keyof typeof LIVING_FAULTS)[], AT_ONCE.living, (fault) => agentTest({ command: `env 'FAULT=${fault}' ${process.execPath} ${BROKEN}`, only: beside(LIVING_FAULTS[fault]) }))
+
+/** They run beside each other, and each test waits for its own. */
+beforeAll(() => {
+  void serving('none')
+  void living('does not beat')
+})
+
+const patient = { timeout: 90_000 }
+
+test('an agent without a fault passes all that can be done over HTTP', patient, async () => {
+  const report = await serving('none')
+  expect(broken(report), told(report)).toEqual([])
+  const skipped = report.results.filter((result) => result.status === 'skipped')
+  expect(skipped.map((result) => result.name).sort()).toEqual(Object.keys(CHECKS).filter((name) => CHECKS[name]!.needs?.some((need) => need === 'command' || need === 'process')).sort())
+  for (const { because } of skipped) expect(because).toMatch(/^give --(command|pid)/)
+})
+
+test('there is an agent with a fault for every check', () => {
+  const found = new Set<string>([...Object.values(SERVING_FAULTS), ...Object.values(LIVING_FAULTS)])
+  expect([...found].sort()).toEqual(Object.keys(CHECKS).sort())
+})
+
+test.for(Object.entries(SERVING_FAULTS) as [keyof typeof SERVING_FAULTS, string][])('an agent that %s breaks %s and nothing else', patient, async ([fault, name]) => {
+  expectOnly(await serving(fault), name)
+})
+
+test.for(Object.entries(LIVING_FAULTS) as [keyof typeof LIVING_FAULTS, string][])('an agent that %s breaks %s and nothing else', patient, async ([fault, name]) => {
+  expectOnly(await living(fault), name)
+})

@@ -1,0 +1,43 @@
+/** The agents that we give to others pass `agent-test`: those of the SDKs without a warning, also where requests must be signed. */
+import { spawnSync } from 'node:child_process'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { test } from 'vitest'
+import { agentTest, CHECKS, type AgentTestOptions } from '../src/cli/agent-test/agent-test.ts'
+import type { Report } from '../src/cli/agent-test/report.ts'
+
+const ROOT = fileURLToPath(new URL('..', import.meta.url))
+const noPython = spawnSync('python3', ['-c', 'import sys; sys.exit(sys.version_info < (3, 9))']).status !== 0
+const SECRET = `whsec_${Buffer.from('a secret of the tests, long enough').toString('base64')}`
+
+const start = (file: string): string => `env PYTHONDONTWRITEBYTECODE=1 AGENT_LOG=silent '${file.endsWith('.py') ? 'python3' : process.execPath}' '${join(ROOT, file)}'`
+const broken = (report: Report): string[] => report.results.filter((result) => result.sent !== undefined).map(({ name, sent, came }) => `${name}: ${sent}: ${came}`)
+
+const WHOLE: [string, string][] = [
+  ['without a fault', `env FAULT=none '${process.execPath}' '${join(ROOT, 'test/agents/broken.ts')}'`],
+  ['of the TypeScript SDK', start('test/agents/typescript.ts')],
+  ['of the Python SDK', start('test/agents/python.py')],
+]
+
+test.concurrent.for(WHOLE)('an agent %s passes every check', { timeout: 90_000 }, async ([, command], { expect, skip }) => {
+  skip(noPython && command.includes('.py'), 'there is no python3 of 3.9 or newer')
+  const report = await agentTest({ command, secret: SECRET })
+  expect(broken(report)).toEqual([])
+  expect(report.passed).toBe(Object.keys(CHECKS).length)
+})
+
+const EXAMPLES: [string, AgentTestOptions][] = [
+  ['examples/text-agent.ts', { task: 'word_count', parameters: { text: 'one two two' } }],
+  ['examples/cost_agent.py', { task: 'forecast_cost', parameters: { daily: [1, 2, 3] } }],
+  ['examples/plain-agent.ts', { task: 'checksum', parameters: { text: 'a rose' } }],
+  ['examples/plain_agent.py', { task: 'diff_texts', parameters: { before: 'one\ntwo', after: 'one\n2' } }],
+]
+
+test.concurrent.for(EXAMPLES)('%s breaks no MUST', { timeout: 90_000 }, async ([file, options], { expect, skip }) => {
+  skip(noPython && file.endsWith('.py'), 'there is no python3 of 3.9 or newer')
+  const report = await agentTest({ ...options, command: start(file) })
+  expect(report.failed, broken(report).join('\n')).toBe(0)
+  // The plain ones leave out what is a convenience; those on an SDK have it all.
+  if (!file.includes('plain')) expect(broken(report)).toEqual([])
+  expect(report.passed).toBeGreaterThanOrEqual(24)
+})
