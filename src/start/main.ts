@@ -8,13 +8,14 @@ import { startEmbedded } from '../redis/embedded.ts'
 import { createSupervisor } from './supervisor.ts'
 import { placesOf } from './table.ts'
 
-const script = (path: string): string => fileURLToPath(new URL(path, import.meta.url))
+/** Beside this file: TypeScript in the repository, JavaScript where it is installed. */
+const script = (path: string): string => fileURLToPath(new URL(`${path}${import.meta.url.endsWith('.ts') ? '.ts' : '.js'}`, import.meta.url))
 
 const run = async (config: Config, log: Logger): Promise<void> => {
   const supervisor = createSupervisor({
     scripts: [
-      { name: 'api', path: script('../api/main.ts') },
-      { name: 'worker', path: script('../workers/main.ts') },
+      { name: 'api', path: script('../api/main') },
+      { name: 'worker', path: script('../workers/main') },
     ],
     log,
     ...(config.redisUrl ? {} : { startRedis: (signal: AbortSignal) => startEmbedded({ dataDir: config.dataDir, log, signal }) }),

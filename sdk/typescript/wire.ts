@@ -1,0 +1,333 @@
+/**
+ * What goes over the wire, as types: snake_case, times as ISO 8601 in UTC, durations in seconds.
+ * They are the API's own schemas in other words; a check in this repository's `npm run lint` holds the two equal.
+ */
+
+/** Any JSON object. */
+export type JsonObject = Record<string, unknown>
+
+/** `pending` (its time has not come), `queued`, `sent` (posted to an agent), `running` (the agent said so), `retrying`; then one of the four ends. */
+export type TaskStatus = 'pending' | 'queued' | 'sent' | 'running' | 'retrying' | EndStatus
+/** The four ends. A task reaches exactly one of them, and it never changes. */
+export type EndStatus = 'completed' | 'failed' | 'timeout' | 'cancelled'
+
+/** A task to submit. `agent_type` is required unless `agent_id` is given. */
+export type NewTask = {
+  /** What is to be done: a capability of the agents. 1–64 of A–Z a–z 0–9 _ - . */
+  task_type: string
+  /** Which agents are to do it. */
+  agent_type?: string | undefined
+  /** Pins the task to this agent, which needs no capability for it. */
+  agent_id?: string | undefined
+  /** For the agent. `{}` unless given. */
+  parameters?: JsonObject | undefined
+  /** 1 to 15, higher goes first; low, normal, high, critical are 1, 5, 10, 15. Normal unless given. */
+  priority?: number | 'low' | 'normal' | 'high' | 'critical' | undefined
+  /** For each attempt: 30 unless given, at most 300 unless the operator allows more. */
+  timeout_seconds?: number | undefined
+  /** How often a failed attempt is followed by another, 0 to 100; 3 unless given. */
+  max_retries?: number | undefined
+  /** Before the first retry, jittered: 5 unless given. */
+  retry_delay_seconds?: number | undefined
+  /** Whether that delay doubles with each retry (`exponential`, unless given). */
+  backoff?: 'exponential' | 'fixed' | undefined
+  /** Not before so many seconds from now; at most 30 days. */
+  delay_seconds?: number | undefined
+  /** Not before this time (ISO 8601); instead of `delay_seconds`. */
+  run_at?: string | undefined
+  /** Ends as `timeout` (error `expired`) when no attempt could begin within so long; a day unless given. */
+  expires_in_seconds?: number | undefined
+  /** Goes along to the agent, and comes back as it is here. */
+  metadata?: JsonObject | undefined
+}
+
+/** The answer to a submit. */
+export type Submitted = {
+  task_id: string
+  status: TaskStatus
+  /** The agent it is pinned to. */
+  agent_id: string | null
+  created_at: string
+  /** The path of the task. */
+  status_url: string
+  /** The ended task that this one repeats. */
+  retry_of?: string | undefined
+}
+
+/** How one delivery went. `no_room`, `lost` and `drained` cost the task no retry. */
+export type AttemptOutcome = 'completed' | 'failed' | 'rejected' | 'timeout' | 'unreachable' | 'no_room' | 'cancelled' | 'lost' | 'drained'
+
+/** One delivery of a task to an agent. */
+export type Attempt = {
+  /** From 1. */
+  attempt: number
+  agent_id: string
+  agent_name: string
+  sent_at: string
+  ended_at: string | null
+  /** Null while it lasts. */
+  outcome: AttemptOutcome | null
+  /** The HTTP status that the agent answered, if it did. */
+  status_code: number | null
+  error: string | null
+}
+
+export type Task = {
+  task_id: string
+  task_type: string
+  agent_type: string
+  /** The agent it is pinned to, or the one that has or had it. */
+  agent_id: string | null
+  /** 1 to 15. */
+  priority: number
+  status: TaskStatus
+  parameters: JsonObject
+  /** The agent's result, any JSON value; null until completed. */
+  result: unknown
+  /** The agent's own words, or the router's. */
+  error: string | null
+  created_at: string
+  started_at: string | null
+  completed_at: string | null
+  /** When it may next go, for pending and retrying tasks. */
+  run_at: string | null
+  expires_at: string
+  timeout_seconds: number
+  /** Retries so far. */
+  retry_count: number
+  max_retries: number
+  /** Deliveries repeated because the router failed, not the agent. */
+  redeliveries: number
+  progress: unknown
+  metadata: JsonObject
+  /** Its cancellation was asked for: at an agent it will end cancelled, waiting it has. */
+  cancel_requested: boolean
+  /** The ended task that this one repeats. */
+  retry_of: string | null
+  /** The task that repeats this one. */
+  retried_as: string | null
+  /** As the agent says. */
+  execution_time_ms: number | null
+  /** Deliveries, oldest first; the last 100. */
+  attempts: Attempt[]
+}
+
+/** One page of tasks, newest first. */
+export type TaskPage = {
+  tasks: Task[]
+  /** How many are in this page. It may be fewer than `limit`, also none, and not be the last. */
+  count: number
+  /** For the next page; null at the end. */
+  next_cursor: string | null
+}
+
+/** Which tasks to list. */
+export type TaskFilter = {
+  status?: TaskStatus | undefined
+  agent_type?: string | undefined
+  task_type?: string | undefined
+  /** The agent it is pinned to, or that has or had it. */
+  agent_id?: string | undefined
+  /** How many in a page, 1 to 200; 50 unless given. */
+  limit?: number | undefined
+}
+
+/** The answer to a cancel. */
+export type Cancelled = {
+  task_id: string
+  /** `cancelled`, or another while an agent has it: then it ends cancelled when the attempt is over. */
+  status: TaskStatus
+  cancel_requested: boolean
+}
+
+/** What an agent may report of itself. */
+export type ReportedStatus = 'healthy' | 'degraded' | 'unhealthy' | 'draining'
+/** As reported, or by its silence: `unreachable` at 0.75 of the TTL, `dead` at the TTL. */
+export type AgentStatus = ReportedStatus | 'unreachable' | 'dead'
+
+/** How an agent introduces itself. `name` (or `agent_name`) is required, and `port` unless `host` holds it. */
+export type Registration = {
+  /** For people. */
+  name?: string | undefined
+  /** The same as name. */
+  agent_name?: string | undefined
+  /** Which agent type it belongs to: `default` unless given. */
+  type?: string | undefined
+  /** A host name or an IP address, alone or as name:port. Tasks are posted to http://host:port/task. */
+  host: string
+  port?: number | undefined
+  /** The task types it can do, at most 64. Without any it gets only tasks pinned to it. */
+  capabilities?: string[] | undefined
+  /** For people. */
+  version?: string | undefined
+  /** `healthy` unless given. */
+  status?: ReportedStatus | undefined
+  /** Its own id, to register again under; made by the router when left out. */
+  agent_id?: string | undefined
+  /** It is dead after so long a silence, 5 to 3600; 60 unless given. */
+  ttl_seconds?: number | undefined
+  /** It never has more tasks than this at once, 1 to 1000; 10 unless given. */
+  max_concurrency?: number | undefined
+  /** Changes when the agent's process is a new one: what the old one was running is over. */
+  instance_id?: string | undefined
+  /** Anything, at most 64 members; replaced by each registration, merged by heartbeats. */
+  metadata?: JsonObject | undefined
+}
+
+export type Agent = {
+  id: string
+  /** The same as id. */
+  agent_id: string
+  name: string
+  /** The same as name. */
+  agent_name: string
+  type: string
+  host: string
+  port: number
+  capabilities: string[]
+  status: AgentStatus
+  version: string | null
+  ttl_seconds: number
+  max_concurrency: number
+  /** Slots taken now. */
+  in_flight: number
+  is_alive: boolean
+  registered_at: string
+  last_seen: string
+  /** The same as last_seen. */
+  last_heartbeat: string
+  /** Goes up when the agent's process, host or port is another one. */
+  generation: number
+  metadata: JsonObject
+}
+
+/** The answer to a registration: the agent, and how to stay alive. */
+export type Registered = Agent & {
+  /** The path to post heartbeats to. */
+  heartbeat_url: string
+  /** A third of the TTL. */
+  heartbeat_interval_seconds: number
+}
+
+/** A sign of life; every member may be left out. */
+export type Heartbeat = {
+  status?: ReportedStatus | undefined
+  /** Merged, member by member, into what is known. */
+  metadata?: JsonObject | undefined
+  /** The attempt ids it is working on now. Left out means unknown, and frees nothing. */
+  running?: string[] | undefined
+  max_concurrency?: number | undefined
+}
+
+/** The answer to a heartbeat: what the agent should know. */
+export type HeartbeatAnswer = {
+  received: true
+  next_interval_seconds: number
+  timestamp: string
+  /** Attempts the agent should stop. */
+  cancel: string[]
+  /** Attempts the agent listed that are no longer its own. */
+  lost: string[]
+  /** The agent is draining: it gets nothing new. */
+  drain: boolean
+}
+
+/** One page of agents, by type and id. */
+export type AgentPage = {
+  agents: Agent[]
+  /** How many are in this page. */
+  count: number
+  /** For the next page; null at the end. */
+  next_cursor: string | null
+}
+
+/** Which agents to list. */
+export type AgentFilter = {
+  type?: string | undefined
+  /** Only agents that have it. */
+  capability?: string | undefined
+  status?: AgentStatus | undefined
+  /** Dead agents are kept for a day, and not listed unless this is true. */
+  include_dead?: boolean | undefined
+  /** How many in a page, 1 to 200; 200 unless given. */
+  limit?: number | undefined
+}
+
+export type Unregistered = {
+  agent_id: string
+  /** False when it was not registered. */
+  unregistered: boolean
+}
+
+export type CleanedUp = {
+  /** How many dead agents were removed. */
+  removed: number
+}
+
+/** Whether work goes on: the answer of `/health` and `/health/ready`. */
+export type Ready = {
+  status: 'ready' | 'not ready'
+  /** Redis answers. */
+  redis: boolean
+  /** How many dispatchers make progress; at least one must. */
+  dispatchers: number
+}
+
+export type Live = { status: 'live' }
+
+/** One fault in what was sent. */
+export type Fault = {
+  /** A JSON Pointer into the body, or the name of a parameter. */
+  pointer: string
+  detail: string
+}
+
+/** An error on the wire (RFC 9457). Some types add members of their own. */
+export type Problem = {
+  /** `/docs/errors#<type>`: where it is explained. */
+  type: string
+  title: string
+  /** The HTTP status. */
+  status: number
+  /** What went wrong this time. */
+  detail: string
+  /** The path that was asked for. */
+  instance: string
+  /** Each fault of the input, for invalid-request. */
+  errors?: Fault[] | undefined
+  /** The same as detail. */
+  error: string
+  [more: string]: unknown
+}
+
+/** What the router posts to an agent's /task. */
+export type Delivery = {
+  task_id: string
+  task_type: string
+  parameters: JsonObject
+  /** For this attempt. */
+  timeout_seconds: number
+  /** 1 to 15. */
+  priority: number
+  metadata: JsonObject
+  /** From 1. */
+  attempt: number
+  /** Unlike any other attempt's. */
+  attempt_id: string
+}
+
+/** What an agent answers to it. Only `status` and `result` or `error` count; the rest may be left out. */
+export type DeliveryAnswer = {
+  /** If given, the task's. */
+  task_id?: string | undefined
+  /** With 200, completed ends the task; failed is a failed attempt. */
+  status: 'completed' | 'failed'
+  /** Any JSON value. */
+  result?: unknown
+  /** What went wrong, in words for the task's client. */
+  error?: string | undefined
+  execution_time_ms?: number | undefined
+  /** Overrules what the HTTP status says about trying again. */
+  retryable?: boolean | undefined
+  [more: string]: unknown
+}

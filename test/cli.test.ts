@@ -1,0 +1,349 @@
+/** The command line as people and scripts have it: the real program, as a process, against a real router. */
+import { spawn } from 'node:child_process'
+import { chmod, cp, mkdir, readFile, symlink, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { run, tempFolder, until } from './processes.ts'
+import { startSystem, type System } from './system.ts'
+
+const BIN = fileURLToPath(new URL('../bin/switchyard.js', import.meta.url))
+const ID = /^[\w-]+\.[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}$/
+
+let system: System
+let url: string
+beforeAll(async () => {
+  system = await startSystem()
+  url = system.url()
+})
+afterAll(() => system[Symbol.asyncDispose]())
+
+type Ended = { code: number | NodeJS.Signals | null; out: string; err: string }
+type Options = { env?: Record<string, string | undefined>; input?: string; cwd?: string }
+
+/** Starts a command in a process group of its own, as a shell does. */
+const start = (args: string[], { env = {}, input, cwd }: Options = {}) => {
+  const child = spawn(process.execPath, [BIN, ...args], { cwd, detached: true, stdio: [input === undefined ? 'ignore' : 'pipe', 'pipe', 'pipe'], env: { ...process.env, SWITCHYARD_URL: url, FORCE_COLOR: undefined, ...env } })
+  let out = ''
+  let err = ''
+  child.stdout!.on('data', (chunk) => (out += chunk))
+  child.stderr!.on('data', (chunk) => (err += chunk))
+  child.stdin?.end(input)
+  const ended = new Promise<Ended>((done) => child.once('close', (code, signal) => done({ code: code ?? signal, out, err })))
+  return { child, ended, out: () => out, err: () => err, ctrlC: () => process.kill(-child.pid!, 'SIGINT') }
+}
+const sy = (args: string[], options?: Options): Promise<Ended> => start(args, options).ended
+/** On a terminal of its own, in so many columns: what it shows. */
+const onTerminal = (args: string[], columns: number, env: Record<string, string> = {}): Promise<string> =>
+  new Promise((done) => {
+    const script = 'import fcntl, os, pty, struct, sys, termios\npid, fd = pty.fork()\nif pid == 0:\n  fcntl.ioctl(1, termios.TIOCSWINSZ, struct.pack("HHHH", 24, int(sys.argv[1]), 0, 0)); os.execv(sys.argv[2], sys.argv[2:])\nwhile True:\n  try: data = os.read(fd, 9999)\n  except OSError: break\n  if not data: break\n  os.write(1, data)\nos.waitpid(pid, 0)'
+    const child = spawn('python3', ['-c', script, String(columns), process.execPath, BIN, ...args], { env: { ...process.env, TERM: 'xterm', SWITCHYARD_URL: url, FORCE_COLOR: undefined, NO_COLOR: undefined, CI: undefined, ...env }, stdio: ['ignore', 'pipe', 'inherit'] })
+    let text = ''
+    child.stdout.on('data', (chunk) => (text += chunk))
+    child.once('close', () => done(text.replaceAll('\r\n', '\n')))
+  })
+const escape = String.fromCharCode(27)
+
+describe('agents', () => {
+  test('list, show, rm: for people and for machines', async () => {
+    const agent = await system.agent({ type: 'listed', name: 'lister', capabilities: ['one', 'two'] })
+    const list = await sy(['agents', 'list', '--type', 'listed'])
+    expect(list).toMatchObject({ code: 0, err: '' })
+    expect(list.out.split('\n')[0]).toMatch(/^ID +NAME +TYPE +STATUS +SLOTS +SEEN +CAPABILITIES +ADDRESS$/)
+    expect(list.out.split('\n')[1]).toMatch(new RegExp(`^${agent.id}  lister  listed  healthy  0/10   (now|\\d+ s ago) +one two +127.0.0.1:${agent.port}$`))
+    const api = (await system.get('/agents?type=listed')).text
+    const json = await sy(['agents', 'list', '--type', 'listed', '--json'])
+    expect(JSON.parse(json.out)).toEqual({ ...JSON.parse(api), agents: [{ ...JSON.parse(api).agents[0], last_seen: expect.any(String), last_heartbeat: expect.any(String) }] })
+
+    const show = await sy(['agents', 'show', agent.id])
+    expect(show.out).toMatch(/^name +lister$/m)
+    expect(show.out).toMatch(/^capabilities +one two$/m)
+    expect(JSON.parse((await sy(['agents', '--json', 'show', agent.id])).out).id).toBe(agent.id)
+    expect(await sy(['agents', 'show', 'nobody'])).toEqual({ code: 1, out: '', err: expect.stringMatching(/^switchyard: agent nobody is not registered\n.*switchyard agents list/) })
+
+    expect(await sy(['agents', 'rm', agent.id, 'nobody'])).toEqual({ code: 0, out: `${agent.id} is unregistered\nnobody was not registered\n`, err: '' })
+    expect((await sy(['agents', 'list', '--type', 'listed'])).err).toBe('No such agent is alive; --include-dead shows the dead as well.\n')
+  })
+
+  test('the dead are listed when asked for, and cleanup removes and counts them', async () => {
+    const agent = await system.agent({ type: 'dying', beats: false, ttlSeconds: 5 })
+    const [seconds] = await system.redis.time()
+    await system.redis.hset(system.keys.agent('dying', agent.id), 'seen', (Number(seconds) - 60) * 1000)
+    await until('it is dead', async () => (await system.get(`/agents/${agent.id}`)).json.status === 'dead')
+    expect((await sy(['agents', 'list', '--type', 'dying'])).out).toBe('')
+    expect((await sy(['agents', 'list', '--type', 'dying', '--include-dead'])).out).toContain(agent.id)
+    expect((await sy(['agents', 'list', '--status', 'dead'])).out).toContain(agent.id)
+    expect(await sy(['agents', 'cleanup'])).toEqual({ code: 0, out: '1 dead agent removed\n', err: '' })
+    expect(await sy(['agents', 'cleanup', '--json'])).toEqual({ code: 0, out: '{"removed":0}\n', err: '' })
+  })
+})
+
+describe('tasks submit', () => {
+  test('prints the id alone, and sends what its options say', async () => {
+    const { code, out, err } = await sy(['tasks', 'submit', 'idle', 'echo', '--priority', 'high', '--timeout', '12.5', '--retries', '0', '--delay', '60', '--expires', '600', '--metadata', 'who=me'])
+    expect([code, err]).toEqual([0, ''])
+    expect(out.trimEnd()).toMatch(ID)
+    expect(await system.task(out.trimEnd())).toMatchObject({ agent_type: 'idle', task_type: 'echo', priority: 10, timeout_seconds: 12.5, max_retries: 0, status: 'pending', metadata: { who: 'me' } })
+    const pinned = await system.agent({ type: 'pinned', capabilities: [] })
+    expect(JSON.parse((await sy(['tasks', 'submit', 'pinned', 'any', '--agent', pinned.id, '--json'])).out)).toMatchObject({ agent_id: pinned.id, status_url: expect.stringMatching(/^\/tasks\/pinned\./) })
+  })
+
+  test('--param is JSON if it parses as JSON, else text, and every digit arrives', async () => {
+    const agent = await system.agent({ type: 'params' })
+    const { code, out, err } = await sy(['tasks', 'submit', 'params', 'echo', '-p', 'n=3', '-p', 'text=a=b c', '-p', 's="3"', '-p', 'on=true', '-p', 'list=[1,{"a":null}]', '-p', 'id=12345678901234567890', '-p', 'none=', '--wait', '30'])
+    expect([code, err]).toEqual([0, expect.stringMatching(/^params\.\S+ completed in \S+ ms by agent-\d+\n$/)])
+    const raw = agent.runs[0]!.body
+    expect(raw).toContain('"parameters":{"n":3,"text":"a=b c","s":"3","on":true,"list":[1,{"a":null}],"id":12345678901234567890,"none":""}')
+    expect(JSON.parse(out)).toEqual({ echo: agent.runs[0]!.parameters })
+  })
+
+  test('takes parameters from a file and from standard input', async () => {
+    await using folder = await tempFolder()
+    await writeFile(join(folder.path, 'p.json'), '{"from": "a file", "big": 12345678901234567890}')
+    const file = await sy(['tasks', 'submit', 'idle', 'echo', '--json', 'p.json'], { cwd: folder.path })
+    expect((await system.get(`/tasks/${file.out.trim()}`)).text).toContain('"parameters":{"from":"a file","big":12345678901234567890}')
+    const input = await sy(['--json', 'tasks', 'submit', 'idle', 'echo', '--json', '-'], { input: '{"from":"input"}' })
+    expect((await system.task(JSON.parse(input.out).task_id)).parameters).toEqual({ from: 'input' })
+    const both = await sy(['tasks', 'submit', 'idle', 'echo', '--params', '-', '--json'], { input: '{"from":"input"}' })
+    expect(JSON.parse(both.out).status).toBe('queued')
+  })
+
+  const wrong: [string, string[], string][] = [
+    ['a parameter without a value', ['-p', 'x'], 'must be name=value'],
+    ['a parameter twice', ['-p', 'x=1', '-p', 'x=2'], 'x is given twice'],
+    ['parameters and a file', ['-p', 'x=1', '--json', '-'], 'not both'],
+    ['no file', ['--json', '/nowhere.json'], 'there is no file /nowhere.json'],
+    ['no JSON', ['--json', '-'], 'standard input is not JSON'],
+    ['no number', ['--timeout', 'soon'], 'must be a number'],
+    ['no whole number', ['--retries', '1.5'], 'must be a whole number'],
+    ['no priority', ['--priority', 'urgent'], 'must be low, normal, high, critical'],
+    ['an unknown option', ['--prioritty', 'high'], '(did you mean --priority?)'],
+  ]
+  test('wrong usage is 2, and said in two lines at most', async () => {
+    await Promise.all(
+      wrong.map(async ([what, args, words]) => {
+        const { code, out, err } = await sy(['tasks', 'submit', 'idle', 'echo', ...args], { input: 'no' })
+        expect([code, out], what).toEqual([2, ''])
+        expect(err, what).toContain(words)
+        expect(err.trimEnd().split('\n').length, what).toBeLessThanOrEqual(2)
+      }),
+    )
+  })
+
+  test('--wait ends with 1 when the task fails, with the agent’s words', async () => {
+    await system.agent({ type: 'failing', handle: () => { throw new Error(`no such account\nat all`) } })
+    const { code, out, err } = await sy(['tasks', 'submit', 'failing', 'echo', '--retries', '0', '--wait'])
+    expect([code, out]).toEqual([1, ''])
+    expect(err).toMatch(/^failing\.\S+ failed after 1 attempt: .*no such account at all.*\n$/)
+    const json = await sy(['tasks', 'submit', 'failing', 'echo', '--retries', '0', '--wait', '--json'])
+    expect([json.code, json.err, JSON.parse(json.out).status]).toEqual([1, '', 'failed'])
+  })
+
+  test('--wait SECONDS ends with 4 when it has not ended by then, and says that it goes on', async () => {
+    const { code, out, err } = await sy(['tasks', 'submit', 'idle', 'echo', '--wait', '0.3', '--json'])
+    const task = JSON.parse(out)
+    expect([code, task.status]).toEqual([4, 'queued'])
+    expect(err).toBe(`switchyard: ${task.task_id} is still queued after 0.3 s\nThe task goes on; look at it: switchyard tasks show ${task.task_id}\n`)
+    expect((await system.task(task.task_id)).status).toBe('queued')
+  })
+
+  test('--require-agent is refused with 1 when there is none', async () => {
+    expect(await sy(['tasks', 'submit', 'nobody', 'echo', '--require-agent'])).toEqual({ code: 1, out: '', err: expect.stringMatching(/^switchyard: .*\nStart one, or leave out --require-agent/) })
+    const refused = await sy(['tasks', 'submit', 'idle', 'echo', '--retries', '1000'])
+    expect(refused).toEqual({ code: 1, out: '', err: expect.stringMatching(/^switchyard: max_retries .*100\n$/) })
+  })
+})
+
+describe('tasks', () => {
+  test('list and show, for people and for machines', async () => {
+    const ids: string[] = []
+    for (let i = 0; i < 3; i++) ids.unshift(await system.submit({ agent_type: 'many', parameters: { i } }))
+    const list = await sy(['tasks', 'list', '--type', 'many', '--limit', '2'])
+    expect(list.out.split('\n').map((line) => line.split(/ +/)[0])).toEqual(['ID', ids[0], ids[1], ''])
+    const first = JSON.parse((await sy(['tasks', 'list', '--type', 'many', '--limit', '2', '--json'])).out)
+    expect(first).toEqual((await system.get('/tasks?agent_type=many&limit=2')).json)
+    const rest = JSON.parse((await sy(['tasks', 'list', '--type', 'many', '--json', '--cursor', first.next_cursor])).out)
+    expect([rest.tasks.map((t: { task_id: string }) => t.task_id), rest.count, rest.next_cursor]).toEqual([[ids[2]], 1, null])
+    expect((await sy(['tasks', 'list', '--type', 'many', '--task-type', 'other'])).err).toBe('No such task.\n')
+    expect((await sy(['tasks', 'list', '--type', 'many', '--status', 'lost'])).code).toBe(2)
+
+    const big = (await system.post('/tasks', '{"agent_type":"many","task_type":"echo","parameters":{"id":12345678901234567890,"x":1.0,"csi":"\u009b31m"}}')).json.task_id
+    expect((await sy(['tasks', 'show', big, '--json'])).out).toBe(`${(await system.get(`/tasks/${big}`)).text}\n`)
+    const show = await sy(['tasks', 'show', big])
+    expect(show.out).toMatch(/^status +queued$/m)
+    expect(show.out).toContain('"id": 12345678901234567890')
+    expect(show.out).toContain('"csi": "\ufffd31m"') // what would act on a terminal does not reach it
+    expect((await sy(['tasks', 'show', 'nothing'])).code).toBe(1)
+  })
+
+  test('cancel and retry, for people and for machines', async () => {
+    const ids = await Promise.all([1, 2, 3].map(() => system.submit({ agent_type: 'unwanted' })))
+    const cancel = await sy(['tasks', 'cancel', ids[0]!, 'nothing', ids[1]!])
+    expect([cancel.code, cancel.out]).toEqual([1, `${ids[0]} is cancelled\n${ids[1]} is cancelled\n`])
+    expect(cancel.err).toContain('there is no such task')
+    expect(JSON.parse((await sy(['tasks', 'cancel', ids[2]!, '--json'])).out)).toEqual({ task_id: ids[2], status: 'cancelled', cancel_requested: true })
+    const twice = await sy(['tasks', 'cancel', ids[2]!])
+    expect(twice).toEqual({ code: 1, out: '', err: `switchyard: task ${ids[2]} has already ended: cancelled\nLook at it: switchyard tasks show ${ids[2]}\n` })
+
+    const retried = await sy(['tasks', 'retry', ids[0]!])
+    expect((await system.task(retried.out.trimEnd())).retry_of).toBe(ids[0])
+    expect((await sy(['tasks', 'retry', ids[0]!])).err).toContain(`Look at that one: switchyard tasks show ${retried.out.trimEnd()}`)
+  })
+
+  test('watch prints each change until the end', async () => {
+    const id = await system.submit({ agent_type: 'watched', max_retries: 0 })
+    const people = start(['tasks', 'watch', id])
+    const machine = start(['tasks', 'watch', id, '--json'])
+    await until('both see it', () => people.out().includes('queued') && machine.out().includes('queued'))
+    let go = () => {}
+    const held = new Promise<void>((resolve) => (go = resolve))
+    await system.agent({ type: 'watched', name: 'watcher', handle: async () => (await held, {}) })
+    await until('both see it sent', () => people.out().includes('sent') && machine.out().includes('"sent"'))
+    go()
+    const ended = await people.ended
+    expect([ended.code, ended.err]).toEqual([0, ''])
+    expect(ended.out.replace(/\d\d:\d\d:\d\d/g, 'hh:mm:ss')).toMatch(/^hh:mm:ss {2}queued\nhh:mm:ss {2}sent {7}attempt 1 at watcher\nhh:mm:ss {2}completed {2}in \S+ ms\n$/)
+    const lines = (await machine.ended).out.trimEnd().split('\n').map((line) => JSON.parse(line))
+    expect(lines.map((t) => t.status)).toEqual(['queued', 'sent', 'completed'])
+    expect(lines.at(-1)).toEqual(await system.task(id))
+  })
+})
+
+describe('Ctrl-C', () => {
+  test('ends waiting with 130, and says that the task goes on and how to look at it', async () => {
+    const id = await system.submit({ agent_type: 'idle' })
+    const watching = start(['tasks', 'watch', id, '--url', url])
+    await until('it watches', () => watching.out().includes('queued'))
+    watching.ctrlC()
+    const { code, err } = await watching.ended
+    expect([code, err]).toEqual([130, `switchyard: stopped waiting while ${id} is queued\nThe task goes on; look at it: switchyard tasks show ${id} --url ${url}\n`])
+    expect((await system.task(id)).status).toBe('queued')
+  })
+
+  test('leaves a machine the id of what was submitted', async () => {
+    const looks = async () => Number(/^switchyard_http_request_seconds_count\{method="GET",route="\/tasks\/:id",status="200"\} (\d+)/m.exec((await system.get('/metrics')).text)?.[1] ?? 0)
+    const before = await looks()
+    const waiting = start(['tasks', 'submit', 'interrupted', 'echo', '--wait', '--json'])
+    await until('it looks at the task', async () => (await looks()) > before)
+    const { task_id: id } = (await system.get('/tasks?agent_type=interrupted')).json.tasks[0]
+    waiting.ctrlC()
+    const { code, out } = await waiting.ended
+    expect([code, JSON.parse(out).task_id]).toEqual([130, id])
+  })
+})
+
+test('a router that is not there is 3, with how to start it; a url that is none is 2', async () => {
+  expect(await sy(['tasks', 'list', '--url', 'http://127.0.0.1:2'])).toEqual({
+    code: 3,
+    out: '',
+    err: 'switchyard: cannot reach a router at http://127.0.0.1:2: nothing listens there\nStart one with `switchyard start`, or say where it is with --url or SWITCHYARD_URL.\n',
+  })
+  expect(await sy(['tasks', 'list'], { env: { SWITCHYARD_URL: 'localhost:8080' } })).toEqual({ code: 2, out: '', err: expect.stringMatching(/^switchyard: the router's url must begin with http.*SWITCHYARD_URL says it\n$/) })
+})
+
+test('unknown commands suggest, and help tells the exit codes', async () => {
+  expect(await sy(['tsks', 'list'])).toEqual({ code: 2, out: '', err: "switchyard: unknown command 'tsks' (did you mean tasks?)\nSee: switchyard --help\n" })
+  expect(await sy(['tasks', 'shw', 'x'])).toMatchObject({ code: 2, err: expect.stringContaining('(did you mean show?)\nSee: switchyard tasks --help') })
+  expect((await sy(['tasks', 'show'])).err).toBe("switchyard: missing required argument 'id'\nSee: switchyard tasks show --help\n")
+  const help = await sy(['--help'])
+  expect([help.code, help.err]).toEqual([0, ''])
+  expect(help.out).toMatch(/Exit codes:\n(.*\n)*  130 {2}Ctrl-C/)
+  expect((await sy(['--version'])).out).toBe(`${JSON.parse(await readFile(new URL('../package.json', import.meta.url), 'utf8')).version}\n`)
+})
+
+test('a reader that goes away is no error', async () => {
+  const id = await system.submit({ agent_type: 'piped' })
+  const watching = start(['tasks', 'watch', id])
+  await until('it watches', () => watching.out().includes('queued'))
+  watching.child.stdout!.destroy()
+  // Something to say that nobody reads; the task does not end.
+  let go = () => {}
+  const held = new Promise<void>((resolve) => (go = resolve))
+  await system.agent({ type: 'piped', handle: async () => (await held, {}) })
+  const { code, err } = await watching.ended
+  expect([code, err]).toEqual([0, ''])
+  go()
+})
+
+test('only a terminal gets colours, a table of its width and a line that moves', async () => {
+  const id = await system.submit({ agent_type: 'a-type-with-a-long-name', task_type: 'a_capability_with_a_long_name_as_well' })
+  await system.call('DELETE', `/tasks/${id}`)
+  const list = ['tasks', 'list', '--type', 'a-type-with-a-long-name']
+  const [plain, wide, narrow, waiting] = await Promise.all([sy(list), onTerminal(list, 100), onTerminal(list, 90, { NO_COLOR: '1' }), onTerminal(['tasks', 'submit', 'idle', 'echo', '--wait', '2'], 80)])
+  expect(plain.out).not.toContain(escape)
+  expect(wide).toContain(`${escape}[2mcancelled${escape}[22m`)
+  expect(narrow).not.toContain(escape)
+  for (const line of narrow.split('\n')) expect(line.length, line).toBeLessThanOrEqual(90)
+  expect(narrow).toContain(id)
+  expect(narrow).toMatch(/ a-type-\S*… /)
+  expect(waiting).toMatch(/queued.* · 1 s · Ctrl-C stops waiting/)
+})
+
+test('completes commands, options and their values', async () => {
+  expect((await sy(['complete', '--', 'tasks', 's'])).out.split('\n').map((line) => line.split('\t')[0])).toEqual(['submit', 'show', ':4', ''])
+  expect((await sy(['complete', '--', 'agents', 'list', '--status', 'd'])).out).toMatch(/^degraded\t\ndraining\t\ndead\t\n/)
+  expect((await sy(['completion', 'bash'])).out).toContain('switchyard complete -- ')
+  expect((await sy(['completion', 'tcsh'])).code).toBe(2)
+})
+
+describe('the launcher', () => {
+  test('hands over to the project’s own Node where the current one is too old, with arguments, exit code and signals', async () => {
+    await using folder = await tempFolder()
+    const root = join(folder.path, 'checkout')
+    await mkdir(join(root, 'node_modules/.bin'), { recursive: true })
+    await mkdir(join(root, 'bin'))
+    await writeFile(join(root, 'package.json'), '{"type":"module"}')
+    // Said to be older than it is: the launcher asks for no other Node than this.
+    const text = (await readFile(BIN, 'utf8')).replace('fits(process.version)', "fits('v20.11.1')")
+    expect(text).toContain("'v20.11.1'")
+    await writeFile(join(root, 'bin/switchyard.js'), text)
+    await mkdir(join(root, 'dist/src/cli'), { recursive: true })
+    await writeFile(join(root, 'dist/src/cli/main.js'), "console.log(JSON.stringify(process.argv.slice(2)), process.cwd())\nprocess.on('SIGTERM', () => process.exit(7))\nif (process.argv[2] === 'wait') setInterval(() => {}, 1000)\nelse if (process.argv[2] === 'die') process.kill(process.pid, 'SIGKILL')\nelse process.exitCode = 5\n")
+    await symlink(join(root, 'bin/switchyard.js'), join(folder.path, 'link'))
+    await using without = run(process.execPath, [join(folder.path, 'link')])
+    expect(await without.ended).toBe(1)
+    expect(without.output()).toMatch(/Node\.js 22\.19 or newer is needed, and this is v/)
+
+    await symlink(process.execPath, join(root, 'node_modules/.bin/node'))
+    await using passed = run(process.execPath, [join(folder.path, 'link'), 'a b', '--c=$d'], { cwd: folder.path })
+    expect(await passed.ended).toBe(5)
+    expect(passed.output()).toBe(`["a b","--c=$d"] ${await import('node:fs/promises').then((fs) => fs.realpath(folder.path))}\n`)
+    await using waits = run(process.execPath, [join(folder.path, 'link'), 'wait'])
+    await until('it runs', () => waits.output().includes('wait'))
+    process.kill(waits.pid, 'SIGTERM')
+    expect(await waits.ended).toBe(7)
+    await using dies = run(process.execPath, [join(folder.path, 'link'), 'die'])
+    expect(await dies.ended).toBe('SIGKILL')
+  })
+
+  test('on a fresh clone says what to do, or does it for what starts the router', async () => {
+    await using folder = await tempFolder()
+    await mkdir(join(folder.path, 'bin'))
+    await cp(BIN, join(folder.path, 'bin/switchyard.js'))
+    await writeFile(join(folder.path, 'package.json'), '{"type":"module"}')
+    await mkdir(join(folder.path, 'src/cli'), { recursive: true })
+    await writeFile(join(folder.path, 'src/cli/main.ts'), "const words: string = 'started'\nconsole.log(words)\n")
+    await writeFile(join(folder.path, 'bin/setup'), '#!/bin/sh\necho setting up\n')
+    await chmod(join(folder.path, 'bin/setup'), 0o755)
+    await using lists = run(process.execPath, [join(folder.path, 'bin/switchyard.js'), 'tasks', 'list'])
+    expect(await lists.ended).toBe(1)
+    expect(lists.output()).toMatch(/^switchyard: nothing is installed yet\.\nRun .*bin\/setup first\.\n$/)
+    await using starts = run(process.execPath, [join(folder.path, 'bin/switchyard.js'), 'start'])
+    expect(await starts.ended).toBe(0)
+    expect(starts.output()).toBe('setting up\nstarted\n')
+  })
+})
+
+test('starts the router’s processes, which end with it: by Ctrl-C with 0, and when it is killed', async () => {
+  const env = { REDIS_URL: system.redisUrl, REDIS_PREFIX: system.prefix, PORT: '0', HEALTH_PORT: '0', HOST: '127.0.0.1', SWITCHYARD_SKIP_SETUP: '1' }
+  const api = start(['api'], { env })
+  const worker = start(['worker'], { env })
+  const { url: own } = JSON.parse(await until('it listens', () => api.out().split('\n').find((line) => line.includes('"listening"'))))
+  expect((await sy(['tasks', 'list', '--limit', '1', '--url', own])).code).toBe(0)
+  await until('it dispatches', () => worker.out().includes('"dispatching"'))
+  api.ctrlC()
+  expect((await api.ended).code).toBe(0)
+  worker.child.kill('SIGKILL')
+  await worker.ended // its output is closed when the last process that has it has ended
+  expect(worker.out()).toContain('stopping (the supervisor is gone)')
+})

@@ -1,0 +1,57 @@
+/**
+ * Checked by `npm run lint` alone: the client's types and the API's schemas are the same, member by member. A member that only one of
+ * them has, or an optional one that is required in the other, is a type error here.
+ */
+import type { z } from 'zod'
+import type * as wire from '../sdk/typescript/wire.ts'
+import type { AgentQuery } from '../src/api/agents.ts'
+import type { Live, Ready } from '../src/api/health.ts'
+import type { Problem } from '../src/api/problem.ts'
+import type { TaskQuery } from '../src/api/tasks.ts'
+import type * as agent from '../src/contracts/agent.ts'
+import type * as task from '../src/contracts/task.ts'
+import type { END_STATUSES } from '../src/contracts/task.ts'
+import type { Fault } from '../src/errors.ts'
+
+/** Intersections written out, so that they compare with plain objects. */
+type Flat<T> = T extends readonly (infer Item)[] ? Flat<Item>[] : T extends object ? { [K in keyof T]: Flat<T[K]> } : T
+/** Identity: mutual assignability would let an optional member be missing. */
+type Same<A, B> = (<T>() => T extends Flat<A> ? 1 : 2) extends <T>() => T extends Flat<B> ? 1 : 2 ? true : false
+type Held<T extends true[]> = T
+
+export type Requests = Held<
+  [
+    Same<wire.NewTask, z.input<ReturnType<typeof task.newTaskSchema>>>,
+    Same<wire.Registration, z.input<typeof agent.Registration>>,
+    Same<wire.Heartbeat, z.input<typeof agent.Heartbeat>>,
+    Same<wire.DeliveryAnswer, z.input<typeof task.DeliveryAnswer>>,
+    Same<keyof wire.TaskFilter | 'cursor', keyof z.input<typeof TaskQuery>>,
+    Same<keyof wire.AgentFilter | 'cursor', keyof z.input<typeof AgentQuery>>,
+  ]
+>
+
+export type Answers = Held<
+  [
+    Same<wire.TaskStatus, z.output<typeof task.TaskStatus>>,
+    Same<wire.EndStatus, (typeof END_STATUSES)[number]>,
+    Same<wire.Submitted, z.output<typeof task.Submitted>>,
+    Same<wire.AttemptOutcome, z.output<typeof task.AttemptOutcome>>,
+    Same<wire.Attempt, z.output<typeof task.Attempt>>,
+    Same<wire.Task, z.output<typeof task.Task>>,
+    Same<wire.TaskPage, z.output<typeof task.TaskList>>,
+    Same<wire.Cancelled, z.output<typeof task.Cancelled>>,
+    Same<wire.ReportedStatus, z.output<typeof agent.ReportedStatus>>,
+    Same<wire.AgentStatus, z.output<typeof agent.AgentStatus>>,
+    Same<wire.Agent, z.output<typeof agent.Agent>>,
+    Same<wire.Registered, z.output<typeof agent.Registered>>,
+    Same<wire.HeartbeatAnswer, z.output<typeof agent.HeartbeatAnswer>>,
+    Same<wire.AgentPage, z.output<typeof agent.AgentList>>,
+    Same<wire.Unregistered, z.output<typeof agent.Unregistered>>,
+    Same<wire.CleanedUp, z.output<typeof agent.CleanedUp>>,
+    Same<wire.Ready, z.output<typeof Ready>>,
+    Same<wire.Live, z.output<typeof Live>>,
+    Same<wire.Fault, Fault>,
+    Same<wire.Problem, z.output<typeof Problem>>,
+    Same<wire.Delivery, z.output<typeof task.Delivery>>,
+  ]
+>
