@@ -117,7 +117,10 @@ export const createAttempts = ({ name, capabilities, maxConcurrency, logger }: S
     const handler = capabilities.get(task.taskType)
     if (!handler) return refusal(422, `${name} has no capability ${task.taskType}`, its)
     const same = running.get(task.attemptId)
-    if (same && !same.stopping) return same
+    if (same && !same.stopping) {
+      logger.debug(`${task.taskType} came again, and joins the attempt that runs`, { ...its, attempt_id: task.attemptId })
+      return same
+    }
     if (same) return refusal(503, 'this attempt is being stopped', its, RETRY_FULL_SECONDS)
     if (isLeaving()) return refusal(503, `${name} is leaving`, its, RETRY_LEAVING_SECONDS)
     if (running.size >= maxConcurrency) return refusal(429, `${name} has all the ${maxConcurrency} tasks it can do at once`, its, RETRY_FULL_SECONDS)
