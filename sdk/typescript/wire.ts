@@ -191,6 +191,8 @@ export type Agent = {
   max_concurrency: number
   /** Slots taken now. */
   in_flight: number
+  /** It answered 429 or 503 and gets nothing until then, whatever its status; null when it is not resting. */
+  resting_until: string | null
   is_alive: boolean
   registered_at: string
   last_seen: string

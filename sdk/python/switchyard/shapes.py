@@ -79,6 +79,7 @@ class AgentRecord(TypedDict):
     ttl_seconds: float
     max_concurrency: int
     in_flight: int
+    resting_until: Optional[str]
     is_alive: bool
     registered_at: str
     last_seen: str
