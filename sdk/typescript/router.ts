@@ -1,0 +1,46 @@
+/** Calls to the router. Each has a timeout, and fails in words that people can read. */
+
+export type RouterAnswer = { status: number; json: Record<string, unknown>; retryAfterMs: number }
+export type Call = (path: string, body: object, limits: { timeoutMs: number; signal: AbortSignal }) => Promise<RouterAnswer>
+
+/** What fetch and sockets mean: the system's code where there is one. */
+export const reasonOf = (error: unknown): string => {
+  if (!(error instanceof Error)) return String(error)
+  const { cause, name, message } = error as Error & { cause?: NodeJS.ErrnoException }
+  if (name === 'TimeoutError') return 'no answer in time'
+  return cause?.code ?? (error as NodeJS.ErrnoException).code ?? (cause?.message || message)
+}
+
+/** The words of an answer that is no success. */
+export const wordsOf = ({ status, json }: RouterAnswer): string => {
+  const said = [json['error'], json['detail'], json['title'], json['message']].find((text) => typeof text === 'string' && text !== '')
+  const faults = Array.isArray(json['errors']) ? (json['errors'] as { pointer?: unknown; detail?: unknown }[]).slice(0, 5).map((f) => `${String(f?.pointer)} ${String(f?.detail)}`) : []
+  return [String(status), said, faults.length > 0 ? `(${faults.join('; ')})` : ''].filter(Boolean).join(' ')
+}
+
+const retryAfter = (header: string | null): number => {
+  const seconds = Number(header ?? 0)
+  return seconds > 0 && seconds < 3600 ? seconds * 1000 : 0
+}
+
+/**
+ * @param url where the router is, without a slash at the end
+ * @param apiKey sent as `Authorization: Bearer`
+ */
+export const createCall =
+  (url: string, apiKey: string | undefined): Call =>
+  async (path, body, { timeoutMs, signal }) => {
+    const res = await fetch(url + path, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json', ...(apiKey === undefined ? {} : { authorization: `Bearer ${apiKey}` }) },
+      body: JSON.stringify(body),
+      // A followed redirect would arrive as a GET.
+      redirect: 'manual',
+      signal: AbortSignal.any([signal, AbortSignal.timeout(timeoutMs)]),
+    })
+    const json: unknown = await res.json().catch((error: unknown) => {
+      if (error instanceof SyntaxError) return null
+      throw error
+    })
+    return { status: res.status, json: typeof json === 'object' && json !== null ? (json as Record<string, unknown>) : {}, retryAfterMs: retryAfter(res.headers.get('retry-after')) }
+  }

@@ -1,0 +1,46 @@
+/** Signatures of HTTP messages, as Standard Webhooks has them (https://www.standardwebhooks.com): HMAC-SHA256 over `id.timestamp.body`. */
+import { createHmac, timingSafeEqual } from 'node:crypto'
+
+/** How far a message's time may be from ours, s. */
+export const TOLERANCE_SECONDS = 300
+/** A message may be signed with the old secret and the new one; nobody needs more than a few. */
+const MAX_SIGNATURES = 16
+const PREFIX = 'whsec_'
+
+/**
+ * The key of a secret: base64 of 24 to 64 bytes, with or without `whsec_` before it.
+ * @throws TypeError when it is not that; the message does not hold it
+ */
+export const readSecret = (secret: string): Buffer => {
+  const text = secret.startsWith(PREFIX) ? secret.slice(PREFIX.length) : secret
+  const key = Buffer.from(text, 'base64')
+  // Buffer.from passes over what is no base64.
+  if (key.toString('base64').replace(/=+$/, '') !== text.replace(/=+$/, '')) throw new TypeError('a secret must be base64 (whsec_…)')
+  if (key.length < 24 || key.length > 64) throw new TypeError(`a secret must be 24 to 64 bytes, as base64 (whsec_…), not ${key.length}`)
+  return key
+}
+
+/** What is signed. `timestamp` in whole seconds, as it stands in the header; `body` as it goes over the wire. */
+export type Message = { id: string; timestamp: string; body: Buffer | string }
+
+const digest = (key: Buffer, { id, timestamp, body }: Message): Buffer => createHmac('sha256', key).update(`${id}.${timestamp}.`).update(body).digest()
+
+/** @returns the value of `webhook-signature`, one signature for each key */
+export const sign = (keys: readonly Buffer[], message: Message): string => keys.map((key) => `v1,${digest(key, message).toString('base64')}`).join(' ')
+
+type Headers = Record<string, string | string[] | undefined>
+
+/**
+ * Whether a message was signed with one of the keys within the last five minutes. Compares in constant time.
+ * @param nowSeconds the time, s since 1970
+ * @returns null when it is right, else what is wrong
+ */
+export const verify = (keys: readonly Buffer[], headers: Headers, body: Buffer, nowSeconds: number = Date.now() / 1000): string | null => {
+  const { 'webhook-id': id, 'webhook-timestamp': timestamp, 'webhook-signature': signatures } = headers
+  if (typeof id !== 'string' || typeof timestamp !== 'string' || typeof signatures !== 'string' || id === '') return 'webhook-id, webhook-timestamp and webhook-signature are required'
+  if (!/^\d{1,12}$/.test(timestamp)) return 'webhook-timestamp must be seconds since 1970'
+  if (Math.abs(nowSeconds - Number(timestamp)) > TOLERANCE_SECONDS) return `webhook-timestamp is more than ${TOLERANCE_SECONDS / 60} minutes from this machine’s time`
+  const given = signatures.split(' ').slice(0, MAX_SIGNATURES).flatMap((one) => (one.startsWith('v1,') ? [Buffer.from(one.slice(3), 'base64')] : []))
+  const right = keys.map((key) => digest(key, { id, timestamp, body })).some((wanted) => given.some((one) => one.length === wanted.length && timingSafeEqual(one, wanted)))
+  return right ? null : 'webhook-signature does not fit'
+}
