@@ -1,6 +1,6 @@
 /**
  * What every agent does besides its work, in plain node:http: it registers, beats, takes tasks, and says when it leaves.
- * An agent in another language does the same; `cost_agent.py` is one.
+ * An agent in another language does the same; `plain_agent.py` is one.
  */
 import { randomUUID } from 'node:crypto'
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'

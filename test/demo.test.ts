@@ -208,7 +208,31 @@ test.for(['examples/cost_agent.py', 'examples/demo/cost-agent.ts'])('%s analyzes
   expect((await system.get(`/agents/${id}`)).status).toBe(404)
 })
 
-test.for(['examples/text-agent.ts', 'examples/cost_agent.py'])('%s beats as often as it is told, registers again when forgotten, and takes no more than it can do', async (script, { skip }) => {
+test('the plain Python agent compares texts, and leaves when told to', async ({ skip }) => {
+  skip(noPython, 'there is no python3 of 3.9 or newer')
+  await using system = await startSystem()
+  await using agent = startAgent('examples/plain_agent.py', system.url(), { AGENT_NAME: 'comparer' })
+  const { agent_id: id } = await until(`it registered: ${agent.output()}`, async () => (await system.get('/agents')).json.agents[0])
+  expect((await system.get(`/agents/${id}`)).json).toMatchObject({ name: 'comparer', type: 'diff', capabilities: ['diff_texts'] })
+  const submit = (parameters: object) => system.submit({ agent_type: 'diff', task_type: 'diff_texts', parameters })
+  const compared = await system.ended(await submit({ before: 'one\ntwo\nthree', after: 'one\n2\nthree\nfour' }))
+  expect(compared).toMatchObject({ status: 'completed', result: { added: 2, removed: 1, diff: '--- before\n+++ after\n@@ -1,3 +1,4 @@\n one\n-two\n+2\n three\n+four' } })
+  expect(await system.ended(await submit({ before: 1 }))).toMatchObject({ status: 'failed', error: 'before and after must be strings', retry_count: 0 })
+
+  agent.child.kill('SIGTERM')
+  expect(await agent.ended).toBe(0)
+  expect((await system.get(`/agents/${id}`)).status).toBe(404)
+})
+
+/** Each line just rare enough that difflib compares it with all its like. */
+const lines = (step: number): string => Array.from({ length: 2400 }, (_, i) => (i * step) % 100).join('\n')
+/** Tasks that take a while, for agents whose work cannot be made to hang: much of it at once instead. */
+const LONG_WORK: Record<string, object> = {
+  'examples/cost_agent.py': { task_type: 'forecast_cost', parameters: { daily: Array.from({ length: 60_000 }, (_, i) => i) } },
+  'examples/plain_agent.py': { task_type: 'diff_texts', parameters: { before: lines(3), after: lines(7) } },
+}
+
+test.for(['examples/text-agent.ts', 'examples/cost_agent.py', 'examples/plain_agent.py'])('%s beats as often as it is told, registers again when forgotten, and takes no more than it can do', async (script, { skip }) => {
   skip(script.endsWith('.py') && noPython, 'there is no python3 of 3.9 or newer')
   const seen: { path: string; body: any }[] = []
   const cancel: string[] = []
@@ -227,9 +251,8 @@ test.for(['examples/text-agent.ts', 'examples/cost_agent.py'])('%s beats as ofte
   const at = `http://127.0.0.1:${registrations[0]!.body.port}`
   const python = script.endsWith('.py')
   const send = (attempt_id: string) =>
-    call('POST', `${at}/task`, { task_id: 't', attempt_id, attempt: 2, ...(python ? { task_type: 'forecast_cost', parameters: { daily: Array.from({ length: 60_000 }, (_, i) => i) } } : { task_type: 'never_answer', parameters: {} }) })
+    call('POST', `${at}/task`, { task_id: 't', attempt_id, attempt: 2, ...(LONG_WORK[script] ?? { task_type: 'never_answer', parameters: {} }) })
   if (python) {
-    // Its work cannot be made to hang: much of it at once instead.
     const answers = await Promise.all(Array.from({ length: 20 }, (_, i) => send(`at-${i}`)))
     expect(new Set(answers.map((a) => a.status))).toEqual(new Set([200, 429]))
     expect(answers.find((a) => a.status === 429)!.headers.get('retry-after')).toBe('1')

@@ -1,0 +1,75 @@
+"""Agents and clients of Switchyard, a task router for HTTP agents. Standard library only.
+
+    from switchyard import Agent
+
+    agent = Agent(type="cost")
+
+    @agent.task("analyze_cost")
+    def analyze_cost(parameters, ctx):
+        return {"total": 12.5}
+
+    agent.run()
+"""
+
+from .agent import Agent
+from .client import Client
+from .context import Context, NonRetryableError, TaskAborted
+from .errors import (
+    AgentTypeConflict,
+    AlreadyRetried,
+    ConnectionFailed,
+    HeadersTooLarge,
+    HostNotAllowed,
+    Internal,
+    InvalidJson,
+    InvalidRequest,
+    MalformedRequest,
+    MethodNotAllowed,
+    NoAgent,
+    NotFound,
+    PayloadTooLarge,
+    RequestTimeout,
+    StoreUnavailable,
+    SwitchyardError,
+    TaskEnded,
+    TaskNotEnded,
+    TooManyQueues,
+    UnsupportedMediaType,
+    WaitTimeout,
+)
+from .signature import sign, verify
+from .tasks import TaskHandle
+from .version import __version__
+
+__all__ = [
+    "Agent",
+    "AgentTypeConflict",
+    "AlreadyRetried",
+    "Client",
+    "ConnectionFailed",
+    "Context",
+    "HeadersTooLarge",
+    "HostNotAllowed",
+    "Internal",
+    "InvalidJson",
+    "InvalidRequest",
+    "MalformedRequest",
+    "MethodNotAllowed",
+    "NoAgent",
+    "NonRetryableError",
+    "NotFound",
+    "PayloadTooLarge",
+    "RequestTimeout",
+    "StoreUnavailable",
+    "SwitchyardError",
+    "TaskAborted",
+    "TaskEnded",
+    "TaskHandle",
+    "TaskNotEnded",
+    "TooManyQueues",
+    "UnsupportedMediaType",
+    "WaitTimeout",
+    "__version__",
+    "sign",
+    "verify",
+]

@@ -1,0 +1,122 @@
+"""What Switchyard answers, as types; every member is there. `/docs` of a running one explains each."""
+
+from __future__ import annotations
+
+from typing import Any, Dict, List, Literal, Optional, TypedDict
+
+TaskStatus = Literal["pending", "queued", "sent", "running", "retrying", "completed", "failed", "timeout", "cancelled"]
+AgentStatus = Literal["healthy", "degraded", "unhealthy", "draining", "unreachable", "dead"]
+ReportedStatus = Literal["healthy", "degraded", "unhealthy", "draining"]
+Outcome = Literal["completed", "failed", "rejected", "timeout", "unreachable", "no_room", "cancelled", "lost", "drained"]
+
+ENDS = ("completed", "failed", "timeout", "cancelled")
+
+
+class Attempt(TypedDict):
+    """One delivery. `outcome` is None while it lasts."""
+
+    attempt: int
+    agent_id: str
+    agent_name: str
+    sent_at: str
+    ended_at: Optional[str]
+    outcome: Optional[Outcome]
+    status_code: Optional[int]
+    error: Optional[str]
+
+
+class Task(TypedDict):
+    """Times are ISO 8601 in UTC."""
+
+    task_id: str
+    task_type: str
+    agent_type: str
+    agent_id: Optional[str]
+    priority: int
+    status: TaskStatus
+    parameters: Dict[str, Any]
+    result: Any
+    error: Optional[str]
+    created_at: str
+    started_at: Optional[str]
+    completed_at: Optional[str]
+    run_at: Optional[str]
+    expires_at: str
+    timeout_seconds: float
+    retry_count: int
+    max_retries: int
+    redeliveries: int
+    progress: Any
+    metadata: Dict[str, Any]
+    cancel_requested: bool
+    retry_of: Optional[str]
+    retried_as: Optional[str]
+    execution_time_ms: Optional[float]
+    attempts: List[Attempt]
+
+
+class Cancelled(TypedDict):
+    """With `cancel_requested` and a status that is no end, it is at an agent and will end cancelled."""
+
+    task_id: str
+    status: TaskStatus
+    cancel_requested: bool
+
+
+class AgentRecord(TypedDict):
+    """An agent as Switchyard knows it."""
+
+    id: str
+    agent_id: str
+    name: str
+    agent_name: str
+    type: str
+    host: str
+    port: int
+    capabilities: List[str]
+    status: AgentStatus
+    version: Optional[str]
+    ttl_seconds: float
+    max_concurrency: int
+    in_flight: int
+    is_alive: bool
+    registered_at: str
+    last_seen: str
+    last_heartbeat: str
+    generation: int
+    metadata: Dict[str, Any]
+
+
+class Registered(AgentRecord):
+    heartbeat_url: str
+    heartbeat_interval_seconds: float
+
+
+class HeartbeatAnswer(TypedDict):
+    received: bool
+    next_interval_seconds: float
+    timestamp: str
+    cancel: List[str]
+    lost: List[str]
+    drain: bool
+
+
+class Unregistered(TypedDict):
+    agent_id: str
+    unregistered: bool
+
+
+class CleanedUp(TypedDict):
+    removed: int
+
+
+class Live(TypedDict):
+    status: str
+
+
+class Ready(TypedDict):
+    """`status` is `ready` or `not ready`."""
+
+    status: str
+    redis: bool
+    dispatchers: int

@@ -1,0 +1,130 @@
+"""The client's tasks: submit, wait, read, list, cancel, retry."""
+
+from __future__ import annotations
+
+import time
+from datetime import datetime
+from typing import Any, Dict, Iterator, Optional, Union
+
+from .calls import Calls, members, part
+from .errors import ConnectionFailed, StoreUnavailable, WaitTimeout
+from .shapes import ENDS, Cancelled, Task, TaskStatus
+
+#: How often a wait looks, in seconds: at once, then ever less often.
+FIRST_LOOK, LONGEST_LOOK = 0.05, 1.0
+#: How long a wait bears with a Switchyard that does not answer; it may be just starting again.
+PATIENCE = 30.0
+
+
+class TaskHandle:
+    """A task that was taken."""
+
+    def __init__(self, tasks: "Tasks", submitted: Dict[str, Any]) -> None:
+        self._tasks = tasks
+        self.task_id: str = submitted["task_id"]
+        #: As it was at first; ``get()`` tells how it is now.
+        self.status: TaskStatus = submitted["status"]
+        self.agent_id: Optional[str] = submitted["agent_id"]
+        self.created_at: str = submitted["created_at"]
+        self.status_url: str = submitted["status_url"]
+        #: The ended task that this one repeats.
+        self.retry_of: Optional[str] = submitted.get("retry_of")
+
+    def __repr__(self) -> str:
+        return f"TaskHandle({self.task_id!r})"
+
+    def wait(self, timeout: Optional[float] = None) -> Task:
+        """See ``Tasks.wait``."""
+        return self._tasks.wait(self.task_id, timeout)
+
+    def get(self) -> Task:
+        return self._tasks.get(self.task_id)
+
+    def cancel(self) -> Cancelled:
+        return self._tasks.cancel(self.task_id)
+
+    def retry(self) -> "TaskHandle":
+        return self._tasks.retry(self.task_id)
+
+
+class Tasks:
+    def __init__(self, calls: Calls) -> None:
+        self._calls = calls
+
+    def submit(
+        self,
+        task_type: str,
+        *,
+        agent_type: Optional[str] = None,
+        agent_id: Optional[str] = None,
+        parameters: Optional[Dict[str, Any]] = None,
+        priority: Union[int, str, None] = None,
+        timeout_seconds: Optional[float] = None,
+        max_retries: Optional[int] = None,
+        retry_delay_seconds: Optional[float] = None,
+        backoff: Optional[str] = None,
+        delay_seconds: Optional[float] = None,
+        run_at: Union[str, datetime, None] = None,
+        expires_in_seconds: Optional[float] = None,
+        metadata: Optional[Dict[str, Any]] = None,
+        require_agent: bool = False,
+        traceparent: Optional[str] = None,
+    ) -> TaskHandle:
+        """Submits a task. It waits until an agent of ``agent_type`` (or the one of ``agent_id``) does it; see /docs for the rest."""
+        if isinstance(run_at, datetime):
+            # Of one without a zone the machine's is meant, as everywhere in Python.
+            run_at = run_at.astimezone().isoformat()
+        body = members(
+            task_type=task_type,
+            agent_type=agent_type,
+            agent_id=agent_id,
+            parameters=parameters,
+            priority=priority,
+            timeout_seconds=timeout_seconds,
+            max_retries=max_retries,
+            retry_delay_seconds=retry_delay_seconds,
+            backoff=backoff,
+            delay_seconds=delay_seconds,
+            run_at=run_at,
+            expires_in_seconds=expires_in_seconds,
+            metadata=metadata,
+        )
+        headers = {"traceparent": traceparent} if traceparent else None
+        return TaskHandle(self, self._calls.json("POST", "/tasks", body, {"require_agent": True if require_agent else None}, headers))
+
+    def get(self, task_id: str) -> Task:
+        task: Task = self._calls.json("GET", f"/tasks/{part(task_id)}")
+        return task
+
+    def list(self, *, status: Optional[TaskStatus] = None, agent_type: Optional[str] = None, task_type: Optional[str] = None, agent_id: Optional[str] = None, page_size: int = 50) -> Iterator[Task]:
+        """All tasks that match, newest first; pages are fetched as they are come to."""
+        query = members(status=status, agent_type=agent_type, task_type=task_type, agent_id=agent_id)
+        return self._calls.pages("/tasks", "tasks", query, page_size)
+
+    def cancel(self, task_id: str) -> Cancelled:
+        """One that is at an agent ends cancelled a little later. Raises TaskEnded when it is too late."""
+        cancelled: Cancelled = self._calls.json("DELETE", f"/tasks/{part(task_id)}")
+        return cancelled
+
+    def retry(self, task_id: str) -> TaskHandle:
+        """Submits an ended task again, as a new one; once."""
+        return TaskHandle(self, self._calls.json("POST", f"/tasks/{part(task_id)}/retry", {}))
+
+    def wait(self, task_id: str, timeout: Optional[float] = None) -> Task:
+        """The task when it has ended, whichever way: look at its status. Raises WaitTimeout after ``timeout`` seconds."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        look, seen, silent_since = FIRST_LOOK, None, None
+        while True:
+            try:
+                seen = self.get(task_id)
+                silent_since = None
+                if seen["status"] in ENDS:
+                    return seen
+            except (ConnectionFailed, StoreUnavailable):
+                silent_since = time.monotonic() if silent_since is None else silent_since
+                if time.monotonic() - silent_since > PATIENCE:
+                    raise
+            if deadline is not None and time.monotonic() >= deadline:
+                raise WaitTimeout(f"task {task_id} has not ended within {timeout:g} s; it is {seen['status'] if seen else 'not known how far'}", seen)
+            time.sleep(look if deadline is None else max(0.0, min(look, deadline - time.monotonic())))
+            look = min(look * 1.5, LONGEST_LOOK)

@@ -1,0 +1,115 @@
+"""All that an agent is working on: places for `max_concurrency` attempts, and the threads that do them."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from typing import Any, Dict, List, Mapping, Optional, Union
+
+from . import answer
+from .answer import Answer
+from .attempt import Attempt, Handler
+from .context import Context
+
+
+class Work:
+    """Everything in it may be called from any thread."""
+
+    def __init__(self, handlers: Mapping[str, Handler], max_concurrency: int, logger: logging.Logger) -> None:
+        self._handlers = handlers
+        self._max = max_concurrency
+        self._logger = logger
+        self._changed = threading.Condition()
+        # Whoever holds a place stands here until its handler has ended, answered or not. Keyed by the object: an attempt id may be left out.
+        self._places: Dict[int, Attempt] = {}
+        self._to_do: "queue.SimpleQueue[Optional[Attempt]]" = queue.SimpleQueue()
+        self._threads = 0
+        #: Takes nothing new: the agent leaves, or Switchyard told it to drain.
+        self.leaving = False
+        self.told_to_drain = False
+
+    @property
+    def draining(self) -> bool:
+        return self.leaving or self.told_to_drain
+
+    def take(self, task: Dict[str, Any], traceparent: Optional[str]) -> Union[Attempt, Answer]:
+        """An attempt, begun now or running already; or why there is none."""
+        handler = self._handlers.get(task["task_type"])
+        if handler is None:
+            return answer.refused(422, f"this agent has no capability {task['task_type']}; it has {', '.join(sorted(self._handlers)) or 'none'}")
+        with self._changed:
+            running = self._running(task.get("attempt_id"))
+            if running is not None:
+                return running
+            if self.draining:
+                return answer.draining()
+            if len(self._places) >= self._max:
+                return answer.full(self._max)
+            attempt = Attempt(Context(task, self._logger, traceparent), task["parameters"], handler)
+            self._places[id(attempt)] = attempt
+            # As many threads as there were ever attempts at once.
+            if self._threads < len(self._places):
+                threading.Thread(target=self._worker, name=f"switchyard-task-{self._threads}", daemon=True).start()
+                self._threads += 1
+        self._to_do.put(attempt)
+        return attempt
+
+    def _running(self, attempt_id: Optional[str]) -> Optional[Attempt]:
+        if attempt_id is None:
+            return None
+        return next((attempt for attempt in self._places.values() if attempt.context.attempt_id == attempt_id), None)
+
+    def _worker(self) -> None:
+        while True:
+            attempt = self._to_do.get()
+            if attempt is None:
+                return
+            made = attempt.run()
+            # The place first: the next task is on its way as soon as the answer is.
+            with self._changed:
+                del self._places[id(attempt)]
+                self._changed.notify_all()
+            attempt.settle(made)
+            del attempt, made  # or they would stay until the next
+
+    def count(self) -> int:
+        return len(self._places)
+
+    def attempt_ids(self) -> List[str]:
+        """What the beats report. Attempt ids over 128 characters are none of Switchyard's, which would refuse the whole beat for one."""
+        with self._changed:
+            ids = [attempt.context.attempt_id for attempt in self._places.values()]
+        return [one for one in ids if one is not None and len(one) <= 128]
+
+    def abort_attempt(self, attempt_id: str, reason: str) -> None:
+        with self._changed:
+            attempt = self._running(attempt_id)
+        if attempt is not None:
+            attempt.abort(reason)
+
+    def abort_task(self, task_id: str) -> int:
+        """Cancels each attempt at a task; returns how many there were."""
+        with self._changed:
+            attempts = [attempt for attempt in self._places.values() if attempt.context.task_id == task_id and attempt.context.reason is None]
+        for attempt in attempts:
+            attempt.abort("cancelled")
+        return len(attempts)
+
+    def wait_until_done(self, seconds: float) -> bool:
+        deadline = time.monotonic() + seconds
+        with self._changed:
+            return self._changed.wait_for(lambda: not self._places, max(0.0, deadline - time.monotonic()))
+
+    def abort_all(self, reason: str) -> int:
+        with self._changed:
+            attempts = list(self._places.values())
+        for attempt in attempts:
+            attempt.abort(reason)
+        return len(attempts)
+
+    def close(self) -> None:
+        """Ends the threads that are idle; the others end with their task. None keeps the process."""
+        for _ in range(self._threads):
+            self._to_do.put(None)
