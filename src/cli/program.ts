@@ -4,13 +4,14 @@ import { addAgentTest } from './agent-test/command.ts'
 import { agentCommands } from './agents.ts'
 import { completionCommand } from './completion.ts'
 import { EXIT, explain, spoken } from './failure.ts'
+import { initCommand } from './init/command.ts'
 import { openSession, withShared, type Register, type Runner, type Session, type World } from './session.ts'
 import { startCommands } from './start.ts'
 import { taskCommands } from './tasks.ts'
 
 const agentTestCommand: Register = (program, _run, world) => addAgentTest(program, world.end)
 
-const COMMANDS: readonly Register[] = [startCommands, agentCommands, taskCommands, agentTestCommand, completionCommand]
+const COMMANDS: readonly Register[] = [startCommands, agentCommands, taskCommands, agentTestCommand, initCommand, completionCommand]
 
 const HELP = `
 Examples:
