@@ -60,9 +60,9 @@ def aborted(task_id: str, reason: str, timeout_seconds: Optional[float]) -> Answ
         # No room, rather than a failure: the task loses no attempt.
         return failed(task_id, "this agent stopped before the task was done", 503, Retry_After=str(FULL_SECONDS))
     if reason == "timeout":
-        return failed(task_id, f"no result within {timeout_seconds:g} s", 504)
+        return failed(task_id, f"no result within {timeout_seconds:g} s")
     words = {"cancelled": "the task was cancelled", "lost": "the attempt is no longer this agent's", "disconnected": "the connection was closed"}
-    return failed(task_id, words[reason])
+    return failed(task_id, words[reason], retryable=False if reason == "cancelled" else None)
 
 
 def encode_result(result: Any, handler: str) -> bytes:

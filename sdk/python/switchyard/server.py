@@ -22,6 +22,8 @@ LINGER_SECONDS = 1.0
 LINGER_BYTES = 16 * 1024 * 1024
 #: For answers on their way when the server closes.
 CLOSE_SECONDS = 2.0
+#: How long a task that has timed out is left for the router to hang up on.
+TIMEOUT_ANSWER_SECONDS = 0.5
 
 Health = Callable[[], Dict[str, Any]]
 
@@ -202,7 +204,11 @@ class Server:
         remaining = attempt.context.remaining
         timer = None if remaining is None else self._loop.call_later(remaining, attempt.abort, "timeout")
         try:
-            return await told
+            given = await told
+            if attempt.context.reason == "timeout":
+                # It is for the router to say that a task has timed out; who has not hung up by then is answered.
+                await asyncio.sleep(TIMEOUT_ANSWER_SECONDS)
+            return given
         finally:
             reader.when_gone = None
             if timer is not None:
