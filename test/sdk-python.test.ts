@@ -446,7 +446,9 @@ print(json.dumps([right,
     const cut = hasty.send('ignore', {}, { task_id: 'h' }).catch(() => 'cut')
     await hasty.says('began h')
     hasty.child.kill('SIGINT')
+    hasty.child.kill('SIGINT') // the same Ctrl-C, from a wrapper
     await until('it drains', async () => (await hasty.health()).status === 'draining')
+    await new Promise((done) => setTimeout(done, 600))
     hasty.child.kill('SIGINT')
     expect(await hasty.ended).toBe(130)
     expect(await cut).toBe('cut')
