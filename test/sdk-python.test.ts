@@ -241,6 +241,33 @@ print(json.dumps([refused(*r) for r in [("a b", print), ("", print), (5, print),
     for (let i = 0; i < 100; i++) expect((await agent.send('echo', { i })).status).toBe(200)
   })
 
+  test('where no thread can be started a task is declined, and its place is free again', async () => {
+    await using router = await standIn(() => 404)
+    const [declined, done] = await asked(
+      `
+import http.client, json, threading
+from switchyard import Agent
+agent = Agent(max_concurrency=1)
+agent.task("one")(lambda parameters: 1)
+agent.start()
+def send():
+    connection = http.client.HTTPConnection("127.0.0.1", agent.port, timeout=10)
+    connection.request("POST", "/task", json.dumps({"task_id": "t", "task_type": "one", "parameters": {}}))
+    answer = connection.getresponse()
+    return [answer.status, answer.getheader("Retry-After"), json.loads(answer.read()).get("result"), agent._health()["running"]]
+start = threading.Thread.start
+def full(self):
+    raise RuntimeError("can't start new thread")
+threading.Thread.start = full
+declined = [send(), send()]
+threading.Thread.start = start
+print(json.dumps([declined, send()]))`,
+      { SWITCHYARD_URL: router.url },
+    )
+    expect(declined).toEqual(Array(2).fill([503, '1', null, 0]))
+    expect(done).toEqual([200, null, 1, 0])
+  })
+
   test('the same attempt again joins the one that runs, and gets its answer (T3)', async () => {
     await using agent = await startAgent()
     const attempt = { task_id: 'j', attempt_id: 'one' }

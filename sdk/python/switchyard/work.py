@@ -51,7 +51,12 @@ class Work:
             self._places[id(attempt)] = attempt
             # As many threads as there were ever attempts at once.
             if self._threads < len(self._places):
-                threading.Thread(target=self._worker, name=f"switchyard-task-{self._threads}", daemon=True).start()
+                try:
+                    threading.Thread(target=self._worker, name=f"switchyard-task-{self._threads}", daemon=True).start()
+                except RuntimeError as error:  # the machine has none left; a place without a thread would never be free again
+                    del self._places[id(attempt)]
+                    self._logger.error("declined a task: %s", error)
+                    return answer.no_thread()
                 self._threads += 1
         self._to_do.put(attempt)
         return attempt
