@@ -636,6 +636,40 @@ print(json.dumps([outcome(lambda: client.tasks.get("lost"))["task_id"], submit("
     expect(router.seen.every((s) => s.headers['user-agent']?.startsWith('switchyard-python/'))).toBe(true)
   })
 
+  test('an answer that drips, or never comes, holds no call and no wait up beyond its time', async () => {
+    const [dripped, waited] = await asked(`
+import json, socket, threading, time
+from switchyard import Client, ConnectionFailed, WaitTimeout
+def serve(answer):
+    listening = socket.create_server(("127.0.0.1", 0))
+    def take():
+        while True:
+            connection, _ = listening.accept()
+            threading.Thread(target=answer, args=(connection,), daemon=True).start()
+    threading.Thread(target=take, daemon=True).start()
+    return f"http://127.0.0.1:{listening.getsockname()[1]}"
+def drip(connection):
+    connection.recv(65536)
+    try:
+        connection.sendall(b"HTTP/1.1 200 OK\\r\\nX: ")
+        for _ in range(200):
+            connection.sendall(b"x")
+            time.sleep(0.05)
+    except OSError:
+        pass
+def took(expected, call):
+    began = time.monotonic()
+    try:
+        call()
+    except expected as error:
+        return [time.monotonic() - began, str(error)]
+print(json.dumps([took(ConnectionFailed, lambda: Client(serve(drip), timeout=0.5, retries=0).live()),
+  took(WaitTimeout, lambda: Client(serve(lambda connection: time.sleep(60)), timeout=5).tasks.wait("t", timeout=0.2))]))`)
+    expect(dripped).toEqual([expect.any(Number), expect.stringMatching(/ in time$/)])
+    expect(dripped[0]).toBeLessThan(3)
+    expect(waited[0]).toBeLessThan(4)
+  })
+
   test('there is an error class for each problem type, and a method for each route', async () => {
     const classes = await asked(`import json; from switchyard.errors import CLASSES; import switchyard; print(json.dumps({k: [v.__name__, hasattr(switchyard, v.__name__)] for k, v in CLASSES.items()}))`)
     const pascal = (type: string): string => type.replace(/(?:^|-)(\w)/g, (_match, letter: string) => letter.toUpperCase())
