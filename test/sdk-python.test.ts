@@ -421,6 +421,20 @@ print(json.dumps([right,
     expect(agent.output().match(/heartbeat/g)).toHaveLength(2) // one failed; they are received again
   })
 
+  test('no interval that it is told makes it silent for longer than its time to live', async () => {
+    const intervals = await asked(`
+import json
+from types import SimpleNamespace
+from switchyard.membership import Membership
+def told(*intervals):
+    member = Membership(SimpleNamespace(logger=None, agent_id=None, ttl_seconds=60), 1, [], None)
+    for interval in intervals:
+        member._told(interval)
+    return member._interval
+print(json.dumps([told(10), told(3600), told(float("inf")), told(10**400), told(0.0001), told(10, 0, -5, float("nan"), "1", None, True)]))`)
+    expect(intervals).toEqual([10, 60, 60, 60, 0.05, 10])
+  })
+
   test('a registration that is refused is said once, unmissably, and the agent lives on (R2)', async () => {
     await using router = await standIn(() => ({ code: 403, error: 'this host is never posted to' }))
     await using agent = await startAgent({ AGENT_REGISTER: '1', SWITCHYARD_URL: router.url, AGENT_HOST: '169.254.169.254', AGENT_PORT: '0', AGENT_ID: 'mine' })
