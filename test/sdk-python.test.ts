@@ -150,6 +150,13 @@ describe.skipIf(version.status !== 0).concurrent('the Python SDK', { timeout: 60
     expect(await agent.health()).toMatchObject({ running: 0 })
   })
 
+  test('a child that a handler forks ends where its handler does', async () => {
+    await using agent = await startAgent()
+    const { pid } = (await agent.send('fork')).json.result
+    await until('the child has ended', () => !/^[^)]*\) [^Z]/.test(readFileSync(`/proc/${pid}/stat`, 'utf8')))
+    expect((await agent.send('echo', { a: 1 })).json.result).toEqual({ a: 1 })
+  })
+
   test('a decorator refuses what could never be called', async () => {
     const refused = await asked(`
 import json

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import queue
 import threading
 import time
@@ -26,6 +27,7 @@ class Work:
         self._places: Dict[int, Attempt] = {}
         self._to_do: "queue.SimpleQueue[Optional[Attempt]]" = queue.SimpleQueue()
         self._threads = 0
+        self._pid = os.getpid()
         #: Takes nothing new: the agent leaves, or Switchyard told it to drain.
         self.leaving = False
         self.told_to_drain = False
@@ -72,6 +74,8 @@ class Work:
             if attempt is None:
                 return
             made = attempt.run()
+            if os.getpid() != self._pid:
+                os._exit(1)  # a child that the handler forked, and did not end, would wait here for ever, with our port in its hands
             # The place first: the next task is on its way as soon as the answer is.
             with self._changed:
                 del self._places[id(attempt)]
