@@ -272,6 +272,26 @@ describe('with a router that misbehaves', () => {
     expect(it.said('could not unregister').length).toBe(1)
   })
 
+  test('leaves at once also when it is told to during its first registration', { timeout: 30_000 }, async () => {
+    const calls: string[] = []
+    const server = createServer((req, res) => {
+      calls.push(req.url!)
+      setTimeout(() => res.end(JSON.stringify({ ...REGISTERED, heartbeat_interval_seconds: 20 })), req.url === REGISTER ? 300 : 0)
+    })
+    await new Promise<void>((done) => server.listen(0, '127.0.0.1', done))
+    try {
+      await using it = await startAgent(`http://127.0.0.1:${(server.address() as { port: number }).port}`)
+      await until('it registers', () => calls.length > 0)
+      const began = performance.now()
+      await it.agent.stop()
+      expect(performance.now() - began).toBeLessThan(3000)
+      expect(calls).toEqual([REGISTER, BEAT, UNREGISTER])
+    } finally {
+      server.closeAllConnections()
+      server.close()
+    }
+  })
+
   test('to a router elsewhere it gives its address on the way there, and listens at all', async ({ skip }) => {
     const own = Object.values(networkInterfaces()).flat().find((card) => card?.family === 'IPv4' && !card.internal)?.address
     if (!own) return skip('this machine has no address but loopback')

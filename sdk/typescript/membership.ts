@@ -27,7 +27,7 @@ const isRefusal = (status: number): boolean => status >= 400 && status < 500 && 
 /** Sleeps that can be cut short, also before they begin. */
 const createRest = () => {
   let hurried = false
-  let wake = (): void => {}
+  let wake = (): void => void (hurried = true)
   return {
     for: (ms: number): Promise<void> =>
       new Promise((resolve) => {
