@@ -243,6 +243,13 @@ describe('what a handler throws or returns', () => {
     expect(it.logs.find((l) => l.message === 'work failed')?.fields['error']).toMatchObject({ stack: expect.stringContaining('sdk-agent.test') })
   })
 
+  test('a logger that throws costs neither a place nor the process', async () => {
+    const fail = (): never => { throw new Error('no log') } // prettier-ignore
+    await using it = await startAgent({ work: () => fail() }, { logger: { debug: fail, info: fail, warn: fail, error: fail } })
+    expect((await it.send('work')).json).toMatchObject({ status: 'failed', error: 'no log' })
+    expect(it.agent.running).toBe(0)
+  })
+
   const cycle: Record<string, unknown> = {}
   cycle['self'] = cycle
   test.each<[string, unknown, RegExp]>([
@@ -369,12 +376,14 @@ describe('settings', () => {
     try {
       createLogger('it', 'info', false).error('went wrong\nbadly', { task_id: 't', error: new Error('x'), n: 1n })
       createLogger('it', 'info', true).info('fine', { task_id: 't' })
+      for (const tty of [false, true]) createLogger('it', 'info', tty).error('odd', { error: Object.create(null) })
       createLogger('it', readLevel('WARN'), false).info('unsaid')
       createLogger('it', readLevel('silent'), false).error('unsaid')
     } finally {
       console.log = log
     }
-    expect(lines.length).toBe(2)
+    expect(lines.length).toBe(4)
+    expect([JSON.parse(lines[2]!).msg, lines[3]!.split('\n')[1]]).toEqual(['odd', '{}'])
     expect(lines[0]).not.toContain('\n')
     expect(JSON.parse(lines[0]!)).toMatchObject({ level: 'error', agent: 'it', msg: 'went wrong\nbadly', task_id: 't', n: '1', error: expect.stringContaining('Error: x\n    at'), time: expect.stringMatching(/Z$/) })
     // oxlint-disable-next-line no-control-regex

@@ -1,6 +1,6 @@
 /** What an agent may be told: options first, then the environment, then what fits most. All faults are reported together. */
 import { bindFor, splitHost } from './address.ts'
-import { createLogger, readLevel, type Logger } from './log.ts'
+import { createLogger, readLevel, unfailing, type Logger } from './log.ts'
 import { readSecret } from './signature.ts'
 import type { Handler } from './task.ts'
 
@@ -157,7 +157,7 @@ export const readSettings = (options: AgentOptions, env: Readonly<Record<string,
     secrets,
     drainMs,
     register: options.register ?? true,
-    logger: options.logger ?? createLogger(name, readLevel(env['LOG_LEVEL'])),
+    logger: unfailing(options.logger ?? createLogger(name, readLevel(env['LOG_LEVEL']))),
     handleSignals: options.handleSignals ?? true,
   }
 }
