@@ -202,6 +202,17 @@ describe('with a router that misbehaves', () => {
     expect([it.said('cannot register').length, it.said('answers again').length <= 1]).toEqual([1, true])
   })
 
+  test('takes no registration for one whose answer is huge, or gives an id that no router gives', async () => {
+    const odd = [{ ...REGISTERED, padding: 'x'.repeat(2 * 1024 * 1024) }, { ...REGISTERED, agent_id: '\ud800' }, { ...REGISTERED, agent_id: '../tasks' }]
+    await using router = await standIn((its, nth) => (its.path === REGISTER ? (odd[nth - 1] ?? REGISTERED) : its.path === BEAT ? BEATEN : {}))
+    await using it = await startAgent(router.url)
+    expect(await it.agent.registered).toBe('a.1')
+    expect(router.to(REGISTER).length).toBe(4)
+    expect(it.said('warn cannot register')[0]).toContain('an answer of more than 1 MiB')
+    await it.agent.stop()
+    expect([...new Set(router.calls.map((c) => c.path))]).toEqual([REGISTER, BEAT, UNREGISTER])
+  })
+
   test('a registration that is refused is said once, in the router’s words, and not hammered; the agent lives', async () => {
     await using router = await standIn(() => 422)
     await using it = await startAgent(router.url, { host: '127.0.0.1' })

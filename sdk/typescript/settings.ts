@@ -72,7 +72,8 @@ export type Settings = {
 }
 
 const TYPE = /^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$/
-const ID = /^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$/
+/** Of an agent or a capability. */
+export const ID = /^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$/
 const TEXT = /^[^\x00-\x1f\x7f-\x9f]{1,256}$/u
 const MAX_CAPABILITIES = 64
 const DEFAULTS = { url: 'http://127.0.0.1:8080', type: 'default', maxConcurrency: 10, ttlSeconds: 60, drainSeconds: 25 }
