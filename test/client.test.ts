@@ -134,6 +134,14 @@ test('a list goes through all pages, and page gives one', async () => {
   expect(none).toEqual([])
 })
 
+test('a list whose last page leads to itself ends there', async () => {
+  const { url, requests } = await scripted(json({ tasks: [{ task_id: 'a' }], next_cursor: 'x' }), json({ tasks: [{ task_id: 'b' }], next_cursor: 'x' }))
+  const seen: string[] = []
+  for await (const t of createClient({ url }).tasks.list()) if (seen.push(t.task_id) > 9) break
+  expect(seen).toEqual(['a', 'b'])
+  expect(requests).toHaveLength(2)
+})
+
 test('with a JSON reader of one’s own, numbers keep their digits', async () => {
   await system.agent({ type: 'digits', handle: (_, { res, run }) => void res.writeHead(200, { 'content-type': 'application/json' }).end(`{"status":"completed","task_id":"${run.taskId}","result":12345678901234567890}`) })
   const exact = createClient({ url: system.url(), parseJson: (text) => JSON.parse(text.replace(/\b\d{17,}\b/g, '"$&"')) })
