@@ -266,6 +266,10 @@ test('takes url and key from the environment, and refuses a url that is none', a
     ['GET /behind/a/path/health/live', 'Bearer k2'],
     ['GET /behind/a/path/health/live', undefined],
   ])
+  for (const bad of ['hush\nhush', 'hush hush', 'hüsh']) {
+    expect(() => createClient({ url, apiKey: bad })).toThrow(TypeError)
+    expect(() => createClient({ url, apiKey: bad })).not.toThrow(/h.sh/)
+  }
   for (const bad of ['localhost:8080', 'ftp://a', '', 'http://me:secret@a']) expect(() => createClient({ url: bad }), bad).toThrow(TypeError)
 })
 

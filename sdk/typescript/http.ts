@@ -73,6 +73,8 @@ const mayRepeat = (error: unknown, again: Request['again']): boolean => {
 
 export const createHttp = ({ url, apiKey, timeoutSeconds, parseJson, fetch }: HttpOptions): Http => {
   const base = baseOf(url)
+  // What fetch says of such a header has the key in it.
+  if (apiKey !== undefined && !/^[!-~]+$/.test(apiKey)) throw new TypeError('the API key must be visible ASCII characters, without blanks')
   const authorization: Record<string, string> = apiKey === undefined ? {} : { authorization: `Bearer ${apiKey}` }
 
   const target = (path: string, query: Request['query']): string => {
