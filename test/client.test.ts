@@ -245,6 +245,13 @@ test('what no router answers is said so', async () => {
   expect((await failure(createClient({ url: elsewhere.url }).tasks.submit(task()))).message).toContain('leads to https://example.org/; use that as url')
   const text = await scripted((res) => void res.end('hello'))
   expect(await failure(createClient({ url: text.url }).live())).toBeInstanceOf(sdk.UnexpectedAnswer)
+  for (const odd of ['null', '7', '{"hello":1}', '[]']) {
+    const other = createClient({ url: (await scripted((res) => void res.end(odd))).url })
+    const answers = [other.tasks.submit(task()), other.tasks.wait('x', { timeoutSeconds: 5 }), other.tasks.list().page(), other.agents.get('x'), other.agents.list().page()].map(failure)
+    for (const error of await Promise.all(answers)) expect(error, odd).toBeInstanceOf(sdk.UnexpectedAnswer)
+  }
+  const faults = await scripted(json({ type: '#invalid-request', detail: 'd', errors: [1, null, { pointer: 3 }, { pointer: '/a', detail: 'b' }] }, 422))
+  expect((await failure(createClient({ url: faults.url }).tasks.submit(task()))).errors).toEqual([{ pointer: '/a', detail: 'b' }])
   const newer = await scripted(problem('from-the-future', 418))
   expect(await failure(createClient({ url: newer.url }).live())).toMatchObject({ name: 'SwitchyardError', type: 'from-the-future', status: 418, detail: 'd' })
 })
