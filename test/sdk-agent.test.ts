@@ -83,6 +83,16 @@ describe('serving', () => {
     expect((await call('PUT', `${it.url}/task/x`, {})).headers.get('allow')).toBe('DELETE')
   })
 
+  test('a body that is no UTF-8 is 400, and not done as another', async () => {
+    const { handler, calls, open } = gate()
+    open()
+    await using it = await startAgent({ echo: handler })
+    const [before, after] = JSON.stringify({ task_id: 't', task_type: 'echo', parameters: { name: '|' } }).split('|')
+    const res = await fetch(`${it.url}/task`, { method: 'POST', body: Buffer.concat([Buffer.from(before!), Buffer.from([0xff, 0xfe]), Buffer.from(after!)]) })
+    expect([res.status, calls]).toEqual([400, []])
+    await res.arrayBuffer()
+  })
+
   test.each([
     ['no JSON', '{"task_id":'],
     ['nothing', ''],
