@@ -442,6 +442,18 @@ print(json.dumps([told(10), told(3600), told(float("inf")), told(10**400), told(
     expect(intervals).toEqual([10, 60, 60, 60, 0.05, 10])
   })
 
+  test('no attempt id that the router would refuse stands in a beat', async () => {
+    const lengths = await asked(`
+import json
+from types import SimpleNamespace as Named
+from switchyard.work import Work
+work = Work({}, 1, None)
+ids = ["a" * 128, "a" * 129, "\\U0001f600" * 64, "\\U0001f600" * 65, None, chr(0xd800)]
+work._places = {at: Named(context=Named(attempt_id=one)) for at, one in enumerate(ids)}
+print(json.dumps([len(one) for one in work.attempt_ids()]))`)
+    expect(lengths).toEqual([128, 64, 1])
+  })
+
   test('a registration that is refused is said once, unmissably, and the agent lives on (R2)', async () => {
     await using router = await standIn(() => ({ code: 403, error: 'this host is never posted to' }))
     await using agent = await startAgent({ AGENT_REGISTER: '1', SWITCHYARD_URL: router.url, AGENT_HOST: '169.254.169.254', AGENT_PORT: '0', AGENT_ID: 'mine' })

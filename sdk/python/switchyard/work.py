@@ -87,10 +87,10 @@ class Work:
         return len(self._places)
 
     def attempt_ids(self) -> List[str]:
-        """What the beats report. Attempt ids over 128 characters are none of Switchyard's, which would refuse the whole beat for one."""
+        """What the beats report. Attempt ids over 128 characters, as JavaScript counts them, are none of Switchyard's, which would refuse the whole beat for one."""
         with self._changed:
             ids = [attempt.context.attempt_id for attempt in self._places.values()]
-        return [one for one in ids if one is not None and len(one) <= 128]
+        return [one for one in ids if one is not None and len(one.encode("utf-16-le", "surrogatepass")) <= 2 * 128]
 
     def abort_attempt(self, attempt_id: str, reason: str) -> None:
         with self._changed:
