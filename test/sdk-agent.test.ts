@@ -135,6 +135,23 @@ describe('serving', () => {
     expect((await it.send('size', { text: 'abc' })).json.result).toBe(3)
   })
 
+  test('however many connections say nothing, others are served, and none that waits is cut off', async () => {
+    const { handler, open } = gate()
+    await using it = await startAgent({ wait: handler, echo: () => 1 }, { maxConcurrency: 2 })
+    const waiting = it.begin('wait')
+    await until('it waits', () => it.agent.running === 1)
+    const silent = Array.from({ length: 300 }, () => connect(it.agent.port!, '127.0.0.1').on('error', () => {}))
+    await Promise.all(silent.map((socket) => new Promise((done) => socket.once('connect', done).once('close', done))))
+    expect((await it.begin('echo').answer)?.status).toBe(200)
+    open()
+    expect((await waiting.answer)?.status).toBe(200)
+    const left = () => silent.filter((socket) => !socket.destroyed).length
+    silent.forEach((socket) => socket.resume())
+    await until(`all but those it has room for are closed`, () => left() <= 104)
+    expect(left()).toBeGreaterThan(90)
+    silent.forEach((socket) => socket.destroy())
+  })
+
   test('what is no HTTP is answered in JSON too', async () => {
     await using it = await startAgent({})
     const socket = connect(it.agent.port!, '127.0.0.1')
