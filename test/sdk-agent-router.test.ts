@@ -322,6 +322,16 @@ describe('with a router that misbehaves', () => {
   })
 })
 
+test('an agent whose log nobody reads any more lives on', async () => {
+  await using proc = startProcess('http://127.0.0.1:1', { AGENT_REGISTER: 'false', LOG_LEVEL: 'debug' })
+  const port = await until('it listens', () => /port (\d+)/.exec(proc.output())?.[1])
+  proc.child.stdout!.destroy()
+  const send = () => call('POST', `http://127.0.0.1:${port}/task`, { task_id: 't', task_type: 'echo', parameters: {} })
+  for (let i = 0; i < 5; i++) expect((await send()).status).toBe(200)
+  proc.child.kill('SIGTERM')
+  expect(await proc.ended, proc.output()).toBe(0)
+})
+
 describe('two agents in one process', () => {
   test('both leave at a signal before the process ends', async () => {
     await using folder = await tempFolder()

@@ -49,6 +49,13 @@ const prettyLine = (level: Written, agent: string, message: string, fields: Fiel
   return [head.join(' ').trimEnd(), ...(error === undefined ? [] : [text(error)])].join('\n')
 }
 
+let outlivesStdout = false
+/** Writing to a pipe that nobody reads any more would end the process: console takes care of one such write, but not of those right behind it. */
+const outliveStdout = (): void => {
+  if (!outlivesStdout) process.stdout.on('error', () => {})
+  outlivesStdout = true
+}
+
 /**
  * The logger of an agent that is given none. Writes to stdout.
  * @param agent its name, said in every line
@@ -57,9 +64,9 @@ const prettyLine = (level: Written, agent: string, message: string, fields: Fiel
  */
 export const createLogger = (agent: string, level: Level, tty: boolean = process.stdout.isTTY === true): Logger => {
   const least = LEVELS.indexOf(level)
+  outliveStdout()
   const at = (its: Written): Log => {
     if (LEVELS.indexOf(its) < least) return () => {}
-    // console minds no pipe that nobody reads any more; process.stdout.write would end the process.
     return (message, fields = {}) => console.log((tty ? prettyLine : line)(its, agent, message, fields))
   }
   return { debug: at('debug'), info: at('info'), warn: at('warn'), error: at('error') }
