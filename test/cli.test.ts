@@ -239,6 +239,7 @@ test('a router that is not there is 3, with how to start it; a url that is none 
     err: 'switchyard: cannot reach a router at http://127.0.0.1:2: nothing listens there\nStart one with `switchyard start`, or say where it is with --url or SWITCHYARD_URL.\n',
   })
   expect(await sy(['tasks', 'list'], { env: { SWITCHYARD_URL: 'localhost:8080' } })).toEqual({ code: 2, out: '', err: expect.stringMatching(/^switchyard: the router's url must begin with http.*SWITCHYARD_URL says it\n$/) })
+  expect(await sy(['tasks', 'list'], { env: { SWITCHYARD_API_KEY: 'hush\nhush' } })).toEqual({ code: 2, out: '', err: expect.stringMatching(/^switchyard: the API key must be [^\n]*SWITCHYARD_API_KEY says it\n$/) })
 })
 
 test('unknown commands suggest, and help tells the exit codes', async () => {

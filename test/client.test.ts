@@ -135,6 +135,14 @@ test('a list goes through all pages, and page gives one', async () => {
   expect(none).toEqual([])
 })
 
+test('a list whose last page leads to itself ends there', async () => {
+  const { url, requests } = await scripted(json({ tasks: [{ task_id: 'a' }], next_cursor: 'x' }), json({ tasks: [{ task_id: 'b' }], next_cursor: 'x' }))
+  const seen: string[] = []
+  for await (const t of createClient({ url }).tasks.list()) if (seen.push(t.task_id) > 9) break
+  expect(seen).toEqual(['a', 'b'])
+  expect(requests).toHaveLength(2)
+})
+
 test('with a JSON reader of one’s own, numbers keep their digits', async () => {
   await system.agent({ type: 'digits', handle: (_, { res, run }) => void res.writeHead(200, { 'content-type': 'application/json' }).end(`{"status":"completed","task_id":"${run.taskId}","result":12345678901234567890}`) })
   const exact = createClient({ url: system.url(), parseJson: (text) => JSON.parse(text.replace(/\b\d{17,}\b/g, '"$&"')) })
@@ -238,6 +246,13 @@ test('what no router answers is said so', async () => {
   expect((await failure(createClient({ url: elsewhere.url }).tasks.submit(task()))).message).toContain('leads to https://example.org/; use that as url')
   const text = await scripted((res) => void res.end('hello'))
   expect(await failure(createClient({ url: text.url }).live())).toBeInstanceOf(sdk.UnexpectedAnswer)
+  for (const odd of ['null', '7', '{"hello":1}', '[]']) {
+    const other = createClient({ url: (await scripted((res) => void res.end(odd))).url })
+    const answers = [other.tasks.submit(task()), other.tasks.wait('x', { timeoutSeconds: 5 }), other.tasks.list().page(), other.agents.get('x'), other.agents.list().page()].map(failure)
+    for (const error of await Promise.all(answers)) expect(error, odd).toBeInstanceOf(sdk.UnexpectedAnswer)
+  }
+  const faults = await scripted(json({ type: '#invalid-request', detail: 'd', errors: [1, null, { pointer: 3 }, { pointer: '/a', detail: 'b' }] }, 422))
+  expect((await failure(createClient({ url: faults.url }).tasks.submit(task()))).errors).toEqual([{ pointer: '/a', detail: 'b' }])
   const newer = await scripted(problem('from-the-future', 418))
   expect(await failure(createClient({ url: newer.url }).live())).toMatchObject({ name: 'SwitchyardError', type: 'from-the-future', status: 418, detail: 'd' })
 })
@@ -259,6 +274,10 @@ test('takes url and key from the environment, and refuses a url that is none', a
     ['GET /behind/a/path/health/live', 'Bearer k2'],
     ['GET /behind/a/path/health/live', undefined],
   ])
+  for (const bad of ['hush\nhush', 'hush hush', 'hüsh']) {
+    expect(() => createClient({ url, apiKey: bad })).toThrow(TypeError)
+    expect(() => createClient({ url, apiKey: bad })).not.toThrow(/h.sh/)
+  }
   for (const bad of ['localhost:8080', 'ftp://a', '', 'http://me:secret@a']) expect(() => createClient({ url: bad }), bad).toThrow(TypeError)
 })
 

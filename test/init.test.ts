@@ -165,6 +165,17 @@ test('where nothing can be written nothing is, and it is said why', async () => 
   expect(await readdir(folder.path)).toEqual(['file'])
 })
 
+test('a name that YAML has a meaning for is a name in the Compose files', async () => {
+  await using folder = await tempFolder('sy-init-')
+  for (const name of ['true', 'null']) {
+    const { path } = await init({ name, lang: 'python', cwd: folder.path })
+    for (const file of ['compose.yml', 'compose.host.yml']) {
+      const compose = parse(await read(path, file))
+      expect([compose.name, Object.keys(compose.services), compose.services[name].image]).toEqual([name, [name], name])
+    }
+  }
+})
+
 test('bad names are told what is allowed, all at once, and leave nothing', async () => {
   await using folder = await tempFolder('sy-init-')
   const fault = async (options: Partial<InitOptions>): Promise<string> => {

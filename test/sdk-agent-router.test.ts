@@ -202,6 +202,17 @@ describe('with a router that misbehaves', () => {
     expect([it.said('cannot register').length, it.said('answers again').length <= 1]).toEqual([1, true])
   })
 
+  test('takes no registration for one whose answer is huge, or gives an id that no router gives', async () => {
+    const odd = [{ ...REGISTERED, padding: 'x'.repeat(2 * 1024 * 1024) }, { ...REGISTERED, agent_id: '\ud800' }, { ...REGISTERED, agent_id: '../tasks' }]
+    await using router = await standIn((its, nth) => (its.path === REGISTER ? (odd[nth - 1] ?? REGISTERED) : its.path === BEAT ? BEATEN : {}))
+    await using it = await startAgent(router.url)
+    expect(await it.agent.registered).toBe('a.1')
+    expect(router.to(REGISTER).length).toBe(4)
+    expect(it.said('warn cannot register')[0]).toContain('an answer of more than 1 MiB')
+    await it.agent.stop()
+    expect([...new Set(router.calls.map((c) => c.path))]).toEqual([REGISTER, BEAT, UNREGISTER])
+  })
+
   test('a registration that is refused is said once, in the router’s words, and not hammered; the agent lives', async () => {
     await using router = await standIn(() => 422)
     await using it = await startAgent(router.url, { host: '127.0.0.1' })
@@ -272,6 +283,26 @@ describe('with a router that misbehaves', () => {
     expect(it.said('could not unregister').length).toBe(1)
   })
 
+  test('leaves at once also when it is told to during its first registration', { timeout: 30_000 }, async () => {
+    const calls: string[] = []
+    const server = createServer((req, res) => {
+      calls.push(req.url!)
+      setTimeout(() => res.end(JSON.stringify({ ...REGISTERED, heartbeat_interval_seconds: 20 })), req.url === REGISTER ? 300 : 0)
+    })
+    await new Promise<void>((done) => server.listen(0, '127.0.0.1', done))
+    try {
+      await using it = await startAgent(`http://127.0.0.1:${(server.address() as { port: number }).port}`)
+      await until('it registers', () => calls.length > 0)
+      const began = performance.now()
+      await it.agent.stop()
+      expect(performance.now() - began).toBeLessThan(3000)
+      expect(calls).toEqual([REGISTER, BEAT, UNREGISTER])
+    } finally {
+      server.closeAllConnections()
+      server.close()
+    }
+  })
+
   test('to a router elsewhere it gives its address on the way there, and listens at all', async ({ skip }) => {
     const own = Object.values(networkInterfaces()).flat().find((card) => card?.family === 'IPv4' && !card.internal)?.address
     if (!own) return skip('this machine has no address but loopback')
@@ -289,6 +320,16 @@ describe('with a router that misbehaves', () => {
     expect(router.to(REGISTER)[0]!.body.host).toBe('agents.example:9101')
     expect(router.to(REGISTER)[0]!.body.port).toBeUndefined()
   })
+})
+
+test('an agent whose log nobody reads any more lives on', async () => {
+  await using proc = startProcess('http://127.0.0.1:1', { AGENT_REGISTER: 'false', LOG_LEVEL: 'debug' })
+  const port = await until('it listens', () => /port (\d+)/.exec(proc.output())?.[1])
+  proc.child.stdout!.destroy()
+  const send = () => call('POST', `http://127.0.0.1:${port}/task`, { task_id: 't', task_type: 'echo', parameters: {} })
+  for (let i = 0; i < 5; i++) expect((await send()).status).toBe(200)
+  proc.child.kill('SIGTERM')
+  expect(await proc.ended, proc.output()).toBe(0)
 })
 
 describe('two agents in one process', () => {

@@ -83,6 +83,16 @@ describe('serving', () => {
     expect((await call('PUT', `${it.url}/task/x`, {})).headers.get('allow')).toBe('DELETE')
   })
 
+  test('a body that is no UTF-8 is 400, and not done as another', async () => {
+    const { handler, calls, open } = gate()
+    open()
+    await using it = await startAgent({ echo: handler })
+    const [before, after] = JSON.stringify({ task_id: 't', task_type: 'echo', parameters: { name: '|' } }).split('|')
+    const res = await fetch(`${it.url}/task`, { method: 'POST', body: Buffer.concat([Buffer.from(before!), Buffer.from([0xff, 0xfe]), Buffer.from(after!)]) })
+    expect([res.status, calls]).toEqual([400, []])
+    await res.arrayBuffer()
+  })
+
   test.each([
     ['no JSON', '{"task_id":'],
     ['nothing', ''],
@@ -123,6 +133,23 @@ describe('serving', () => {
     expect(heard === '' || /^HTTP\/1\.1 413 .*\r\nConnection: close\r\n/s.test(heard), heard).toBe(true)
     socket.destroy()
     expect((await it.send('size', { text: 'abc' })).json.result).toBe(3)
+  })
+
+  test('however many connections say nothing, others are served, and none that waits is cut off', async () => {
+    const { handler, open } = gate()
+    await using it = await startAgent({ wait: handler, echo: () => 1 }, { maxConcurrency: 2 })
+    const waiting = it.begin('wait')
+    await until('it waits', () => it.agent.running === 1)
+    const silent = Array.from({ length: 300 }, () => connect(it.agent.port!, '127.0.0.1').on('error', () => {}))
+    await Promise.all(silent.map((socket) => new Promise((done) => socket.once('connect', done).once('close', done))))
+    expect((await it.begin('echo').answer)?.status).toBe(200)
+    open()
+    expect((await waiting.answer)?.status).toBe(200)
+    const left = () => silent.filter((socket) => !socket.destroyed).length
+    silent.forEach((socket) => socket.resume())
+    await until(`all but those it has room for are closed`, () => left() <= 104)
+    expect(left()).toBeGreaterThan(90)
+    silent.forEach((socket) => socket.destroy())
   })
 
   test('what is no HTTP is answered in JSON too', async () => {
@@ -241,6 +268,13 @@ describe('what a handler throws or returns', () => {
     expect(answer.json.error.length).toBe(4000)
     expect(answer.text).not.toContain('sdk-agent.test')
     expect(it.logs.find((l) => l.message === 'work failed')?.fields['error']).toMatchObject({ stack: expect.stringContaining('sdk-agent.test') })
+  })
+
+  test('a logger that throws costs neither a place nor the process', async () => {
+    const fail = (): never => { throw new Error('no log') } // prettier-ignore
+    await using it = await startAgent({ work: () => fail() }, { logger: { debug: fail, info: fail, warn: fail, error: fail } })
+    expect((await it.send('work')).json).toMatchObject({ status: 'failed', error: 'no log' })
+    expect(it.agent.running).toBe(0)
   })
 
   const cycle: Record<string, unknown> = {}
@@ -369,12 +403,14 @@ describe('settings', () => {
     try {
       createLogger('it', 'info', false).error('went wrong\nbadly', { task_id: 't', error: new Error('x'), n: 1n })
       createLogger('it', 'info', true).info('fine', { task_id: 't' })
+      for (const tty of [false, true]) createLogger('it', 'info', tty).error('odd', { error: Object.create(null) })
       createLogger('it', readLevel('WARN'), false).info('unsaid')
       createLogger('it', readLevel('silent'), false).error('unsaid')
     } finally {
       console.log = log
     }
-    expect(lines.length).toBe(2)
+    expect(lines.length).toBe(4)
+    expect([JSON.parse(lines[2]!).msg, lines[3]!.split('\n')[1]]).toEqual(['odd', '{}'])
     expect(lines[0]).not.toContain('\n')
     expect(JSON.parse(lines[0]!)).toMatchObject({ level: 'error', agent: 'it', msg: 'went wrong\nbadly', task_id: 't', n: '1', error: expect.stringContaining('Error: x\n    at'), time: expect.stringMatching(/Z$/) })
     // oxlint-disable-next-line no-control-regex

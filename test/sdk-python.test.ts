@@ -150,6 +150,13 @@ describe.skipIf(version.status !== 0).concurrent('the Python SDK', { timeout: 60
     expect(await agent.health()).toMatchObject({ running: 0 })
   })
 
+  test('a child that a handler forks ends where its handler does', async () => {
+    await using agent = await startAgent()
+    const { pid } = (await agent.send('fork')).json.result
+    await until('the child has ended', () => !/^[^)]*\) [^Z]/.test(readFileSync(`/proc/${pid}/stat`, 'utf8')))
+    expect((await agent.send('echo', { a: 1 })).json.result).toEqual({ a: 1 })
+  })
+
   test('a decorator refuses what could never be called', async () => {
     const refused = await asked(`
 import json
@@ -239,6 +246,33 @@ print(json.dumps([refused(*r) for r in [("a b", print), ("", print), (5, print),
     await agent.says('ended a cancelled')
     expect((await call('DELETE', `${agent.url}/task/a`)).status).toBe(404)
     for (let i = 0; i < 100; i++) expect((await agent.send('echo', { i })).status).toBe(200)
+  })
+
+  test('where no thread can be started a task is declined, and its place is free again', async () => {
+    await using router = await standIn(() => 404)
+    const [declined, done] = await asked(
+      `
+import http.client, json, threading
+from switchyard import Agent
+agent = Agent(max_concurrency=1)
+agent.task("one")(lambda parameters: 1)
+agent.start()
+def send():
+    connection = http.client.HTTPConnection("127.0.0.1", agent.port, timeout=10)
+    connection.request("POST", "/task", json.dumps({"task_id": "t", "task_type": "one", "parameters": {}}))
+    answer = connection.getresponse()
+    return [answer.status, answer.getheader("Retry-After"), json.loads(answer.read()).get("result"), agent._health()["running"]]
+start = threading.Thread.start
+def full(self):
+    raise RuntimeError("can't start new thread")
+threading.Thread.start = full
+declined = [send(), send()]
+threading.Thread.start = start
+print(json.dumps([declined, send()]))`,
+      { SWITCHYARD_URL: router.url },
+    )
+    expect(declined).toEqual(Array(2).fill([503, '1', null, 0]))
+    expect(done).toEqual([200, null, 1, 0])
   })
 
   test('the same attempt again joins the one that runs, and gets its answer (T3)', async () => {
@@ -394,6 +428,32 @@ print(json.dumps([right,
     expect(agent.output().match(/heartbeat/g)).toHaveLength(2) // one failed; they are received again
   })
 
+  test('no interval that it is told makes it silent for longer than its time to live', async () => {
+    const intervals = await asked(`
+import json
+from types import SimpleNamespace
+from switchyard.membership import Membership
+def told(*intervals):
+    member = Membership(SimpleNamespace(logger=None, agent_id=None, ttl_seconds=60), 1, [], None)
+    for interval in intervals:
+        member._told(interval)
+    return member._interval
+print(json.dumps([told(10), told(3600), told(float("inf")), told(10**400), told(0.0001), told(10, 0, -5, float("nan"), "1", None, True)]))`)
+    expect(intervals).toEqual([10, 60, 60, 60, 0.05, 10])
+  })
+
+  test('no attempt id that the router would refuse stands in a beat', async () => {
+    const lengths = await asked(`
+import json
+from types import SimpleNamespace as Named
+from switchyard.work import Work
+work = Work({}, 1, None)
+ids = ["a" * 128, "a" * 129, "\\U0001f600" * 64, "\\U0001f600" * 65, None, chr(0xd800)]
+work._places = {at: Named(context=Named(attempt_id=one)) for at, one in enumerate(ids)}
+print(json.dumps([len(one) for one in work.attempt_ids()]))`)
+    expect(lengths).toEqual([128, 64, 1])
+  })
+
   test('a registration that is refused is said once, unmissably, and the agent lives on (R2)', async () => {
     await using router = await standIn(() => ({ code: 403, error: 'this host is never posted to' }))
     await using agent = await startAgent({ AGENT_REGISTER: '1', SWITCHYARD_URL: router.url, AGENT_HOST: '169.254.169.254', AGENT_PORT: '0', AGENT_ID: 'mine' })
@@ -472,6 +532,7 @@ print(json.dumps([right,
       [{ AGENT_PORT: 'eighty' }, /^odd: the port \(AGENT_PORT\) must be a number from 0 to 65535; it is 'eighty'\n$/],
       [{ SWITCHYARD_URL: 'router:8080' }, /^odd: the url of Switchyard \(SWITCHYARD_URL\) must be like [^\n]*\n$/],
       [{ AGENT_SECRET: 'hush' }, /^odd: the secret must be whsec_ and base64[^\n]*\n$/],
+      [{ AGENT_SECRET: ' ' }, /^odd: the secret \(AGENT_SECRET\) is empty[^\n]*\n$/],
       [{ AGENT_ID: 'a b' }, /^odd: the agent's id \(AGENT_ID\) must be [^\n]*\n$/],
       [{ AGENT_BIND: '192.0.2.1' }, /^odd: cannot listen on [^\n]*\n$/],
     ] as const) {
@@ -507,7 +568,7 @@ def dual():
     return len(reached) == (2 if socket.has_dualstack_ipv6() else 1)
 print(json.dumps([of(), of(env), of(env, name="a", type="t", url="http://[::1]:1", api_key="K", host="b", port=82, bind="::", agent_id="j"),
   [of(**o)[-1] for o in [dict(url="http://localhost:1"), dict(url="http://127.3.2.1"), dict(url="http://router"), dict(host="agent-1"), dict(host="127.0.0.1", url="http://router"), dict(host="localhost:9")]],
-  [wrong(**o) for o in [dict(max_concurrency=0), dict(max_concurrency=True), dict(ttl_seconds=1), dict(type="a.b"), dict(name="a\\nb"), dict(metadata={"a": {1}}), dict(metadata=[]), dict(url="http://u:p@h")]],
+  [wrong(**o) for o in [dict(max_concurrency=0), dict(max_concurrency=True), dict(ttl_seconds=1), dict(type="a.b"), dict(name="a\\nb"), dict(metadata={"a": {1}}), dict(metadata=[]), dict(url="http://u:p@h"), dict(secret=""), dict(secret=[])]],
   dual()]))`,
     )
     const anywhere = ['']
@@ -517,7 +578,7 @@ print(json.dumps([of(), of(env), of(env, name="a", type="t", url="http://[::1]:1
       ['n', 'default', 'https://router.example:443/x', 'k', 'h.example', 81, 'i', ['127.0.0.9']],
       ['a', 't', 'http://[::1]:1', 'K', 'b', 82, 'j', ['::']],
       [loopback, loopback, anywhere, anywhere, loopback, loopback],
-      ['max_concurrency', 'max_concurrency', 'ttl_seconds', 'type', 'the', 'metadata', 'metadata', 'the'],
+      ['max_concurrency', 'max_concurrency', 'ttl_seconds', 'type', 'the', 'metadata', 'metadata', 'the', 'the', 'the'],
       true,
     ])
   })
@@ -608,6 +669,40 @@ print(json.dumps([outcome(lambda: client.tasks.get("lost"))["task_id"], submit("
     const count = (what: string) => router.seen.filter((s) => s.body?.task_type === what).length
     expect([count('busy'), count('lost'), count('long'), count('nobody')]).toEqual([3, 1, 1, 1])
     expect(router.seen.every((s) => s.headers['user-agent']?.startsWith('switchyard-python/'))).toBe(true)
+  })
+
+  test('an answer that drips, or never comes, holds no call and no wait up beyond its time', async () => {
+    const [dripped, waited] = await asked(`
+import json, socket, threading, time
+from switchyard import Client, ConnectionFailed, WaitTimeout
+def serve(answer):
+    listening = socket.create_server(("127.0.0.1", 0))
+    def take():
+        while True:
+            connection, _ = listening.accept()
+            threading.Thread(target=answer, args=(connection,), daemon=True).start()
+    threading.Thread(target=take, daemon=True).start()
+    return f"http://127.0.0.1:{listening.getsockname()[1]}"
+def drip(connection):
+    connection.recv(65536)
+    try:
+        connection.sendall(b"HTTP/1.1 200 OK\\r\\nX: ")
+        for _ in range(200):
+            connection.sendall(b"x")
+            time.sleep(0.05)
+    except OSError:
+        pass
+def took(expected, call):
+    began = time.monotonic()
+    try:
+        call()
+    except expected as error:
+        return [time.monotonic() - began, str(error)]
+print(json.dumps([took(ConnectionFailed, lambda: Client(serve(drip), timeout=0.5, retries=0).live()),
+  took(WaitTimeout, lambda: Client(serve(lambda connection: time.sleep(60)), timeout=5).tasks.wait("t", timeout=0.2))]))`)
+    expect(dripped).toEqual([expect.any(Number), expect.stringMatching(/ in time$/)])
+    expect(dripped[0]).toBeLessThan(3)
+    expect(waited[0]).toBeLessThan(4)
   })
 
   test('there is an error class for each problem type, and a method for each route', async () => {

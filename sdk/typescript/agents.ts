@@ -22,14 +22,14 @@ const path = (id: string): string => `/agents/${encodeURIComponent(id)}`
 
 export const createAgents = (http: Http): AgentsClient => {
   const list = (at: string, filter: AgentFilter, options: CallOptions): List<Agent, AgentPage> =>
-    createList((cursor) => http.json<AgentPage>('GET', at, { ...options, query: { ...filter, cursor }, again: 'always' }), (page) => page.agents)
+    createList((cursor) => http.json<AgentPage>('GET', at, { ...options, query: { ...filter, cursor }, again: 'always', holds: 'agents' }), (page) => page.agents)
   return {
-    register: (agent, options = {}) => http.json('POST', '/agents/register', { ...options, body: agent, again: agent.agent_id === undefined ? 'untaken' : 'always' }),
-    heartbeat: (id, beat = {}, options = {}) => http.json('POST', `${path(id)}/heartbeat`, { ...options, body: beat, again: 'always' }),
-    unregister: (id, options = {}) => http.json('DELETE', path(id), { ...options, again: 'always' }),
-    get: (id, options = {}) => http.json('GET', path(id), { ...options, again: 'always' }),
+    register: (agent, options = {}) => http.json('POST', '/agents/register', { ...options, body: agent, again: agent.agent_id === undefined ? 'untaken' : 'always', holds: 'agent_id' }),
+    heartbeat: (id, beat = {}, options = {}) => http.json('POST', `${path(id)}/heartbeat`, { ...options, body: beat, again: 'always', holds: 'received' }),
+    unregister: (id, options = {}) => http.json('DELETE', path(id), { ...options, again: 'always', holds: 'agent_id' }),
+    get: (id, options = {}) => http.json('GET', path(id), { ...options, again: 'always', holds: 'agent_id' }),
     list: (filter = {}, options = {}) => list('/agents', filter, options),
     listType: (type, filter = {}, options = {}) => list(`/agents/type/${encodeURIComponent(type)}`, filter, options),
-    cleanup: (options = {}) => http.json('POST', '/agents/cleanup', { ...options, again: 'always' }),
+    cleanup: (options = {}) => http.json('POST', '/agents/cleanup', { ...options, again: 'always', holds: 'removed' }),
   }
 }

@@ -47,7 +47,7 @@ export type Client = {
 const DEFAULT_URL = 'http://127.0.0.1:8080'
 const DEFAULT_TIMEOUT_SECONDS = 30
 
-/** @throws TypeError when the url is none */
+/** @throws TypeError when the url is none, or the key cannot be one */
 export const createClient = (o: ClientOptions = {}): Client => {
   const http = createHttp({
     // An empty variable counts as not set.

@@ -37,7 +37,7 @@ export class SwitchyardError extends Error {
     this.body = body
     this.retryAfterSeconds = retryAfterSeconds
     const faults = (body as Partial<Problem> | null | undefined)?.errors
-    this.errors = Array.isArray(faults) ? faults : []
+    this.errors = Array.isArray(faults) ? faults.filter((fault) => typeof fault?.pointer === 'string' && typeof fault.detail === 'string') : []
   }
 }
 

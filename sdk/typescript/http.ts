@@ -18,6 +18,8 @@ export type Request = CallOptions & {
    * been taken (`untaken`): no connection was made, or the answer was 429 or 503.
    */
   again: 'always' | 'untaken'
+  /** A member that the answer always has: what lacks it is no router's. */
+  holds?: string
   /** Answers to be read like 200. */
   accept?: readonly number[]
 }
@@ -73,6 +75,8 @@ const mayRepeat = (error: unknown, again: Request['again']): boolean => {
 
 export const createHttp = ({ url, apiKey, timeoutSeconds, parseJson, fetch }: HttpOptions): Http => {
   const base = baseOf(url)
+  // What fetch says of such a header has the key in it.
+  if (apiKey !== undefined && !/^[!-~]+$/.test(apiKey)) throw new TypeError('the API key must be visible ASCII characters, without blanks')
   const authorization: Record<string, string> = apiKey === undefined ? {} : { authorization: `Bearer ${apiKey}` }
 
   const target = (path: string, query: Request['query']): string => {
@@ -138,11 +142,16 @@ export const createHttp = ({ url, apiKey, timeoutSeconds, parseJson, fetch }: Ht
 
   const json = async <T>(method: string, path: string, r: Request): Promise<T> => {
     const answer = await text(method, path, r)
+    const unexpected = (how: string) => new UnexpectedAnswer(`${target(path, r.query)} did not answer ${how}, as a Switchyard router does`, 200, answer)
+    let value: unknown
     try {
-      return parseJson(answer) as T
+      value = parseJson(answer)
     } catch {
-      throw new UnexpectedAnswer(`${target(path, r.query)} did not answer with JSON, as a Switchyard router does`, 200, answer)
+      throw unexpected('with JSON')
     }
+    if (typeof value !== 'object' || value === null) throw unexpected('with a JSON object')
+    if (r.holds !== undefined && !Object.hasOwn(value, r.holds)) throw unexpected(`with the ${r.holds}`)
+    return value as T
   }
 
   return { json, text }

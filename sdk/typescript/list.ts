@@ -10,10 +10,13 @@ export const createList = <Item, Page extends { next_cursor: string | null }>(pa
   page: (cursor) => page(cursor ?? undefined),
   async *[Symbol.asyncIterator]() {
     let cursor: string | undefined
-    do {
+    for (;;) {
       const one = await page(cursor)
       yield* items(one)
-      cursor = one.next_cursor ?? undefined
-    } while (cursor !== undefined)
+      // A page that leads to itself would have no end.
+      const next = one.next_cursor ?? undefined
+      if (next === undefined || next === cursor) return
+      cursor = next
+    }
   },
 })

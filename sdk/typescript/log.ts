@@ -22,6 +22,15 @@ export const readLevel = (text: string | undefined): Level => {
 
 const plain = (value: unknown): unknown => (value instanceof Error ? (value.stack ?? String(value)) : value)
 
+/** What was thrown need be no Error, nor have words. */
+const text = (value: unknown): string => {
+  try {
+    return String(plain(value))
+  } catch {
+    return json(value)
+  }
+}
+
 /** Nothing that is logged may throw: not a BigInt, not a cycle. */
 const json = (value: unknown): string => {
   try {
@@ -37,7 +46,14 @@ const prettyLine = (level: Written, agent: string, message: string, fields: Fiel
   const { error, ...others } = fields
   const rest = Object.entries(others).flatMap(([key, value]) => (value === undefined ? [] : [`${key}=${typeof value === 'string' ? value : json(value)}`]))
   const head = [new Date().toTimeString().slice(0, 8), styleText(COLOURS[level], level.toUpperCase().padEnd(5)), `${agent}:`, message, styleText('gray', rest.join(' '))]
-  return [head.join(' ').trimEnd(), ...(error === undefined ? [] : [String(plain(error))])].join('\n')
+  return [head.join(' ').trimEnd(), ...(error === undefined ? [] : [text(error)])].join('\n')
+}
+
+let outlivesStdout = false
+/** Writing to a pipe that nobody reads any more would end the process: console takes care of one such write, but not of those right behind it. */
+const outliveStdout = (): void => {
+  if (!outlivesStdout) process.stdout.on('error', () => {})
+  outlivesStdout = true
 }
 
 /**
@@ -48,11 +64,25 @@ const prettyLine = (level: Written, agent: string, message: string, fields: Fiel
  */
 export const createLogger = (agent: string, level: Level, tty: boolean = process.stdout.isTTY === true): Logger => {
   const least = LEVELS.indexOf(level)
+  outliveStdout()
   const at = (its: Written): Log => {
     if (LEVELS.indexOf(its) < least) return () => {}
-    // console minds no pipe that nobody reads any more; process.stdout.write would end the process.
     return (message, fields = {}) => console.log((tty ? prettyLine : line)(its, agent, message, fields))
   }
+  return { debug: at('debug'), info: at('info'), warn: at('warn'), error: at('error') }
+}
+
+/** The same logger, but that none of its calls throws: what cannot be logged must not end a task, and with it the process. */
+export const unfailing = (logger: Logger): Logger => {
+  const at =
+    (level: Written): Log =>
+    (message, ...fields) => {
+      try {
+        logger[level](message, ...fields)
+      } catch {
+        // There is nowhere to say it.
+      }
+    }
   return { debug: at('debug'), info: at('info'), warn: at('warn'), error: at('error') }
 }
 

@@ -3,7 +3,7 @@ import { randomUUID } from 'node:crypto'
 import { localAddress, splitHost } from './address.ts'
 import type { Attempts } from './attempts.ts'
 import { createCall, reasonOf, wordsOf, type RouterAnswer } from './router.ts'
-import type { Settings } from './settings.ts'
+import { ID, type Settings } from './settings.ts'
 
 const CALL_MS = 5000
 /** While leaving, a router that does not answer is waited for no longer than this. */
@@ -27,7 +27,7 @@ const isRefusal = (status: number): boolean => status >= 400 && status < 500 && 
 /** Sleeps that can be cut short, also before they begin. */
 const createRest = () => {
   let hurried = false
-  let wake = (): void => {}
+  let wake = (): void => void (hurried = true)
   return {
     for: (ms: number): Promise<void> =>
       new Promise((resolve) => {
@@ -112,7 +112,7 @@ export const createMembership = ({ settings, attempts, port }: { settings: Setti
       const body = { name, type, ...at, capabilities, max_concurrency: maxConcurrency, ttl_seconds: ttlSeconds, instance_id: instanceId, agent_id: agentId, version, metadata }
       const answer = await ask('/agents/register', body)
       const { status, json } = answer
-      if ((status === 200 || status === 201) && typeof json['agent_id'] === 'string') {
+      if ((status === 200 || status === 201) && typeof json['agent_id'] === 'string' && ID.test(json['agent_id'])) {
         agentId = json['agent_id']
         relieved()
         isMember = true

@@ -23,6 +23,29 @@ const retryAfter = (header: string | null): number => {
   return seconds > 0 && seconds < 3600 ? seconds * 1000 : 0
 }
 
+/** All that a router says to an agent is some KiB. */
+const MAX_ANSWER_BYTES = 1024 * 1024
+
+const readBody = async (res: Response): Promise<string> => {
+  const chunks: Uint8Array[] = []
+  let bytes = 0
+  for await (const chunk of res.body ?? []) {
+    bytes += chunk.length
+    if (bytes > MAX_ANSWER_BYTES) throw new Error('an answer of more than 1 MiB')
+    chunks.push(chunk)
+  }
+  return Buffer.concat(chunks).toString()
+}
+
+const readJson = (text: string): Record<string, unknown> => {
+  try {
+    const json: unknown = JSON.parse(text)
+    return typeof json === 'object' && json !== null ? (json as Record<string, unknown>) : {}
+  } catch {
+    return {}
+  }
+}
+
 /**
  * @param url where the router is, without a slash at the end
  * @param apiKey sent as `Authorization: Bearer`
@@ -38,9 +61,5 @@ export const createCall =
       redirect: 'manual',
       signal: AbortSignal.any([signal, AbortSignal.timeout(timeoutMs)]),
     })
-    const json: unknown = await res.json().catch((error: unknown) => {
-      if (error instanceof SyntaxError) return null
-      throw error
-    })
-    return { status: res.status, json: typeof json === 'object' && json !== null ? (json as Record<string, unknown>) : {}, retryAfterMs: retryAfter(res.headers.get('retry-after')) }
+    return { status: res.status, json: readJson(await readBody(res)), retryAfterMs: retryAfter(res.headers.get('retry-after')) }
   }

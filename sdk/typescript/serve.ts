@@ -62,10 +62,14 @@ const onClientError = (error: NodeJS.ErrnoException, socket: Socket): void => {
 export const createServing = ({ settings, attempts, health }: { settings: Settings; attempts: Attempts; health: () => Health }) => {
   const { secrets, maxConcurrency, logger } = settings
   const open = new Set<ServerResponse>()
+  const connections = new Set<Socket>()
+  /** Those of the connections on which no whole request waits for its answer, the oldest first. */
+  const idle = new Set<Socket>()
 
   /** The body of a request that may be obeyed; null when it was answered already. */
   const readTrusted = async (req: IncomingMessage, res: ServerResponse): Promise<Buffer | null> => {
     const body = await readBody(req)
+    idle.delete(req.socket)
     if (body === null) {
       send(res, { ...refusal(413, `a body may have ${MAX_BODY_BYTES} bytes at most`), headers: req.complete ? {} : { Connection: 'close' } })
       return null
@@ -114,15 +118,33 @@ export const createServing = ({ settings, attempts, health }: { settings: Settin
   }
 
   const server = createServer({ keepAliveTimeout: KEEP_ALIVE_MS, headersTimeout: HEADERS_MS, requestTimeout: REQUEST_MS, connectionsCheckingInterval: 5000, noDelay: true }, (req, res) => {
+    const { socket } = req
     open.add(res)
-    res.once('close', () => open.delete(res))
+    res.once('close', () => {
+      open.delete(res)
+      if (connections.has(socket)) idle.add(socket)
+    })
     res.on('error', () => {}) // who asked has gone
     serve(req, res).catch((error: unknown) => {
       if (!req.destroyed && !res.destroyed) logger.error('could not serve a request', { error })
       res.destroy()
     })
   })
-  server.maxConnections = 2 * maxConcurrency + SPARE_CONNECTIONS
+  const maxConnections = 2 * maxConcurrency + SPARE_CONNECTIONS
+  server.on('connection', (socket: Socket) => {
+    connections.add(socket)
+    idle.add(socket)
+    socket.once('close', () => {
+      connections.delete(socket)
+      idle.delete(socket)
+    })
+    if (connections.size <= maxConnections) return
+    // However many say nothing, or send slowly, there is room for one that has something to say.
+    const [oldest = socket] = idle
+    connections.delete(oldest)
+    idle.delete(oldest)
+    oldest.destroy()
+  })
   server.on('clientError', onClientError)
 
   /** @throws Error in plain words when it cannot listen there */

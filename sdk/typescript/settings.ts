@@ -1,6 +1,6 @@
 /** What an agent may be told: options first, then the environment, then what fits most. All faults are reported together. */
 import { bindFor, splitHost } from './address.ts'
-import { createLogger, readLevel, type Logger } from './log.ts'
+import { createLogger, readLevel, unfailing, type Logger } from './log.ts'
 import { readSecret } from './signature.ts'
 import type { Handler } from './task.ts'
 
@@ -72,7 +72,8 @@ export type Settings = {
 }
 
 const TYPE = /^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$/
-const ID = /^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$/
+/** Of an agent or a capability. */
+export const ID = /^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$/
 const TEXT = /^[^\x00-\x1f\x7f-\x9f]{1,256}$/u
 const MAX_CAPABILITIES = 64
 const DEFAULTS = { url: 'http://127.0.0.1:8080', type: 'default', maxConcurrency: 10, ttlSeconds: 60, drainSeconds: 25 }
@@ -157,7 +158,7 @@ export const readSettings = (options: AgentOptions, env: Readonly<Record<string,
     secrets,
     drainMs,
     register: options.register ?? true,
-    logger: options.logger ?? createLogger(name, readLevel(env['LOG_LEVEL'])),
+    logger: unfailing(options.logger ?? createLogger(name, readLevel(env['LOG_LEVEL']))),
     handleSignals: options.handleSignals ?? true,
   }
 }

@@ -77,6 +77,9 @@ const MAX_ATTEMPT_ID_CHARS = 128
 /** Beyond this timers fire at once. */
 const MAX_TIMER_MS = 2 ** 31 - 1
 
+/** Throws for bytes that are no UTF-8, which would else become other characters, and the task another task. */
+const utf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
+
 const isObject = (value: unknown): value is Record<string, unknown> => typeof value === 'object' && value !== null && !Array.isArray(value)
 const isText = (value: unknown, max: number): value is string => typeof value === 'string' && value !== '' && value.length <= max
 
@@ -87,9 +90,9 @@ const isText = (value: unknown, max: number): value is string => typeof value ==
 export const readTask = (body: Buffer): Task | { fault: string } => {
   let task: unknown
   try {
-    task = JSON.parse(body.toString())
+    task = JSON.parse(utf8.decode(body))
   } catch {
-    return { fault: 'the body is no JSON; send a task as a JSON object' }
+    return { fault: 'the body is no JSON in UTF-8; send a task as a JSON object' }
   }
   if (!isObject(task)) return { fault: 'the body must be a JSON object' }
   const { task_id, task_type, parameters, timeout_seconds = DEFAULT_TIMEOUT_SECONDS, metadata = {}, attempt = 1, attempt_id = randomUUID() } = task

@@ -62,8 +62,8 @@ export const isEnd = (status: string): boolean => ENDS.has(status)
 const path = (id: string): string => `/tasks/${encodeURIComponent(id)}`
 
 export const createTasks = (http: Http): TasksClient => {
-  const get = (id: string, options: CallOptions = {}): Promise<Task> => http.json('GET', path(id), { ...options, again: 'always' })
-  const cancel = (id: string, options: CallOptions = {}): Promise<Cancelled> => http.json('DELETE', path(id), { ...options, again: 'always' })
+  const get = (id: string, options: CallOptions = {}): Promise<Task> => http.json('GET', path(id), { ...options, again: 'always', holds: 'status' })
+  const cancel = (id: string, options: CallOptions = {}): Promise<Cancelled> => http.json('DELETE', path(id), { ...options, again: 'always', holds: 'status' })
 
   const watch = createWatch(get)
   const wait = (id: string, options: WaitOptions = {}): Promise<Task> => watch(id, options, false)
@@ -77,12 +77,12 @@ export const createTasks = (http: Http): TasksClient => {
   }
 
   return {
-    submit: (task, { requireAgent, ...options } = {}) => submission(http.json('POST', '/tasks', { ...options, query: { require_agent: requireAgent }, body: task, again: 'untaken' })),
+    submit: (task, { requireAgent, ...options } = {}) => submission(http.json('POST', '/tasks', { ...options, query: { require_agent: requireAgent }, body: task, again: 'untaken', holds: 'task_id' })),
     get,
-    list: (filter = {}, options = {}) => createList((cursor) => http.json<TaskPage>('GET', '/tasks', { ...options, query: { ...filter, cursor }, again: 'always' }), (page) => page.tasks),
+    list: (filter = {}, options = {}) => createList((cursor) => http.json<TaskPage>('GET', '/tasks', { ...options, query: { ...filter, cursor }, again: 'always', holds: 'tasks' }), (page) => page.tasks),
     cancel,
-    retry: (id, options = {}) => submission(http.json('POST', `${path(id)}/retry`, { ...options, again: 'untaken' })),
-    result: (id, result, options = {}) => http.json('POST', `${path(id)}/result`, { ...options, body: result, again: 'always' }),
+    retry: (id, options = {}) => submission(http.json('POST', `${path(id)}/retry`, { ...options, again: 'untaken', holds: 'task_id' })),
+    result: (id, result, options = {}) => http.json('POST', `${path(id)}/result`, { ...options, body: result, again: 'always', holds: 'task_id' }),
     wait,
   }
 }

@@ -50,7 +50,7 @@ const given = (command: Command, name: string): unknown[] => {
   return values.filter((value) => value !== undefined)
 }
 
-/** @throws UsageError when the url is none */
+/** @throws UsageError when the url is none, or the key cannot be one */
 export const openSession = (command: Command, world: World): Session => {
   const [typedUrl, apiKey] = ['url', 'apiKey'].map((name) => given(command, name)[0] as string | undefined)
   const url = typedUrl ?? (world.env['SWITCHYARD_URL'] || DEFAULT_URL)
@@ -64,7 +64,7 @@ export const openSession = (command: Command, world: World): Session => {
       hint: (line) => `switchyard ${line}${typedUrl === undefined ? '' : ` --url ${typedUrl}`}`,
     }
   } catch (error) {
-    if (error instanceof TypeError) throw new UsageError(`${error.message}; --url or SWITCHYARD_URL says it`)
+    if (error instanceof TypeError) throw new UsageError(`${error.message}; ${error.message.includes('API key') ? '--api-key or SWITCHYARD_API_KEY' : '--url or SWITCHYARD_URL'} says it`)
     throw error
   }
 }

@@ -32,11 +32,13 @@ export const taskCommands: Register = (program, run) => {
         const filter: TaskFilter = { status: o.status, agent_type: o.type, task_type: o.taskType, agent_id: o.agent }
         const found: Task[] = []
         let cursor = o.cursor ?? null
+        let before: string | null
         do {
+          before = cursor
           const page = await client.tasks.list({ ...filter, limit: Math.min(o.limit - found.length, LARGEST_PAGE) }, { signal }).page(cursor)
           found.push(...page.tasks)
           cursor = page.next_cursor
-        } while (cursor !== null && found.length < o.limit)
+        } while (cursor !== null && cursor !== before && found.length < o.limit)
         if (json) terminal.out(JSON.stringify({ tasks: found, count: found.length, next_cursor: cursor }))
         else if (found.length === 0) terminal.note('No such task.')
         else {

@@ -36,6 +36,14 @@ def about(_parameters, ctx):
     return {**{name: getattr(ctx, name) for name in names}, "remaining": ctx.remaining, "cancelled": ctx.cancelled.is_set(), "thread": threading.current_thread().name}
 
 
+@agent.task("fork")
+def fork(_parameters):
+    pid = os.fork()
+    if pid == 0:
+        sys.exit(0)
+    return {"pid": pid}
+
+
 @agent.task("later")
 async def later(parameters):
     await asyncio.sleep(0.01)

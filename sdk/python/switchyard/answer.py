@@ -38,6 +38,10 @@ def full(max_concurrency: int) -> Answer:
     return refused(429, f"this agent has all the {max_concurrency} tasks it can do at once", Retry_After=str(FULL_SECONDS))
 
 
+def no_thread() -> Answer:
+    return refused(503, "this agent cannot start another thread now", Retry_After=str(FULL_SECONDS))
+
+
 def draining() -> Answer:
     return refused(503, "this agent takes no new tasks: it is draining", Retry_After=str(DRAINING_SECONDS))
 

@@ -141,8 +141,9 @@ class Membership:
         return True
 
     def _told(self, interval: Any) -> None:
-        if isinstance(interval, (int, float)) and not isinstance(interval, bool) and 0 < interval < 86_400:
-            self._interval = max(float(interval), LEAST_INTERVAL)
+        if isinstance(interval, (int, float)) and not isinstance(interval, bool) and interval > 0:
+            # Whatever it is told, it is not to be silent for its whole time to live.
+            self._interval = float(max(min(interval, self._settings.ttl_seconds), LEAST_INTERVAL))
 
     # --- beat ---
 

@@ -134,7 +134,7 @@ class Tasks:
         look, seen, silent_since = FIRST_LOOK, None, None
         while True:
             try:
-                seen = self.get(task_id)
+                seen = self._calls.json("GET", f"/tasks/{part(task_id)}", until=deadline)
                 silent_since = None
                 if seen["status"] in ENDS:
                     return seen

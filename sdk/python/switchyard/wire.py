@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import http.client
+import io
 import ipaddress
 import json
 import socket
@@ -75,6 +76,7 @@ def exchange(target: Target, method: str, path: str, body: Body = None, *, timeo
     """One request and its answer; redirects are not followed. Raises Unreachable."""
     deadline = time.monotonic() + timeout
     connection, prefix, extra = _connection(target, timeout)
+    connection.response_class = _timed(deadline)  # type: ignore[assignment]
     sent = False
     try:
         connection.connect()
@@ -91,20 +93,48 @@ def exchange(target: Target, method: str, path: str, body: Body = None, *, timeo
         sent = True
         connection.request(method, prefix + target.path + path, data, all_headers)
         response = connection.getresponse()
-        return Reply(response.status, {name.lower(): value for name, value in response.getheaders()}, _read(sock, response, deadline, max_bytes))
+        return Reply(response.status, {name.lower(): value for name, value in response.getheaders()}, _read(response, max_bytes))
     except (OSError, http.client.HTTPException) as error:
         raise Unreachable(words_of(error), sent) from error
     finally:
         connection.close()
 
 
-def _read(sock: socket.socket, response: http.client.HTTPResponse, deadline: float, max_bytes: int) -> bytes:
-    chunks, length = [], 0
-    while not response.isclosed():  # some versions close it, and the socket, with the last byte
-        left = deadline - time.monotonic()
+class _Timed(io.RawIOBase):
+    """What comes over a socket until a deadline, in however small pieces."""
+
+    def __init__(self, sock: socket.socket, raw: io.RawIOBase, deadline: float) -> None:
+        self._sock, self._raw, self._deadline = sock, raw, deadline
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, into: Any) -> Optional[int]:
+        left = self._deadline - time.monotonic()
         if left <= 0:
             raise socket.timeout("the answer was not finished in time")
-        sock.settimeout(left)
+        self._sock.settimeout(left)
+        return self._raw.readinto(into)  # type: ignore[attr-defined, no-any-return]
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
+
+
+def _timed(deadline: float) -> Callable[..., http.client.HTTPResponse]:
+    """Answers of which the head, too, is read until the deadline: http.client bounds each piece of it only."""
+
+    def response(sock: socket.socket, *args: Any, **more: Any) -> http.client.HTTPResponse:
+        made = http.client.HTTPResponse(sock, *args, **more)
+        made.fp = io.BufferedReader(_Timed(sock, made.fp.detach(), deadline))  # type: ignore[attr-defined]
+        return made
+
+    return response
+
+
+def _read(response: http.client.HTTPResponse, max_bytes: int) -> bytes:
+    chunks, length = [], 0
+    while not response.isclosed():  # some versions close it, and the socket, with the last byte
         chunk = response.read1(CHUNK)
         if not chunk:
             break

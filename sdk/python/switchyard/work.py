@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import queue
 import threading
 import time
@@ -26,6 +27,7 @@ class Work:
         self._places: Dict[int, Attempt] = {}
         self._to_do: "queue.SimpleQueue[Optional[Attempt]]" = queue.SimpleQueue()
         self._threads = 0
+        self._pid = os.getpid()
         #: Takes nothing new: the agent leaves, or Switchyard told it to drain.
         self.leaving = False
         self.told_to_drain = False
@@ -51,7 +53,12 @@ class Work:
             self._places[id(attempt)] = attempt
             # As many threads as there were ever attempts at once.
             if self._threads < len(self._places):
-                threading.Thread(target=self._worker, name=f"switchyard-task-{self._threads}", daemon=True).start()
+                try:
+                    threading.Thread(target=self._worker, name=f"switchyard-task-{self._threads}", daemon=True).start()
+                except RuntimeError as error:  # the machine has none left; a place without a thread would never be free again
+                    del self._places[id(attempt)]
+                    self._logger.error("declined a task: %s", error)
+                    return answer.no_thread()
                 self._threads += 1
         self._to_do.put(attempt)
         return attempt
@@ -67,6 +74,8 @@ class Work:
             if attempt is None:
                 return
             made = attempt.run()
+            if os.getpid() != self._pid:
+                os._exit(1)  # a child that the handler forked, and did not end, would wait here for ever, with our port in its hands
             # The place first: the next task is on its way as soon as the answer is.
             with self._changed:
                 del self._places[id(attempt)]
@@ -78,10 +87,10 @@ class Work:
         return len(self._places)
 
     def attempt_ids(self) -> List[str]:
-        """What the beats report. Attempt ids over 128 characters are none of Switchyard's, which would refuse the whole beat for one."""
+        """What the beats report. Attempt ids over 128 characters, as JavaScript counts them, are none of Switchyard's, which would refuse the whole beat for one."""
         with self._changed:
             ids = [attempt.context.attempt_id for attempt in self._places.values()]
-        return [one for one in ids if one is not None and len(one) <= 128]
+        return [one for one in ids if one is not None and len(one.encode("utf-16-le", "surrogatepass")) <= 2 * 128]
 
     def abort_attempt(self, attempt_id: str, reason: str) -> None:
         with self._changed:

@@ -125,9 +125,12 @@ const drained = (req: ReturnType<typeof request>): Promise<void> =>
     req.on('drain', done).on('close', done)
   })
 
-const parse = (body: Buffer): unknown => {
+/** Undefined when it is no JSON, or so deep that it could not be written again, and so not be told of. */
+export const parse = (body: Buffer): unknown => {
   try {
-    return isUtf8(body) ? (JSON.parse(body.toString()) as unknown) : undefined
+    const value: unknown = isUtf8(body) ? JSON.parse(body.toString()) : undefined
+    JSON.stringify(value)
+    return value
   } catch {
     return undefined
   }

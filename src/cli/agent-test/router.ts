@@ -1,5 +1,6 @@
 /** A router of the kit's own, as small as an agent can be told of one: it takes registrations and beats, and keeps what was said. */
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
+import { parse } from './exchange.ts'
 
 export type Said = { at: number; body: Record<string, unknown>; bad: string | null; status: number }
 export type BeatAnswer = { status?: number; cut?: boolean; cancel?: string[]; lost?: string[]; nextSeconds?: number }
@@ -46,12 +47,8 @@ const read = async (req: IncomingMessage): Promise<{ body: Record<string, unknow
     if (text.length > MAX_BODY_BYTES) return { body: {}, bad: 'a body over 1 MiB' }
   }
   if (text === '') return { body: {}, bad: null }
-  try {
-    const body: unknown = JSON.parse(Buffer.from(text, 'latin1').toString())
-    if (typeof body === 'object' && body !== null && !Array.isArray(body)) return { body: body as Record<string, unknown>, bad: null }
-  } catch {
-    // said below
-  }
+  const body = parse(Buffer.from(text, 'latin1'))
+  if (typeof body === 'object' && body !== null && !Array.isArray(body)) return { body: body as Record<string, unknown>, bad: null }
   return { body: {}, bad: 'a body that is no JSON object' }
 }
 
@@ -99,11 +96,11 @@ export const createRouter = async (): Promise<Router> => {
       heartbeat_url: `/agents/${agentId}/heartbeat`, heartbeat_interval_seconds: INTERVAL_SECONDS,
     })
   }
-  const hear = (req: IncomingMessage, res: ServerResponse, said: Said): void => {
+  const hear = (res: ServerResponse, said: Said): void => {
     const how = router.beat(said, router.beats.length)
     said.status = how.status ?? 200
     if (router.beats.length < MAX_KEPT) router.beats.push({ ...said, answer: how })
-    if (how.cut) return void req.socket.destroy()
+    if (how.cut) return void res.destroy()
     answer(res, said.status, { received: true, next_interval_seconds: how.nextSeconds ?? INTERVAL_SECONDS, timestamp: new Date().toISOString(), cancel: how.cancel ?? [], lost: how.lost ?? [], drain: false })
   }
 
@@ -113,12 +110,12 @@ export const createRouter = async (): Promise<Router> => {
       const { agentId } = router
       const said: Said = { at: performance.now(), body, bad, status: 0 }
       if (req.method === 'POST' && path === '/agents/register') return register(res, said)
-      if (req.method === 'POST' && path === `/agents/${agentId}/heartbeat`) return hear(req, res, said)
+      if (req.method === 'POST' && path === `/agents/${agentId}/heartbeat`) return hear(res, said)
       const leaves = (req.method === 'POST' && path === `/agents/${agentId}/unregister`) || (req.method === 'DELETE' && path === `/agents/${agentId}`)
       if (!leaves) return answer(res, 404, {})
       gone = true
       answer(res, 200, { agent_id: agentId, unregistered: true })
-    }, () => res.destroy())
+    }).catch(() => res.destroy())
   })
   server.requestTimeout = 10_000
   return router
