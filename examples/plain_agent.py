@@ -19,7 +19,7 @@ from http.server import BaseHTTPRequestHandler
 from socketserver import TCPServer, ThreadingMixIn
 
 SWITCHYARD_URL = (os.environ.get("SWITCHYARD_URL") or "http://127.0.0.1:8080").rstrip("/")
-NAME = os.environ.get("AGENT_NAME") or "plain-agent"
+NAME = os.environ.get("AGENT_NAME") or "plain-agent-py"
 HOST, PORT = os.environ.get("AGENT_HOST") or "127.0.0.1", int(os.environ.get("AGENT_PORT") or 0)
 MAX_CONCURRENCY, MAX_BODY_BYTES, DRAIN_SECONDS = 4, 2 * 1024 * 1024, 10
 

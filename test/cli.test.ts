@@ -147,6 +147,12 @@ describe('tasks submit', () => {
     expect((await system.task(task.task_id)).status).toBe('queued')
   })
 
+  test('--wait says when no agent is alive for the task', async () => {
+    const { code, err } = await sy(['tasks', 'submit', 'idle', 'mispelt', '--wait', '6'])
+    expect(code).toBe(4)
+    expect(err).toMatch(/^switchyard: \S+ is queued: no agent is alive that can do mispelt for idle\nIt waits for one; see which there are: switchyard agents list\n/)
+  })
+
   test('--require-agent is refused with 1 when there is none', async () => {
     expect(await sy(['tasks', 'submit', 'nobody', 'echo', '--require-agent'])).toEqual({ code: 1, out: '', err: expect.stringMatching(/^switchyard: .*\nStart one, or leave out --require-agent/) })
     const refused = await sy(['tasks', 'submit', 'idle', 'echo', '--retries', '1000'])

@@ -105,6 +105,10 @@ test.each(['ts', 'python'] as const)('without a registry a project answers who a
   if (lang === 'ts') {
     await mkdir(join(path, 'node_modules'))
     await symlink('../vendor/switchyard', join(path, 'node_modules/switchyard'))
+    // The client comes along.
+    await using client = run(process.execPath, ['-e', `import('switchyard/client').then((sdk) => console.log(typeof sdk.createClient))`], { cwd: path, env: shell })
+    expect(await client.ended, client.output()).toBe(0)
+    expect(client.output()).toBe('function\n')
   }
   let asked = 0
   const router = createServer((_, res) => void (asked++, res.writeHead(500).end())).listen(0, '127.0.0.1')

@@ -281,6 +281,8 @@ describe('what a handler throws or returns', () => {
   cycle['self'] = cycle
   test.each<[string, unknown, RegExp]>([
     ['a BigInt', 1n, /^what work returned is no JSON: .*BigInt/],
+    ['NaN', NaN, /^what work returned is no JSON: its member "result" is NaN/],
+    ['an Infinity deep in it', { a: [1, { b: -Infinity }] }, /^what work returned is no JSON: its member "b" is -Infinity/],
     ['a function', () => 1, /^what work returned is no JSON: its member "result" is a function/],
     ['a function within', { a: [{ then_do: () => 1 }] }, /its member "then_do" is a function/],
     ['a symbol', Symbol('x'), /is a symbol/],

@@ -48,9 +48,11 @@ export const thrownAnswer = (task: Task, thrown: unknown): Answer => {
   return isFinal(thrown) ? failed(422, task, error, { retryable: false }) : failed(500, task, error)
 }
 
-/** JSON.stringify would leave a function out without a word. */
+/** JSON.stringify would leave a function out without a word, and take NaN for null. */
 const onlyJson = (key: string, value: unknown): unknown => {
   if (typeof value === 'function' || typeof value === 'symbol') throw new TypeError(`${key === '' ? 'it' : `its member ${JSON.stringify(key)}`} is a ${typeof value}`)
+  // JSON.stringify would make null of it.
+  if (typeof value === 'number' && !Number.isFinite(value)) throw new TypeError(`${key === '' ? 'it' : `its member ${JSON.stringify(key)}`} is ${value}`)
   return value
 }
 

@@ -17,7 +17,7 @@ const HELP = `
 Examples:
   switchyard start
   switchyard agents list
-  switchyard tasks submit text word_count --param text="one two two" --wait
+  switchyard tasks submit text word_count --param text="red fox, red hen" --wait
   switchyard tasks list --status failed
 
 Exit codes:

@@ -71,7 +71,7 @@ A value of --param and --metadata is taken as JSON if it is JSON, else as text: 
 With --wait the result goes to stdout and how the task ended to stderr; else the task's id goes to stdout.
 
 Examples:
-  switchyard tasks submit text word_count --param text="one two two" --wait
+  switchyard tasks submit text word_count --param text="red fox, red hen" --wait
   switchyard tasks submit cost analyze_cost --json bill.json --priority high --wait 60
   echo '{"text": "one two"}' | switchyard --json tasks submit text word_count --json - --wait
   id=$(switchyard tasks submit text word_count --param text="one two")`

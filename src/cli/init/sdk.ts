@@ -8,17 +8,19 @@ import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 
 const VENDOR = 'vendor/switchyard'
-const ENTRY = 'agent'
+const ENTRIES = ['agent', 'client'] as const
 /** The repository, or what was built of it: the paths below both are the same. */
 const root = fileURLToPath(new URL('../../..', import.meta.url))
 const isSource = import.meta.url.endsWith('.ts')
 
-/** A package with `switchyard/agent`: JavaScript and its types, without dependencies. */
+/** A package with `switchyard/agent` and `switchyard/client`: JavaScript and its types, without dependencies. */
 export const typescriptSdk = async (note: (line: string) => void): Promise<Map<string, string>> => {
   const files = new Map<string, string>()
   await using compiled = await findCompiled(note)
-  await collect(compiled.folder, `${ENTRY}.js`, files)
-  await collect(compiled.folder, `${ENTRY}.d.ts`, files)
+  for (const entry of ENTRIES) {
+    await collect(compiled.folder, `${entry}.js`, files)
+    await collect(compiled.folder, `${entry}.d.ts`, files)
+  }
   return new Map([await manifest(), await licence(), ...[...files].map(([name, text]) => [`${VENDOR}/${name}`, text] as const)])
 }
 
@@ -27,10 +29,10 @@ const manifest = async (): Promise<[string, string]> => {
   const written = {
     name: 'switchyard',
     version,
-    description: 'Switchyard’s agent SDK',
+    description: 'Switchyard’s SDK',
     license: 'MIT',
     type: 'module',
-    exports: { './agent': { types: `./${ENTRY}.d.ts`, default: `./${ENTRY}.js` }, './package.json': './package.json' },
+    exports: { ...Object.fromEntries(ENTRIES.map((entry) => [`./${entry}`, { types: `./${entry}.d.ts`, default: `./${entry}.js` }])), './package.json': './package.json' },
     engines: { node: '>=22' },
   }
   return [`${VENDOR}/package.json`, `${JSON.stringify(written, null, 2)}\n`]
@@ -53,7 +55,7 @@ const findCompiled = async (note: (line: string) => void): Promise<Compiled> => 
   const sources = join(root, 'sdk/typescript')
   if (!isSource) return { folder: sources, [Symbol.asyncDispose]: async () => {} }
   const built = join(root, 'dist/sdk/typescript')
-  if (await isNewer(join(built, `${ENTRY}.js`), sources)) return { folder: built, [Symbol.asyncDispose]: async () => {} }
+  if (await isNewer(join(built, `${ENTRIES[0]}.js`), sources)) return { folder: built, [Symbol.asyncDispose]: async () => {} }
   return compile(sources, note)
 }
 
@@ -74,7 +76,7 @@ const compile = async (sources: string, note: (line: string) => void): Promise<C
     const modules = join(root, 'node_modules')
     const compilerOptions = { noEmit: false, outDir: folder, rootDir: sources, rewriteRelativeImportExtensions: true, declaration: true, typeRoots: [join(modules, '@types')] }
     const config = join(folder, 'tsconfig.json')
-    await writeFile(config, JSON.stringify({ extends: join(root, 'tsconfig.json'), compilerOptions, include: [], files: [join(sources, `${ENTRY}.ts`)] }))
+    await writeFile(config, JSON.stringify({ extends: join(root, 'tsconfig.json'), compilerOptions, include: [], files: ENTRIES.map((entry) => join(sources, `${entry}.ts`)) }))
     await promisify(execFile)(process.execPath, [join(modules, 'typescript/bin/tsc'), '-p', config]).catch((error: { stdout?: string } & Error) => {
       throw new Error(`the SDK could not be built: ${error.stdout?.trim() || error.message}`, { cause: error })
     })
