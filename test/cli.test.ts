@@ -305,7 +305,7 @@ describe('the launcher', () => {
     expect(text).toContain("'v20.11.1'")
     await writeFile(join(root, 'bin/switchyard.js'), text)
     await mkdir(join(root, 'dist/src/cli'), { recursive: true })
-    await writeFile(join(root, 'dist/src/cli/main.js'), "console.log(JSON.stringify(process.argv.slice(2)), process.cwd())\nprocess.on('SIGTERM', () => process.exit(7))\nif (process.argv[2] === 'wait') setInterval(() => {}, 1000)\nelse if (process.argv[2] === 'die') process.kill(process.pid, 'SIGKILL')\nelse process.exitCode = 5\n")
+    await writeFile(join(root, 'dist/src/cli/main.js'), "process.on('SIGTERM', () => process.exit(7))\nconsole.log(JSON.stringify(process.argv.slice(2)), process.cwd())\nif (process.argv[2] === 'wait') setInterval(() => {}, 1000)\nelse if (process.argv[2] === 'die') process.kill(process.pid, 'SIGKILL')\nelse process.exitCode = 5\n")
     await symlink(join(root, 'bin/switchyard.js'), join(folder.path, 'link'))
     await using without = run(process.execPath, [join(folder.path, 'link')])
     expect(await without.ended).toBe(1)
