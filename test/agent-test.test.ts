@@ -3,7 +3,6 @@ import { readFileSync } from 'node:fs'
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
 import { join } from 'node:path'
 import { spawnSync } from 'node:child_process'
-import { fileURLToPath } from 'node:url'
 import { expect, test } from 'vitest'
 import { isAlive } from '../src/redis/process.ts'
 import { CHECKS } from '../src/cli/agent-test/agent-test.ts'
@@ -11,13 +10,10 @@ import { linkOf, type Need } from '../src/cli/agent-test/check.ts'
 import { wordsOf } from '../src/cli/agent-test/launch.ts'
 import type { Report } from '../src/cli/agent-test/report.ts'
 import { serve } from './agents/broken.ts'
-import { fixture, run, until, type Running } from './processes.ts'
+import { ROOT, clean, fixture, run, until, type Running } from './processes.ts'
 
-const ROOT = fileURLToPath(new URL('..', import.meta.url))
 const BROKEN = join(ROOT, 'test/agents/broken.ts')
 const NODE = process.execPath
-/** Without what vitest and npm add. */
-const { npm_lifecycle_event: _, FORCE_COLOR: __, ...clean } = process.env
 const patient = { timeout: 90_000 }
 
 const agentTest = (...args: string[]): Running => run(NODE, [fixture('agent-test.ts'), 'agent-test', ...args], { cwd: ROOT, env: { ...clean, NODE_NO_WARNINGS: '1' } })

@@ -5,17 +5,14 @@ import { cpSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { createServer, type IncomingMessage } from 'node:http'
 import { connect, type Socket } from 'node:net'
 import { join } from 'node:path'
-import { fileURLToPath } from 'node:url'
 import { describe, expect, test } from 'vitest'
 import { PROBLEMS } from '../src/api/problem.ts'
 import { createOperations } from '../src/api/operations.ts'
-import { run, tempFolder, until, type Running } from './processes.ts'
+import { ROOT, clean, run, tempFolder, until, type Running } from './processes.ts'
 import { call, startSystem, type Answer } from './system.ts'
 
-const ROOT = fileURLToPath(new URL('..', import.meta.url))
 const SDK = join(ROOT, 'sdk/python')
-const { SWITCHYARD_URL: _, SWITCHYARD_API_KEY: __, AGENT_NAME: ___, ...inherited } = process.env
-const clean = { ...inherited, PYTHONDONTWRITEBYTECODE: '1', PYTHONUNBUFFERED: '1' }
+const environment = { ...clean, PYTHONDONTWRITEBYTECODE: '1', PYTHONUNBUFFERED: '1' }
 const version = spawnSync('python3', ['-c', 'import sys; print(*sys.version_info[:2]); sys.exit(sys.version_info < (3, 9))'], { encoding: 'utf8' })
 if (version.status !== 0) process.stderr.write(`the Python SDK is not tested: it needs a python3 of 3.9 or newer, and this machine's is ${version.stdout?.trim().replace(' ', '.') || 'missing'}\n`)
 
@@ -25,7 +22,7 @@ const start = (args: string[], options: { cwd: string; env: NodeJS.ProcessEnv })
   const closed = new Promise<void>((done) => program.child.once('close', () => done()))
   return { ...program, ended: closed.then(() => program.ended) }
 }
-const python = (code: string, env: Record<string, string> = {}): Running => start(['-c', code], { cwd: ROOT, env: { ...clean, PYTHONPATH: SDK, ...env } })
+const python = (code: string, env: Record<string, string> = {}): Running => start(['-c', code], { cwd: ROOT, env: { ...environment, PYTHONPATH: SDK, ...env } })
 /** Runs a program to its end; what it prints last is JSON. */
 const asked = async (code: string, env: Record<string, string> = {}): Promise<any> => {
   await using program = python(code, env)
@@ -35,7 +32,7 @@ const asked = async (code: string, env: Record<string, string> = {}): Promise<an
 
 /** The agent that does odd things, listening. */
 const startAgent = async (env: Record<string, string> = {}, script = 'python_odd.py') => {
-  const agent = start([join(ROOT, 'test/agents', script)], { cwd: ROOT, env: { ...clean, AGENT_REGISTER: '0', ...env } })
+  const agent = start([join(ROOT, 'test/agents', script)], { cwd: ROOT, env: { ...environment, AGENT_REGISTER: '0', ...env } })
   const port = await until(`it listens: ${agent.output()}`, () => /listening on port (\d+)/.exec(agent.output())?.[1])
   const url = `http://127.0.0.1:${port}`
   return {
@@ -473,7 +470,7 @@ print(json.dumps([right,
       [{ AGENT_ID: 'a b' }, /^odd: the agent's id \(AGENT_ID\) must be [^\n]*\n$/],
       [{ AGENT_BIND: '192.0.2.1' }, /^odd: cannot listen on [^\n]*\n$/],
     ] as const) {
-      await using agent = start([join(ROOT, 'test/agents/python_odd.py')], { cwd: ROOT, env: { ...clean, AGENT_NAME: 'odd', ...env } })
+      await using agent = start([join(ROOT, 'test/agents/python_odd.py')], { cwd: ROOT, env: { ...environment, AGENT_NAME: 'odd', ...env } })
       expect(await agent.ended, agent.output()).toBe(1)
       expect(agent.output()).toMatch(words)
     }
@@ -725,7 +722,7 @@ print(json.dumps(out))`,
     expect(embedded.output()).toMatch(/^True \d+ [0-9a-f-]{36}$/m)
     // The client's asks for what the one before greets: that one, kept up.
     writeFileSync(join(folder.path, 'greeter.py'), blocks[2]!.replace('agent.stop()', 'import time; time.sleep(60)'))
-    await using greeter = start([join(folder.path, 'greeter.py')], { cwd: folder.path, env: { ...clean, PYTHONPATH: SDK, SWITCHYARD_URL: system.url() } })
+    await using greeter = start([join(folder.path, 'greeter.py')], { cwd: folder.path, env: { ...environment, PYTHONPATH: SDK, SWITCHYARD_URL: system.url() } })
     await until('it registered', () => /^True/m.test(greeter.output()))
     await using program = client!()
     expect(await program.ended, program.output()).toBe(0)
@@ -739,7 +736,7 @@ print(json.dumps(out))`,
     // From a copy, as a build may leave things behind; and without a network.
     cpSync(SDK, join(folder.path, 'source'), { recursive: true, filter: (path) => !path.includes('__pycache__') })
     const done = async (args: string[], env: Record<string, string> = {}): Promise<string> => {
-      await using program = start(args, { cwd: folder.path, env: { ...clean, ...env } })
+      await using program = start(args, { cwd: folder.path, env: { ...environment, ...env } })
       expect(await program.ended, program.output()).toBe(0)
       return program.output()
     }
