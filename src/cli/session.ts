@@ -1,5 +1,5 @@
 /** What a command has to work with, made from the options that every command takes. */
-import { Command, InvalidArgumentError, Option } from 'commander'
+import { Command, Option } from 'commander'
 import { createClient, type Client } from '../../sdk/typescript/client.ts'
 import { UsageError } from './failure.ts'
 import { parseJson } from './json.ts'
@@ -68,12 +68,3 @@ export const openSession = (command: Command, world: World): Session => {
     throw error
   }
 }
-
-/** A reader of numbers for options. The router says which are too large. */
-export const number =
-  ({ whole = false, least = 0 } = {}) =>
-  (text: string): number => {
-    const value = /^\d+(\.\d+)?$/.test(text) ? Number(text) : NaN
-    if (Number.isNaN(value) || value < least || (whole && !Number.isInteger(value))) throw new InvalidArgumentError(`It must be a ${whole ? 'whole ' : ''}number${least > 0 ? ` from ${least}` : ''}.`)
-    return value
-  }

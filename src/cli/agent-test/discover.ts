@@ -1,11 +1,10 @@
 /** What to send to an agent, and how much of it: as told, or as it says of itself. */
+import { UsageError } from '../failure.ts'
 import { came, did, exchange, member, refused } from './exchange.ts'
 import { seconds } from './shown.ts'
 import { keyOf, signed } from './sign.ts'
 import { createSubject, QUICK_MS, type Known, type SlowTask, type Task } from './subject.ts'
 
-/** What was asked for cannot be done as it was asked. */
-export class UsageError extends Error {}
 /** There is no agent to test. */
 export class UnreachableError extends Error {}
 
