@@ -1,4 +1,5 @@
 /** The conformance kit: holds an agent, in any language, to the rules of docs/protocol.md. */
+import { readSecret } from '../../../sdk/typescript/signature.ts'
 import { UsageError } from '../failure.ts'
 import { HINTS, linkOf, type Check, type Experiment, type Judge, type Need, type Verdict } from './check.ts'
 import { beating, control } from './checks/beating.ts'
@@ -15,7 +16,6 @@ import { wordsOf } from './launch.ts'
 import { reportOf, type Report, type Result } from './report.ts'
 import { attach, start, type Session } from './session.ts'
 import { shown } from './shown.ts'
-import { keyOf } from './sign.ts'
 import { createSubject, QUICK_MS, type Known, type Subject } from './subject.ts'
 
 /** What is done over HTTP alone, the gentle first: after the later ones an agent may be hurt. */
@@ -167,7 +167,11 @@ const settled = async (all: Promise<void>[]): Promise<void> => {
 
 const readTarget = ({ url, command, secret, only, pid }: AgentTestOptions): { url: string } | { words: string[] } => {
   if ((url === undefined) === (command === undefined)) throw new UsageError("give either the agent's URL or --command, which starts it")
-  if (secret !== undefined && keyOf(secret) === null) throw new UsageError('the secret must be whsec_ and base64')
+  try {
+    if (secret !== undefined) readSecret(secret)
+  } catch (error) {
+    throw new UsageError((error as Error).message)
+  }
   const unknown = only?.find((name) => !Object.hasOwn(CHECKS, name))
   if (unknown !== undefined) throw new UsageError(`there is no check ${unknown}; there are ${Object.keys(CHECKS).join(', ')}`)
   if (command !== undefined) {
