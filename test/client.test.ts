@@ -2,6 +2,7 @@
 import { readdir, readFile } from 'node:fs/promises'
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
+import { createAgent } from '../sdk/typescript/agent.ts'
 import * as sdk from '../sdk/typescript/client.ts'
 import { createClient, type Client, type Task } from '../sdk/typescript/client.ts'
 import { createOperations } from '../src/api/operations.ts'
@@ -146,6 +147,14 @@ const closing: (() => Promise<void>)[] = []
 afterEach(async () => {
   for (const close of closing.splice(0)) await close()
 })
+test.each(['ftp://router', 'router:8080', 'http://me:hush@router', 'http://router?a=1', 'http://router#a'])('the url %s is refused, by client and agent alike, and no password told', (url) => {
+  for (const make of [() => createClient({ url }), () => createAgent({ url, capabilities: {} })]) {
+    expect(make).toThrow(TypeError)
+    expect(make).toThrow(/url must (begin with http|hold no)/)
+    expect(make).not.toThrow('hush')
+  }
+})
+
 const scripted = async (...acts: Act[]) => {
   const requests: { request: string; at: number; headers: IncomingMessage['headers'] }[] = []
   const server = createServer((req, res) => {

@@ -226,4 +226,3 @@ export const createMembership = ({ settings, attempts, port }: { settings: Setti
     },
   }
 }
-export type Membership = ReturnType<typeof createMembership>

@@ -3,6 +3,7 @@ import { bindFor, splitHost } from './address.ts'
 import { createLogger, readLevel, type Logger } from './log.ts'
 import { readSecret } from './signature.ts'
 import type { Handler } from './task.ts'
+import { DEFAULT_URL, urlFault } from './url.ts'
 
 /** What `createAgent` takes. An option that is given beats the environment variable named with it. */
 export type AgentOptions = {
@@ -75,12 +76,7 @@ const TYPE = /^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$/
 const ID = /^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$/
 const TEXT = /^[^\x00-\x1f\x7f-\x9f]{1,256}$/u
 const MAX_CAPABILITIES = 64
-const DEFAULTS = { url: 'http://127.0.0.1:8080', type: 'default', maxConcurrency: 10, ttlSeconds: 60, drainSeconds: 25 }
-
-const isUrl = (text: string): boolean => {
-  const url = URL.parse(text)
-  return url !== null && /^https?:$/.test(url.protocol) && url.username === '' && url.password === '' && url.search === '' && url.hash === ''
-}
+const DEFAULTS = { type: 'default', maxConcurrency: 10, ttlSeconds: 60, drainSeconds: 25 }
 
 /** @throws TypeError that names every fault */
 export const readSettings = (options: AgentOptions, env: Readonly<Record<string, string | undefined>> = process.env): Settings => {
@@ -108,8 +104,9 @@ export const readSettings = (options: AgentOptions, env: Readonly<Record<string,
   const bind = text(options.bind, 'bind', 'AGENT_BIND', /^[^\s/[\]]{1,300}$/, 'an address of this machine')
 
   const url = read(options.url, 'url', 'SWITCHYARD_URL')
-  const routerUrl = String(url.value ?? DEFAULTS.url).replace(/\/+$/, '')
-  must(isUrl(routerUrl), `${url.said} must be an http or https URL without a user or query, like ${DEFAULTS.url}; not ${JSON.stringify(url.value)}`)
+  const routerUrl = String(url.value ?? DEFAULT_URL).replace(/\/+$/, '')
+  const urlIs = urlFault(routerUrl)
+  must(urlIs === null, `${url.said} ${urlIs}`)
 
   const port = read<number>(options.port, 'port', 'AGENT_PORT')
   const portNumber = Number(port.value ?? (host === undefined ? undefined : splitHost(host).port) ?? 0)
