@@ -14,7 +14,7 @@ if t[1] == 'sent' or t[1] == 'running' then
     if not redis.call('ZSCORE', leases_key(agent), attempt) then redis.call('SREM', cancels_key(agent), attempt) end
   end
   redis.call('SADD', cancels_key(agent), t[4])
-  redis.call('PEXPIRE', cancels_key(agent), 86400000)
+  redis.call('PEXPIRE', cancels_key(agent), DAY_MS)
   redis.call('PUBLISH', wake_channel(dispatcher_in(t[3])), 'cancel\t' .. t[4])
   return { 'requested', t[1] }
 end

@@ -16,6 +16,7 @@ local MAX_AVOIDED = 8
 local ENDS = { completed = true, failed = true, timeout = true, cancelled = true }
 
 local CONFIRM_MS = 5000      -- a task whose job is not in its queue so long after its submit is given one
+local LATE_MS = 1000         -- a dispatcher lets go of an attempt at its deadline, and may say so until so long after it
 local OVERDUE_MS = 30000     -- an attempt that nobody has ended so long after its deadline is lost, and its job too
 
 -- Counts for /metrics of what only a script sees; callers count the rest, and write it once a second.
