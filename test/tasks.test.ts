@@ -66,9 +66,9 @@ describe('a task that nobody takes', () => {
   test.concurrent('expires also in front of an agent that never has room', async () => {
     const { agent, submit } = setting()
     await agent({ handle: (_task, { res }) => void res.writeHead(429, { 'retry-after': '0' }).end() })
-    const task = await system.ended(await submit({ expires_in_seconds: 2, max_retries: 0 }))
+    const task = await system.ended(await submit({ expires_in_seconds: 3, max_retries: 0 }))
     expect(task).toMatchObject({ status: 'timeout', error: 'expired', retry_count: 0 })
-    expect(task.attempts.length).toBeGreaterThan(2)
+    expect(task.attempts.length).toBeGreaterThan(1)
   })
 
   test.concurrent('expires rather than wait for a retry that would begin too late', async () => {
