@@ -3,7 +3,7 @@ import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { dirname, join } from 'node:path'
 import { Command } from 'commander'
-import { expect, test } from 'vitest'
+import { afterAll, beforeAll, expect, test } from 'vitest'
 import { parse } from 'yaml'
 import { initCommand } from '../src/cli/init/command.ts'
 import { init, InitError, type InitOptions } from '../src/cli/init/init.ts'
@@ -62,6 +62,12 @@ const works = async (system: System, line: string[], cwd: string, task: Record<s
   expect(await list()).toEqual([])
 }
 
+let system: System
+beforeAll(async () => {
+  system = await startSystem()
+})
+afterAll(() => system[Symbol.asyncDispose]())
+
 test('a TypeScript project installs, passes its own tests, and does a task, from its sources and as one file', { timeout: 5 * HANGS_MS }, async () => {
   await using folder = await tempFolder('sy-init-')
   const { path } = await init({ name: 'first-agent', lang: 'ts', cwd: folder.path })
@@ -69,7 +75,6 @@ test('a TypeScript project installs, passes its own tests, and does a task, from
   expect(await must(['npm', 'test'], path)).toMatch(/pass 2\n.*fail 0\n/)
   await must(['npm', 'run', 'check'], path)
   await must(['npm', 'run', 'build'], path)
-  await using system = await startSystem()
   await works(system, ['node', 'agent.ts'], path, await tried(path))
 
   // As in the image: that file and nothing else.
@@ -90,7 +95,6 @@ test.skipIf(noPython)('a Python project passes its own tests, and does a task, w
   await using folder = await tempFolder('sy-init-')
   const { path } = await init({ name: 'first-agent', lang: 'python', cwd: folder.path })
   expect(await must(['python3', '-m', 'unittest'], path)).toMatch(/Ran 3 tests[^]*\nOK/)
-  await using system = await startSystem()
   await works(system, ['python3', 'agent.py'], path, await tried(path))
 })
 
