@@ -20,6 +20,7 @@ export type ProblemType =
   | 'agent-type-conflict'
   | 'task-ended'
   | 'task-not-ended'
+  | 'stale-attempt'
   | 'already-retried'
   | 'no-agent'
   | 'too-many-queues'
@@ -83,6 +84,13 @@ export class AgentTypeConflict extends SwitchyardError {
 export class TaskEnded extends SwitchyardError {
   constructor(id: string, status: string) {
     super('task-ended', `task ${id} has already ended: ${status}`, { extra: { task_id: id, task_status: status } })
+  }
+}
+
+/** Another attempt, or an end, came first: what is said of this one changes nothing. */
+export class StaleAttempt extends SwitchyardError {
+  constructor(id: string, status: string) {
+    super('stale-attempt', `this is not the current attempt of task ${id}, which is ${status}; stop working on it, nothing that is said of it counts any more`, { extra: { task_id: id, task_status: status } })
   }
 }
 

@@ -34,6 +34,7 @@ test('has a method for every route but the pages for people', async () => {
   const { id } = await client.tasks.submit({ agent_type: 'nobody', task_type: 'echo' })
   await client.tasks.get(id)
   await client.tasks.list().page()
+  await failure(client.tasks.result(id, { attempt_id: 'none', status: 'completed' }))
   await client.tasks.cancel(id)
   await client.tasks.retry(id)
   await client.agents.heartbeat(agent.agent_id)

@@ -443,7 +443,9 @@ print(json.dumps([right,
     const cut = hasty.send('ignore', {}, { task_id: 'h' }).catch(() => 'cut')
     await hasty.says('began h')
     hasty.child.kill('SIGINT')
+    hasty.child.kill('SIGINT') // the same Ctrl-C, from a wrapper
     await until('it drains', async () => (await hasty.health()).status === 'draining')
+    await new Promise((done) => setTimeout(done, 600))
     hasty.child.kill('SIGINT')
     expect(await hasty.ended).toBe(130)
     expect(await cut).toBe('cut')
@@ -615,7 +617,7 @@ print(json.dumps([outcome(lambda: client.tasks.get("lost"))["task_id"], submit("
       `
 from switchyard import Client
 c = Client()
-c.tasks.submit("a", agent_type="b"); c.tasks.get("1"); list(c.tasks.list()); c.tasks.cancel("1"); c.tasks.retry("1")
+c.tasks.submit("a", agent_type="b"); c.tasks.get("1"); list(c.tasks.list()); c.tasks.cancel("1"); c.tasks.retry("1"); c.tasks.result("1", "a")
 c.agents.register("n", "h", 1); c.agents.heartbeat("1"); c.agents.unregister("1"); c.agents.delete("1"); c.agents.get("1"); list(c.agents.list()); list(c.agents.list_type("1")); c.agents.cleanup()
 c.health(); c.ready(); c.live(); c.metrics(); c.openapi()
 for page in ("/", "/docs", "/docs/errors", "/queues"): c.page(page)`,

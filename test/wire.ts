@@ -24,6 +24,7 @@ export type Requests = Held<
     Same<wire.NewTask, z.input<ReturnType<typeof task.newTaskSchema>>>,
     Same<wire.Registration, z.input<typeof agent.Registration>>,
     Same<wire.Heartbeat, z.input<typeof agent.Heartbeat>>,
+    Same<wire.AttemptResult, z.input<typeof task.AttemptResult>>,
     Same<wire.DeliveryAnswer, z.input<typeof task.DeliveryAnswer>>,
     Same<keyof wire.TaskFilter | 'cursor', keyof z.input<typeof TaskQuery>>,
     Same<keyof wire.AgentFilter | 'cursor', keyof z.input<typeof AgentQuery>>,
@@ -34,6 +35,7 @@ export type Answers = Held<
   [
     Same<wire.TaskStatus, z.output<typeof task.TaskStatus>>,
     Same<wire.EndStatus, (typeof END_STATUSES)[number]>,
+    Same<wire.ResultTaken, z.output<typeof task.ResultTaken>>,
     Same<wire.Submitted, z.output<typeof task.Submitted>>,
     Same<wire.AttemptOutcome, z.output<typeof task.AttemptOutcome>>,
     Same<wire.Attempt, z.output<typeof task.Attempt>>,

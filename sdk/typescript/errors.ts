@@ -81,6 +81,16 @@ export class TaskEnded extends SwitchyardError {
     return member(this, 'task_status') as TaskStatus
   }
 }
+/** 409: another attempt, or an end, came first; what was said of this one changed nothing. */
+export class StaleAttempt extends SwitchyardError {
+  get taskId(): string {
+    return member(this, 'task_id')
+  }
+  /** What has become of the task. */
+  get taskStatus(): TaskStatus {
+    return member(this, 'task_status') as TaskStatus
+  }
+}
 /** 409: only an ended task can be retried. */
 export class TaskNotEnded extends SwitchyardError {
   get taskId(): string {
@@ -148,6 +158,7 @@ export const ERRORS: Readonly<Record<string, new (init: ErrorInit) => Switchyard
   'agent-type-conflict': AgentTypeConflict,
   'task-ended': TaskEnded,
   'task-not-ended': TaskNotEnded,
+  'stale-attempt': StaleAttempt,
   'already-retried': AlreadyRetried,
   'no-agent': NoAgent,
   'too-many-queues': TooManyQueues,

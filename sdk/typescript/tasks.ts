@@ -2,7 +2,7 @@
 import { ConnectionFailed, StoreUnavailable, TimedOut } from './errors.ts'
 import { pause, type CallOptions, type Http } from './http.ts'
 import { createList, type List } from './list.ts'
-import type { Cancelled, NewTask, Submitted, Task, TaskFilter, TaskPage } from './wire.ts'
+import type { AttemptResult, Cancelled, NewTask, ResultTaken, Submitted, Task, TaskFilter, TaskPage } from './wire.ts'
 
 export type SubmitOptions = CallOptions & {
   /** Refuse the task (`NoAgent`) when no agent that can do it is alive, instead of letting it wait. */
@@ -43,6 +43,8 @@ export type TasksClient = {
   cancel(id: string, options?: CallOptions): Promise<Cancelled>
   /** Submits an ended task again, as a new one; once. */
   retry(id: string, options?: CallOptions): Submission
+  /** Says how an attempt has ended that its agent answered with 202. Said again, it is answered alike; StaleAttempt when it counts no more. */
+  result(id: string, result: AttemptResult, options?: CallOptions): Promise<ResultTaken>
   /** Waits for a task's end, whichever that is: look at `status`. Throws TimedOut after `timeoutSeconds`. */
   wait(id: string, options?: WaitOptions): Promise<Task>
 }
@@ -80,6 +82,7 @@ export const createTasks = (http: Http): TasksClient => {
     list: (filter = {}, options = {}) => createList((cursor) => http.json<TaskPage>('GET', '/tasks', { ...options, query: { ...filter, cursor }, again: 'always' }), (page) => page.tasks),
     cancel,
     retry: (id, options = {}) => submission(http.json('POST', `${path(id)}/retry`, { ...options, again: 'untaken' })),
+    result: (id, result, options = {}) => http.json('POST', `${path(id)}/result`, { ...options, body: result, again: 'always' }),
     wait,
   }
 }

@@ -318,6 +318,30 @@ export type Delivery = {
   attempt_id: string
 }
 
+/** POST /tasks/{id}/result: how an attempt that was answered 202 has ended. */
+export type AttemptResult = {
+  /** The attempt, as it was given to the agent. */
+  attempt_id: string
+  status: 'completed' | 'failed'
+  /** Any JSON value. */
+  result?: unknown
+  /** What went wrong, in words for the task's client. */
+  error?: string | undefined
+  execution_time_ms?: number | undefined
+  /** false: a failed attempt is not followed by another. */
+  retryable?: boolean | undefined
+  /** If given, the task's. */
+  task_id?: string | undefined
+  /** Not kept. */
+  metadata?: Record<string, unknown> | undefined
+}
+
+export type ResultTaken = {
+  task_id: string
+  /** What the task has come to. */
+  status: TaskStatus
+}
+
 /** What an agent answers to it. Only `status` and `result` or `error` count; the rest may be left out. */
 export type DeliveryAnswer = {
   /** If given, the task's. */

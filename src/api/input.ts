@@ -30,9 +30,10 @@ export const announcesTooMuch = (req: IncomingMessage): boolean => Number(req.he
 
 /**
  * Reads the body into `req.body` as a `Body`. With `optional`, no body at all (whatever its content type) reads as `{}`.
+ * `depth`: how deep it may be nested (32).
  * @throws InvalidJson (400), unsupported-media-type (415), payload-too-large (413), InvalidRequest (422) when nested too deep
  */
-export const readBody = (o: { optional?: boolean } = {}): RequestHandler[] => [
+export const readBody = (o: { optional?: boolean; depth?: number } = {}): RequestHandler[] => [
   (req, _res, next) => {
     // Told at once, not after so many bytes have come, which is when the reader would say so.
     if (announcesTooMuch(req)) throw new SwitchyardError('payload-too-large', 'the body is larger than 1 MiB')
@@ -63,7 +64,8 @@ export const readBody = (o: { optional?: boolean } = {}): RequestHandler[] => [
       throw new InvalidJson(`the body is not JSON: ${(error as Error).message.replace(/[\p{Cc}]/gu, ' ').slice(0, 200)}`)
     }
     if (!isObject(value)) throw new InvalidJson('the body must be a JSON object')
-    if (maxDepth(text) > MAX_DEPTH) throw new InvalidRequest([{ pointer: '', detail: `the body is nested deeper than ${MAX_DEPTH} levels` }])
+    const depth = o.depth ?? MAX_DEPTH
+    if (maxDepth(text) > depth) throw new InvalidRequest([{ pointer: '', detail: `the body is nested deeper than ${depth} levels` }])
     req.body = { text, value } satisfies Body
     next()
   },

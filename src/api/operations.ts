@@ -1,7 +1,7 @@
 /** Every route as the API's document tells it. A route that is missing here, or is here and nowhere else, fails a test. */
 import type { z } from 'zod'
 import { Agent, AgentList, CleanedUp, Heartbeat, HeartbeatAnswer, Registered, Registration, Unregistered } from '../contracts/agent.ts'
-import { Cancelled, newTaskSchema, Submitted, Task, TaskList } from '../contracts/task.ts'
+import { AttemptResult, Cancelled, newTaskSchema, ResultTaken, Submitted, Task, TaskList } from '../contracts/task.ts'
 import type { ProblemType } from '../errors.ts'
 import { AgentOfTypeQuery, AgentQuery } from './agents.ts'
 import { Live, Ready } from './health.ts'
@@ -70,6 +70,14 @@ export const createOperations = (maxTimeoutSeconds: number): Record<string, Oper
     body: { schema: Empty, optional: true, example: {} },
     answers: { 201: { description: 'The new task.', schema: Submitted, headers: ['Location'] } },
     problems: ['not-found', 'task-not-ended', 'already-retried', 'too-many-queues'],
+  },
+  'POST /tasks/{id}/result': {
+    tag: 'Tasks',
+    summary: 'Say how an attempt has ended (from its agent)',
+    description: 'For an attempt that the agent answered with 202. Only the current attempt of a task may speak; the same said again is answered alike.',
+    body: { schema: AttemptResult, example: { attempt_id: '1763638423123.8f3c', status: 'completed', result: { total: 12.5 }, execution_time_ms: 61_200 } },
+    answers: { 200: { description: 'It counts.', schema: ResultTaken } },
+    problems: ['not-found', 'stale-attempt'],
   },
   'POST /agents/register': {
     tag: 'Agents',

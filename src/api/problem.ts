@@ -23,6 +23,7 @@ export const PROBLEMS: Record<ProblemType, { status: number; title: string }> = 
   'agent-type-conflict': { status: 409, title: 'The agent id is in use under another type' },
   'task-ended': { status: 409, title: 'The task has already ended' },
   'task-not-ended': { status: 409, title: 'The task has not ended' },
+  'stale-attempt': { status: 409, title: 'The attempt is not the current one' },
   'already-retried': { status: 409, title: 'The task was already retried' },
   'no-agent': { status: 503, title: 'No agent is alive for this task' },
   'too-many-queues': { status: 429, title: 'Too many queues' },

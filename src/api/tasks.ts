@@ -2,9 +2,10 @@
 import { Router } from 'express'
 import { z } from 'zod'
 import { AgentId, AgentType, Capability } from '../contracts/agent.ts'
-import { newTaskSchema, TaskStatus, TRACEPARENT, type NewTask } from '../contracts/task.ts'
+import { AttemptResult, newTaskSchema, TaskStatus, TRACEPARENT, type NewTask } from '../contracts/task.ts'
 import { iso } from '../contracts/time.ts'
 import { rawMembers } from '../contracts/raw.ts'
+import { bounded, MAX_ERROR_CHARS, MAX_RESULT_DEPTH } from '../contracts/words.ts'
 import { InvalidRequest, NotFound } from '../errors.ts'
 import type { Logger } from '../logger.ts'
 import { typeOfTask } from '../redis/keys.ts'
@@ -126,6 +127,22 @@ export const taskRoutes = ({ tasks, registry, maxTimeoutSeconds, log }: { tasks:
     sendJson(res, 201, JSON.stringify(submitted))
   })
   routes.all('/tasks/:id/retry', notAllowed('POST'))
+
+  // From agents that said 202; as deep as their answers may be.
+  routes.post('/tasks/:id/result', ...readBody({ depth: MAX_RESULT_DEPTH }), async (req, res) => {
+    const id = taskId(String(req.params.id))
+    const said = body(AttemptResult, req)
+    if (said.task_id !== undefined && said.task_id !== id) throw new InvalidRequest([{ pointer: '/task_id', detail: 'is not the task of this path' }])
+    const outcome = said.status === 'completed' ? 'completed' : said.retryable === false ? 'rejected' : 'failed'
+    const status = await tasks.callback(id, said.attempt_id, {
+      outcome,
+      result: outcome === 'completed' ? (rawMembers((req.body as Body).text, ['result'] as const).result ?? 'null') : '',
+      error: outcome === 'completed' ? '' : bounded(said.error || 'the agent said that it failed, and not why', MAX_ERROR_CHARS),
+      executionMs: said.execution_time_ms ?? null,
+    })
+    sendJson(res, 200, JSON.stringify({ task_id: id, status }))
+  })
+  routes.all('/tasks/:id/result', notAllowed('POST'))
 
   routes.get('/tasks/:id', noQuery, async (req, res) => {
     const task = await tasks.get(taskId(String(req.params.id)))

@@ -1,7 +1,7 @@
 /** A task as clients submit and read it: zod schemas, and the types inferred from them. */
 import { z } from 'zod'
 import { AgentId, AgentType, Capability, JsonObject } from './agent.ts'
-import { always, integer, number, oneOf } from './members.ts'
+import { always, integer, number, oneOf, text } from './members.ts'
 
 /** Priorities as people say them; 15 goes first. */
 export const NAMED_PRIORITIES = { low: 1, normal: 5, high: 10, critical: 15 } as const
@@ -135,6 +135,23 @@ export const DeliveryAnswer = z
 
 /** The header `traceparent`, W3C trace context, level 1: taken with a submit and passed on with each attempt; anything else is not. */
 export const TRACEPARENT = /^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$/
+
+/** POST /tasks/{id}/result: how an attempt that was answered 202 has ended. */
+export const AttemptResult = z
+  .strictObject({
+    attempt_id: text(128).describe('The attempt, as it was given to the agent.'),
+    status: oneOf('completed', 'failed'),
+    result: z.unknown().optional().describe('Any JSON value; clients read it byte for byte as it is here.'),
+    error: z.string({ error: 'must be text' }).optional().describe('What went wrong, in words for the task’s client.'),
+    execution_time_ms: number(0, Number.MAX_SAFE_INTEGER).optional(),
+    retryable: z.boolean({ error: 'must be true or false' }).optional().describe('false: a failed attempt is not followed by another.'),
+    task_id: z.string({ error: 'must be the task’s id' }).optional().describe('If given, the task’s.'),
+    metadata: JsonObject.optional().describe('Not kept.'),
+  })
+  .meta({ id: 'AttemptResult' })
+
+/** What it answers. */
+export const ResultTaken = z.object({ task_id: z.string(), status: TaskStatus.describe('What the task has come to.') }).meta({ id: 'ResultTaken' })
 
 /** What we POST to an agent's /task. */
 export const Delivery = z

@@ -11,6 +11,8 @@ end
 -- Does the job stand in line, or wait for its time?
 local function in_line(queue, id) return redis.call('ZSCORE', bull_key(queue, 'prioritized'), id) end
 local function is_delayed(queue, id) return redis.call('ZSCORE', bull_key(queue, 'delayed'), id) end
+-- The lock on a job that somebody has in hand; its value says who.
+local function lock_key(queue, id) return bull_key(queue, id) .. ':lock' end
 local function queue_of(pool) return agent_type .. '.' .. pool end
 
 -- How many jobs could go now.

@@ -5,7 +5,8 @@
  *
  * `token` is the lock's: whoever holds it may settle the job. The next job fetched by a settling call is locked with the same token.
  */
-import { UnrecoverableError, Worker, type RedisQueueBackend, type WorkerOptions } from 'bullmq'
+import { Job, UnrecoverableError, Worker, type RedisQueueBackend, type WorkerOptions } from 'bullmq'
+import { isEnd, type TaskStatus } from '../contracts/task.ts'
 import { RetryLater } from './backoff.ts'
 import { LOCK_MS, type JobData, type TaskJob } from './job.ts'
 
@@ -26,6 +27,25 @@ export class Lane extends Worker<JobData> {
   /** The next job by BullMQ's order, locked; undefined when none can go. */
   async take(token: string): Promise<TaskJob | undefined> {
     return (await this.getNextJob(token, { block: false })) as TaskJob | undefined
+  }
+
+  /** The job of a task, if there is one. */
+  async find(id: string): Promise<TaskJob | undefined> {
+    return (await Job.fromId(this, id)) as TaskJob | undefined
+  }
+
+  /**
+   * Does with the job what the record has come to behind an attempt.
+   * @param to.status of the record; '' when there is none
+   * @param to.waitMs until the task may go again, if it may
+   */
+  async settle(job: TaskJob, token: string, to: { status: TaskStatus | ''; error: string; waitMs: number }, fetchNext: boolean): Promise<TaskJob | undefined> {
+    if (to.status === 'completed') return this.complete(job, token, fetchNext)
+    if (to.status === '' || isEnd(to.status)) return this.fail(job, to.status === 'cancelled' || to.error === '' ? to.status || 'no record' : to.error, token, fetchNext)
+    if (to.status === 'retrying') return this.retry(job, to.error, to.waitMs, token, fetchNext)
+    if (to.waitMs > 0) await this.defer(job, to.waitMs, token)
+    else await this.putBack(job, token)
+    return fetchNext ? this.take(token) : undefined
   }
 
   /** The task has ended well. `fetchNext`: and the next job, if there is one. The record keeps what came of it; the job may go. */

@@ -47,6 +47,7 @@ local function begin(id, agent, hold, token, dispatcher, name)
     local sent = redis.call('HMGET', task_key(id), 'sending', 'redeliveries')
     local redeliveries = tonumber(sent[2] or 0) + 1
     local a, entry = delivery_ended(id, t[5], sent[1], now, 'lost', '', 'the dispatcher stopped answering')
+    redis.call('HDEL', task_key(id), 'parked')
     count('attempts:lost')
     count('redelivered:lost')
     watch(agent_in(sent[1]), deadline_in(sent[1]) + LATE_MS + 1)

@@ -1,10 +1,10 @@
 -- Cancels a task: at once while it waits; once it is at an agent, by asking the dispatcher that delivers it.
 -- KEYS[1] base   ARGV[1] id
--- Returns nil when unknown, {'cancelled', queue}, {'requested', status} or {'ended', status}
+-- Returns nil when unknown, {'cancelled', queue}, {'cancelled', queue, the attempt that was parked: its lock on the job}, {'requested', status} or {'ended', status}
 --- @include "record.lua"
 
 local id = ARGV[1]
-local t = redis.call('HMGET', task_key(id), 'status', 'spec', 'sending', 'attempt')
+local t = redis.call('HMGET', task_key(id), 'status', 'spec', 'sending', 'attempt', 'parked', 'deliveries')
 if not t[1] then return nil end
 if ENDS[t[1]] then return { 'ended', t[1] } end
 if t[1] == 'sent' or t[1] == 'running' then
@@ -15,6 +15,17 @@ if t[1] == 'sent' or t[1] == 'running' then
   end
   redis.call('SADD', cancels_key(agent), t[4])
   redis.call('PEXPIRE', cancels_key(agent), DAY_MS)
+  if t[5] then
+    -- No dispatcher holds it: it ends here. The slot stays taken until the agent, told by its next beat, says that it has stopped.
+    local now = now_ms()
+    local a, entry = delivery_ended(id, t[6], t[3], now, 'cancelled', '', '')
+    unpark(id, queue_in(t[2]))
+    end_record(id, t[1], 'cancelled', now, a, entry, 'error', 'cancelled')
+    count('attempts:cancelled')
+    count('ended:cancelled')
+    write_lists()
+    return { 'cancelled', queue_in(t[2]), t[4] }
+  end
   redis.call('PUBLISH', wake_channel(dispatcher_in(t[3])), 'cancel\t' .. t[4])
   return { 'requested', t[1] }
 end

@@ -2,7 +2,8 @@
 -- KEYS[1] base
 -- ARGV, for each: id; attempt; agent; outcome; status code or ''; error or ''; result; execution ms or ''; if it is retried, after so many
 --   ms; the task's max_retries; the agent rests so many ms; token for the next hold, or '' when none is wanted
--- Returns for each {verdict, status, ms until it may go again, slot or '', 1 when the agent was full and nothing waits: look again soon}
+-- Returns for each {verdict, status, ms until it may go again, slot or '', 1 when the agent was full and nothing waits: look again soon,
+--   1 when this was said before}
 --   verdict 'ok': the outcome counts · 'stale': another attempt or an end came first, nothing changed; status says what is
 -- Running twice (a repeated command, as the answer was lost) changes nothing: the answer is that of the first time, but for the slot
 -- handed over then, which is taken back.
@@ -58,12 +59,13 @@ local function others_have_room(pool, agent_id)
 end
 
 local function finish(id, attempt, agent_id, outcome, status_code, err, result, execution_ms, retry_in, max_retries, rest_ms, token)
-  local t = redis.call('HMGET', task_key(id), 'attempt', 'status', 'cancel', 'deliveries', 'sending', 'retries')
+  local t = redis.call('HMGET', task_key(id), 'attempt', 'status', 'cancel', 'deliveries', 'sending', 'retries', 'parked')
   local status, verdict, wait_ms, repeated = t[2] or '', 'stale', 0, false
 
   if t[1] == attempt and (status == 'sent' or status == 'running') then
     verdict = 'ok'
     local from = status
+    if t[7] then unpark(id, queue_in(redis.call('HGET', task_key(id), 'spec'))) end
     local a, entry = delivery_ended(id, t[4], t[5], now, outcome, status_code, err)
     if t[3] == '1' then
       -- A cancel was promised while it ran: no result beats that.
@@ -106,7 +108,7 @@ local function finish(id, attempt, agent_id, outcome, status_code, err, result, 
 
   -- An attempt that was cut off may still be running at the agent: its slot is held, and its next beats tell it to stop, until the agent
   -- denies it or the deadline comes.
-  local nothing = { verdict, status, integer(wait_ms), '', 0 }
+  local nothing = { verdict, status, integer(wait_ms), '', 0, repeated and 1 or nil }
   if (repeated or verdict == 'stale') and token ~= '' then take_back(agent_id, 'h.' .. token) end
   if outcome == 'cancelled' or outcome == 'drained' then return nothing end
   if t[3] == '1' then redis.call('SREM', cancels_key(agent_id), attempt) end

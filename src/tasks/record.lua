@@ -1,7 +1,7 @@
 -- The record of a task: one hash, changed only here, by scripts that compare before they set. Included by them.
 -- Fields: status spec parameters metadata created not_before expires started ended attempt (the last begun: while the status is sent or
 --   running, only it may speak) deliveries sending (the last delivery) a1 a2 … (those ended) retries redeliveries avoid (agents that
---   failed it) result error execution_ms cancel retry_of retried_as traceparent
+--   failed it) result error execution_ms cancel parked (its result comes by callback) retry_of retried_as traceparent
 -- `spec` is what never changes, as text with tabs between: timeout ms, max_retries, retry delay ms, backoff, priority, pinned to,
 --   task_type, queue. One field instead of eight: it is written and read by every task.
 -- Every record stands in tasks:<status> (by id, so by age); one that is sent or running stays in tasks:queued, as it is there only for a
@@ -17,6 +17,8 @@ local ENDS = { completed = true, failed = true, timeout = true, cancelled = true
 
 local CONFIRM_MS = 5000      -- a task whose job is not in its queue so long after its submit is given one
 local LATE_MS = 1000         -- a dispatcher lets go of an attempt at its deadline, and may say so until so long after it
+local PARKED_MS = 60000      -- a parked job stays locked so long behind its attempt's deadline, at which the sweeper ends it
+local PARKED_OVER_MS = 3000  -- whoever ends a parked attempt has so long to move its job; else it comes round by itself
 local OVERDUE_MS = 30000     -- an attempt that nobody has ended so long after its deadline is lost, and its job too
 
 -- Counts for /metrics of what only a script sees; callers count the rest, and write it once a second.
@@ -64,6 +66,12 @@ local function write_lists()
   for _, command in pairs(join) do redis.call(unpack(command)) end
   if looks[1] then redis.call('ZADD', TIMERS, unpack(looks)) end
   if ended[1] then redis.call('ZREM', TIMERS, unpack(ended)) end
+end
+
+-- A parked attempt is over. Its job is moved next, under the attempt's lock.
+local function unpark(id, queue)
+  redis.call('HDEL', task_key(id), 'parked')
+  redis.call('PEXPIRE', lock_key(queue, id), PARKED_OVER_MS)
 end
 
 local function queue_in(spec) return string.match(spec, '[^\t]*$') end

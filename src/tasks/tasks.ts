@@ -2,7 +2,7 @@
  * The record of a task: it decides. Every change of state is one atomic script (*.lua beside this file), fenced by the attempt that may
  * speak, and comes before BullMQ hears of it. A late, stale, doubled or cancelled outcome cannot change a record.
  */
-import { isEnd, type Attempt, type NewTask, type Submitted, type TaskStatus } from '../contracts/task.ts'
+import { isEnd, type NewTask, type Submitted, type TaskStatus } from '../contracts/task.ts'
 import { AlreadyRetried, NotFound, TaskEnded, TaskNotEnded } from '../errors.ts'
 import type { Config } from '../config.ts'
 import type { Logger } from '../logger.ts'
@@ -12,8 +12,10 @@ import { createBatch } from '../redis/batch.ts'
 import { uuidv7 } from '../redis/ids.ts'
 import { typeOfTask, type Keys } from '../redis/keys.ts'
 import { loadScript, text } from '../redis/scripts.ts'
+import type { AttemptEnd, Begun, Finished, Parked } from './attempt.ts'
 import { createList } from './list.ts'
-import { readRecord, readSpec, type Spec, type TaskView } from './record.ts'
+import { createParked } from './parked.ts'
+import { readRecord, readSpec, type TaskView } from './record.ts'
 import type { Stats } from './stats.ts'
 import { createSubmit } from './submit.ts'
 import { readSlot, type Slot } from '../registry/registry.ts'
@@ -22,33 +24,8 @@ import type { Types } from '../registry/types.ts'
 /** A retry whose submit broke off may be repeated for so long. */
 const RETRY_AGAIN_MS = 60_000
 
-/** What `begin` says of a job that was just fetched. */
-export type Begun =
-  | { verdict: 'go'; attemptId: string; attempt: number; parameters: string; metadata: string; traceparent: string | undefined; retries: number; waitedMs: number; movedTo: Slot | null } & Spec
-  | { verdict: 'ended'; status: string }
-  | { verdict: 'later'; ms: number }
-  | { verdict: 'no_slot' }
-  | { verdict: 'unknown' }
-
-/** How an attempt ended, as `finish` takes it. */
-export type AttemptEnd = {
-  taskId: string
-  attemptId: string
-  agentId: string
-  outcome: Exclude<Attempt['outcome'], null | 'lost'>
-  statusCode: number | null
-  error: string
-  result: string
-  executionMs: number | null
-  retryInMs: number
-  restMs: number
-  maxRetries: number
-}
-/** `ok`: the outcome counts. `stale`: another attempt, or an end, came first; `status` says what is. */
-export type Finished = { verdict: 'ok' | 'stale'; status: TaskStatus | ''; waitMs: number; next: Slot | null; lookAgain: boolean }
-
 /** What the sweeper is to do with a task's job. */
-export type Due = { what: 'promote' | 'add' | 'remove'; id: string; queue: string }
+export type Due = { what: 'promote' | 'add' | 'remove' | 'time_out'; id: string; queue: string }
 
 export type Tasks = ReturnType<typeof createTasks>
 
@@ -61,6 +38,7 @@ export const createTasks = ({ redis, keys, types, queues, stats, retention, log 
     cancel: script('./cancel.lua'),
     retry: script('./retry.lua'),
     expire: script('./expire.lua'),
+    park: script('./park.lua'),
     tick: script('./tick.lua'),
     trim: script('./trim.lua'),
   }
@@ -107,21 +85,30 @@ export const createTasks = ({ redis, keys, types, queues, stats, retention, log 
    * @param sent called once it is on its way: what is sent after that comes behind it
    */
   const finish = async (type: string, end: AttemptEnd, nextToken: string | null, sent?: () => void): Promise<Finished> => {
-    const [verdict, status, waitMs, next, again] = (await scripts.finish(
+    const [verdict, status, waitMs, next, again, repeated] = (await scripts.finish(
       keys.base(type),
       [
         end.taskId, end.attemptId, end.agentId, end.outcome, end.statusCode ?? '', end.error, end.result, end.executionMs ?? '', end.retryInMs, end.maxRetries, end.restMs,
         nextToken ?? '',
       ],
       sent,
-    )) as ['ok' | 'stale', TaskStatus | '', string, unknown, number]
-    if (verdict === 'ok') {
+    )) as ['ok' | 'stale', TaskStatus | '', string, unknown, number, number?]
+    // A dispatcher repeats what it had no answer to, and has not counted it; a callback that comes twice has been counted.
+    if (verdict === 'ok' && !(repeated === 1 && nextToken === null)) {
       stats.count(type, `attempts:${end.outcome}`)
       if (isEnd(status)) stats.count(type, `ended:${status}`)
       else if (status === 'retrying') stats.count(type, 'retried')
       else stats.count(type, `redelivered:${end.outcome}`)
     }
-    return { verdict, status, waitMs: Number(waitMs), next: readSlot(type, next), lookAgain: again === 1 }
+    return { verdict, status, waitMs: Number(waitMs), next: readSlot(type, next), lookAgain: again === 1, repeated: repeated === 1 }
+  }
+
+  /** Lets an attempt go on without a dispatcher, until its callback or its deadline. */
+  const park = async (type: string, taskId: string, attemptId: string, lock: string): Promise<Parked> => {
+    const [verdict, ...rest] = (await scripts.park(keys.base(type), taskId, attemptId, lock)) as [Parked['verdict'], ...string[]]
+    if (verdict === 'parked') return { verdict, leftMs: Number(rest[0]) }
+    if (verdict === 'over') return { verdict, status: rest[0] as TaskStatus, waitMs: Number(rest[1]) }
+    return { verdict: verdict as 'cancelled' | 'lost' }
   }
 
   const readOne = async (id: string): Promise<TaskView | null> => {
@@ -148,11 +135,15 @@ export const createTasks = ({ redis, keys, types, queues, stats, retention, log 
    */
   const cancel = async (id: string): Promise<{ status: TaskStatus; requested: boolean }> => {
     const type = typeOfTask(id)
-    const reply = type === undefined ? null : ((await scripts.cancel(keys.base(type), id)) as [string, string] | null)
+    const reply = type === undefined ? null : ((await scripts.cancel(keys.base(type), id)) as [string, string, string?] | null)
     if (type === undefined || reply === null) throw new NotFound(`there is no task ${id}`)
-    const [verdict, what] = reply
+    const [verdict, what, parkedAs] = reply
     if (verdict === 'ended') throw new TaskEnded(id, what)
     if (verdict === 'requested') return { status: what as TaskStatus, requested: true }
+    if (parkedAs !== undefined) {
+      await parked.settle(type, what, id, parkedAs, { status: 'cancelled', error: '', waitMs: 0 })
+      return { status: 'cancelled', requested: false }
+    }
     const removed = await queues.remove(type, what, id).catch(() => false)
     // A dispatcher has it in hand, and may be putting it back for a retry that will not be.
     if (!removed) setTimeout(() => void queues.remove(type, what, id).catch(() => {}), 1000).unref()
@@ -230,7 +221,8 @@ export const createTasks = ({ redis, keys, types, queues, stats, retention, log 
   /** Where the trim of a type goes on, by status; it begins anew in a new process. */
   const trimmedTo = new Map<string, string[]>()
 
+  const parked = createParked({ redis, keys, queues, finish, wake, log })
   const list = createList({ redis, keys, types, queues, readOne })
 
-  return { submit, begin, finish, get, cancel, retry, list, tick, readd, trim, wake }
+  return { submit, begin, finish, park, callback: parked.callback, timeOut: parked.timeOut, get, cancel, retry, list, tick, readd, trim, wake }
 }

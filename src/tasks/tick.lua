@@ -2,6 +2,7 @@
 -- KEYS[1] base   ARGV[1] at most so many
 -- Returns a list of {what, id, …}, and a last entry {'more'} when there is more. For the caller to do with the queue:
 --   {'promote', id, queue} its time has come · {'add', id, queue} it has no job · {'remove', id, queue} it has ended: its job may go
+--   {'time_out', id, queue} it is parked, and its deadline has come
 -- and to be told of: {'became', id, status}, behind them the attempt that was lost and its agent, if one was
 --- @include "record.lua"
 
@@ -16,18 +17,26 @@ end
 
 local due = redis.call('ZRANGEBYSCORE', TIMERS, '-inf', integer(now), 'LIMIT', 0, most)
 for _, id in ipairs(due) do
-  local t = redis.call('HMGET', task_key(id), 'status', 'not_before', 'expires', 'spec', 'sending', 'deliveries', 'redeliveries', 'cancel')
+  local t = redis.call('HMGET', task_key(id), 'status', 'not_before', 'expires', 'spec', 'sending', 'deliveries', 'redeliveries', 'cancel', 'parked')
   local status, queue = t[1], t[4] and queue_in(t[4])
   if not status or ENDS[status] then
     redis.call('ZREM', TIMERS, id)
   elseif status == 'sent' or status == 'running' then
-    local overdue = deadline_in(t[5]) + OVERDUE_MS
-    if now < overdue then
+    local deadline = deadline_in(t[5])
+    local overdue = deadline + OVERDUE_MS
+    if t[9] and now < deadline then
+      look_at(id, deadline)
+    elseif t[9] and now < overdue then
+      -- Its callback has not come in time. Asked again should whoever does it die.
+      look_at(id, now + 2000)
+      act('time_out', id, queue)
+    elseif now < overdue then
       look_at(id, overdue)
     else
       -- Nobody has ended it, nor has its job come round: the job is lost. It goes again.
       local redeliveries = tonumber(t[7] or 0) + 1
       local a, entry = delivery_ended(id, t[6], t[5], now, 'lost', '', 'nobody ended the attempt by its deadline')
+      redis.call('HDEL', task_key(id), 'parked')
       count('attempts:lost')
       count('redelivered:lost')
       local became_of = 'queued'

@@ -1,12 +1,11 @@
 /** What an agent's HTTP answer comes to: statuses, bodies and their faults as outcomes. */
 import { isUtf8 } from 'node:buffer'
 import { isObject } from '../contracts/members.ts'
+import { bounded, MAX_ERROR_CHARS, MAX_RESULT_DEPTH } from '../contracts/words.ts'
 import { maxDepth, rawMember } from '../contracts/raw.ts'
 import type { Outcome } from './transport.ts'
 
-const MAX_ERROR_CHARS = 4_000
 const MAX_SNIPPET_CHARS = 200
-const MAX_DEPTH = 512
 const DEFAULT_REST_MS = 1_000
 const MIN_REST_MS = 50
 const MAX_REST_MS = 300_000
@@ -17,14 +16,6 @@ export type Answer = { statusCode: number; headers: Headers; body: Buffer }
 /** The body as a JSON object, or what is wrong with it. */
 type Read = { object: Record<string, unknown>; text: string } | { fault: string; text: string }
 
-/** Terminal escapes, NULs and text-direction overrides become U+FFFD; line ends stay, so that tracebacks can be read. */
-const harmless = (text: string): string => text.replace(/\r\n?/g, '\n').replace(/[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u2028-\u202e\u2066-\u2069]/g, '\ufffd')
-
-const bounded = (text: string, max: number): string => {
-  const kept = text.length > max ? `${text.slice(0, max - 1)}…` : text
-  return harmless(kept).toWellFormed()
-}
-
 const snippet = (text: string): string => bounded(text.slice(0, 4 * MAX_SNIPPET_CHARS).replace(/\s+/g, ' ').trim(), MAX_SNIPPET_CHARS)
 
 const readBody = ({ headers, body }: Answer): Read => {
@@ -33,7 +24,7 @@ const readBody = ({ headers, body }: Answer): Read => {
   if (body.length === 0) return { fault: 'it has no body', text: '' }
   if (!isUtf8(body)) return { fault: 'its body is not UTF-8', text: body.toString('latin1', 0, 1_000) }
   const text = body.toString()
-  if (text.length > 2 * MAX_DEPTH && maxDepth(text) > MAX_DEPTH) return { fault: `its body is nested deeper than ${MAX_DEPTH} levels`, text }
+  if (text.length > 2 * MAX_RESULT_DEPTH && maxDepth(text) > MAX_RESULT_DEPTH) return { fault: `its body is nested deeper than ${MAX_RESULT_DEPTH} levels`, text }
   try {
     const object: unknown = JSON.parse(text)
     if (isObject(object)) return { object, text }

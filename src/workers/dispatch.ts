@@ -12,7 +12,8 @@ import { LOCK_MS, type TaskJob } from '../queues/job.ts'
 import type { Lane } from '../queues/lane.ts'
 import type { Queues } from '../queues/queues.ts'
 import type { Registry, Slot } from '../registry/registry.ts'
-import type { AttemptEnd, Begun, Finished, Tasks } from '../tasks/tasks.ts'
+import type { AttemptEnd, Begun, Finished } from '../tasks/attempt.ts'
+import type { Tasks } from '../tasks/tasks.ts'
 import { isEnd } from '../contracts/task.ts'
 import type { Outcome, Transport } from '../transports/transport.ts'
 import type { Locks } from './locks.ts'
@@ -83,8 +84,33 @@ export const createDispatch = (deps: DispatchDeps) => {
     }
   }
 
+  /**
+   * Lets go of an attempt that goes on at its agent: neither a place of ours nor a lock that we renew is held for it.
+   * @returns false when it was cancelled meanwhile, and is ours to end
+   */
+  const park = async (slot: Slot, lane: Lane, job: TaskJob, lock: string, go: Go): Promise<boolean> => {
+    locks.letGo(job.id!)
+    const asked = performance.now()
+    for (;;) {
+      try {
+        const parked = await tasks.park(slot.type, job.id!, go.attemptId, lock)
+        if (parked.verdict === 'parked') {
+          log.info({ task: job.id, attempt: go.attempt, agent: slot.agentId, status: 'running' }, 'running')
+          deps.dueIn(slot.type, parked.leftMs)
+        } else if (parked.verdict === 'over') {
+          await lane.settle(job, lock, { status: parked.status, error: '', waitMs: parked.waitMs }, false)
+          if (parked.waitMs > 0) deps.dueIn(slot.type, parked.waitMs)
+        }
+        return parked.verdict !== 'cancelled'
+      } catch (error) {
+        await new Promise((resolve) => setTimeout(resolve, 100))
+        if (hurry || performance.now() - asked > LOCK_MS / 2) throw error // its lock runs out, and it is sent again
+      }
+    }
+  }
+
   /** What an outcome means to the record. */
-  const endOf = (o: Outcome, why: 'cancelled' | 'drained', taskId: string, agentId: string, go: Go): AttemptEnd => {
+  const endOf = (o: Exclude<Outcome, { kind: 'accepted' }>, why: 'cancelled' | 'drained', taskId: string, agentId: string, go: Go): AttemptEnd => {
     const end: AttemptEnd = { taskId, attemptId: go.attemptId, agentId, outcome: 'failed', statusCode: 'statusCode' in o ? o.statusCode : null, error: 'error' in o ? o.error : '', result: '', executionMs: null, retryInMs: 0, restMs: 0, maxRetries: go.maxRetries }
     switch (o.kind) {
       case 'completed':
@@ -95,16 +121,13 @@ export const createDispatch = (deps: DispatchDeps) => {
         return { ...end, outcome: 'no_room', restMs: o.retryAfterMs, retryInMs: declineDelayMs(go.attempt - 1 - go.retries) }
       case 'rejected':
         return { ...end, outcome: 'rejected' }
-      case 'accepted':
-        // Until callbacks are taken, an agent that promises one cannot keep it.
-        return { ...end, outcome: 'rejected', error: 'the agent answered 202 (result later), which is not supported' }
       default:
         return { ...end, outcome: o.kind, retryInMs: retryDelayMs({ backoff: go.backoff, retryDelayMs: go.retryDelayMs, retries: go.retries, retryAfterMs: o.kind === 'failed' ? o.retryAfterMs : undefined }) }
     }
   }
 
-  /** Posts the attempt and says how it ended. */
-  const attempt = async (slot: Slot, job: TaskJob, go: Go): Promise<AttemptEnd> => {
+  /** Posts the attempt and says how it ended; 'accepted': it goes on, and its result comes by callback. */
+  const attempt = async (slot: Slot, job: TaskJob, go: Go): Promise<AttemptEnd | 'accepted'> => {
     const taskId = job.id!
     const began = performance.now()
     let why: 'cancelled' | 'drained' = 'drained'
@@ -122,6 +145,7 @@ export const createDispatch = (deps: DispatchDeps) => {
     metrics.wait.observe({ agent_type: slot.type }, go.waitedMs / 1000)
     const outcome = await sending.outcome
     sent.delete(go.attemptId)
+    if (outcome.kind === 'accepted') return 'accepted'
     const end = endOf(outcome, why, taskId, slot.agentId, go)
     metrics.run.observe({ agent_type: slot.type, outcome: end.outcome }, (performance.now() - began) / 1000)
     return end
@@ -137,13 +161,9 @@ export const createDispatch = (deps: DispatchDeps) => {
 
   /** Tells BullMQ what the record has come to; the job that it hands out in return is for `fin.next`. */
   const settle = async (lane: Lane, job: TaskJob, lock: string, end: AttemptEnd, fin: Finished, fetchNext: boolean): Promise<TaskJob | undefined> => {
-    if (fin.status === 'completed') return lane.complete(job, lock, fetchNext)
-    if (fin.status === '' || isEnd(fin.status)) return lane.fail(job, fin.status === 'cancelled' || end.error === '' ? fin.status || 'no record' : end.error, lock, fetchNext)
-    if (fin.verdict === 'stale') return fetchNext ? lane.take(lock) : undefined // another attempt has the job
-    if (fin.status === 'retrying') return lane.retry(job, end.error, fin.waitMs, lock, fetchNext)
-    if (fin.waitMs > 0) await lane.defer(job, fin.waitMs, lock)
-    else await lane.putBack(job, lock)
-    return fetchNext ? lane.take(lock) : undefined
+    const over = fin.status === '' || isEnd(fin.status)
+    if (fin.verdict === 'stale' && !over) return fetchNext ? lane.take(lock) : undefined // another attempt has the job
+    return lane.settle(job, lock, { status: fin.status, error: end.error, waitMs: fin.waitMs }, fetchNext)
   }
 
   /** The slot that `finish` handed over, with a job of its queue. */
@@ -191,7 +211,9 @@ export const createDispatch = (deps: DispatchDeps) => {
       // We stood still in between (a stopped process, a paused machine): the job is somebody else's by now, or will be.
       if (performance.now() - asked > LOCK_MS / 2) throw new Error(`the answer to begin was read ${Math.round(performance.now() - asked)} ms late`)
       const at = begun.movedTo === null ? slot : { ...begun.movedTo, queue: slot.queue }
-      const end = await attempt(at, job, begun)
+      const ended = await attempt(at, job, begun)
+      if (ended === 'accepted' && (await park(at, lane, job, lock, begun))) return null // the attempt keeps the slot
+      const end = ended === 'accepted' ? endOf({ kind: 'aborted' }, 'cancelled', job.id!, at.agentId, begun) : ended
 
       // Said once: a slot that `finish` gives away must not have a fetch right behind it.
       const goesOn = deps.takesMore() && deps.goesOn(at.type, at.queue)
@@ -200,14 +222,14 @@ export const createDispatch = (deps: DispatchDeps) => {
         // The next job can only come from this queue: ask for it right behind `finish`, in the same packet. BullMQ's lock fences a
         // stale move; a job without a slot is put back.
         const sent = Promise.withResolvers<void>()
-        const ended = finish(at.type, end, goesOn, sent.resolve)
+        const finishing = finish(at.type, end, goesOn, sent.resolve)
         await sent.promise
         locks.letGo(job.id!) // a renewal behind the move would find no lock, and warn of nothing
         const fetching = lane.complete(job, lock, true).then((next) => {
           if (next) locks.hold(next.id!, lane, lock) // `finish` may have to be repeated for long
           return next
         })
-        const [fin, next] = await Promise.all([ended, fetching.catch(() => undefined)])
+        const [fin, next] = await Promise.all([finishing, fetching.catch(() => undefined)])
         report(at.type, end, begun, fin)
         if (next === undefined) return fin.next && (fin.next.queue === at.queue ? { slot: fin.next, job: undefined } : handOver(fin.next, lock))
         if (fin.next?.queue === at.queue) return { slot: fin.next, job: next }

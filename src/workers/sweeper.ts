@@ -21,6 +21,8 @@ export const createSweeper = ({ tasks, queues, registry, log }: { tasks: Tasks; 
             } else if (what === 'add') {
               log.warn({ task: id }, 'a task had no job; it is queued again')
               await tasks.readd(type, id, queue)
+            } else if (what === 'time_out') {
+              await tasks.timeOut(id)
             } else {
               await queues.remove(type, queue, id)
             }

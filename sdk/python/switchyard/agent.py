@@ -8,6 +8,7 @@ import queue
 import signal
 import sys
 import threading
+import time
 from typing import Any, Callable, Dict, Optional, Sequence, TypeVar, Union
 
 from . import server
@@ -23,6 +24,8 @@ MAX_CAPABILITIES = 64
 STOPPED_SECONDS = 1.0
 #: For the last words with Switchyard.
 GOODBYE_SECONDS = 10.0
+#: One Ctrl-C comes twice where a wrapper passes it on: from the terminal to the whole group, and again from the wrapper.
+SAME_SIGNAL_SECONDS = 0.5
 
 
 class Agent:
@@ -141,10 +144,10 @@ class Agent:
         self._endings.put(0)
 
     def run(self) -> None:
-        """Serves until SIGTERM or SIGINT, then drains and returns; a second signal ends the process at once. Needs the main thread for that."""
+        """Serves until SIGTERM or SIGINT, then drains and returns; a second signal, not the same passed on, ends the process at once. Needs the main thread for that."""
         handling = self._handle_signals and threading.current_thread() is threading.main_thread()
         before = {number: signal.signal(number, self._on_signal) for number in (signal.SIGTERM, signal.SIGINT)} if handling else {}
-        self._signalled = False
+        self._signalled_at: Optional[float] = None
         self._endings = queue.SimpleQueue()  # what ended it before is past
         try:
             self._start_or_exit()
@@ -175,10 +178,12 @@ class Agent:
                 continue
 
     def _on_signal(self, number: int, _frame: Any) -> None:
-        if self._signalled:
+        now = time.monotonic()
+        if self._signalled_at is None:
+            self._signalled_at = now
+            self._endings.put(number)
+        elif now - self._signalled_at > SAME_SIGNAL_SECONDS:
             os._exit(128 + number)
-        self._signalled = True
-        self._endings.put(number)
 
 
 def show_log() -> None:

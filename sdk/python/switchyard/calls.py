@@ -26,15 +26,15 @@ class Calls:
         self.timeout = timeout
         self.retries = retries
 
-    def json(self, method: str, path: str, body: Optional[Mapping[str, Any]] = None, query: Optional[Mapping[str, Any]] = None, headers: Optional[Dict[str, str]] = None) -> Any:
-        """The answer's JSON. Raises SwitchyardError."""
-        reply = self.reply(method, path, body, query, headers)
+    def json(self, method: str, path: str, body: Optional[Mapping[str, Any]] = None, query: Optional[Mapping[str, Any]] = None, headers: Optional[Dict[str, str]] = None, again: bool = False) -> Any:
+        """The answer's JSON. ``again``: it may be sent twice. Raises SwitchyardError."""
+        reply = self.reply(method, path, body, query, headers, again=again)
         value = reply.json()
         if value is None:
             raise SwitchyardError(f"{method} {path} was answered {reply.status} with what is no JSON; is Switchyard at {self.target.url}?", status=reply.status)
         return value
 
-    def reply(self, method: str, path: str, body: Optional[Mapping[str, Any]] = None, query: Optional[Mapping[str, Any]] = None, headers: Optional[Dict[str, str]] = None, accept: Tuple[int, ...] = ()) -> Reply:
+    def reply(self, method: str, path: str, body: Optional[Mapping[str, Any]] = None, query: Optional[Mapping[str, Any]] = None, headers: Optional[Dict[str, str]] = None, accept: Tuple[int, ...] = (), again: bool = False) -> Reply:
         """The answer, when its status is 2xx or one of ``accept``. Raises SwitchyardError."""
         given = {name: _text(value) for name, value in (query or {}).items() if value is not None}
         full = f"{path}?{urlencode(given)}" if given else path
@@ -48,7 +48,7 @@ class Calls:
             except Unreachable as unreachable:
                 error = ConnectionFailed(f"no answer from Switchyard at {self.target.url}: {unreachable}", unreachable.sent)
             wait = error.retry_after if error.retry_after is not None else pause * random.uniform(0.5, 1.5)
-            if left == 0 or wait > LONGEST_RETRY_AFTER or not _harmless(method, error):
+            if left == 0 or wait > LONGEST_RETRY_AFTER or not _harmless(again or method == "GET", error):
                 raise error
             time.sleep(max(wait, 0.05))
             pause = min(pause * 2, LONGEST_PAUSE)
@@ -67,10 +67,10 @@ class Calls:
                 return
 
 
-def _harmless(method: str, error: SwitchyardError) -> bool:
+def _harmless(again: bool, error: SwitchyardError) -> bool:
     """Whether asking again does no harm, and may help. What is answered 429 or 503 has changed nothing; a lost answer may have."""
     if isinstance(error, ConnectionFailed):
-        return method == "GET" or not error.sent
+        return again or not error.sent
     # Who requires an agent wants to be told, not to wait for one.
     return error.status in (429, 503) and not isinstance(error, NoAgent)
 

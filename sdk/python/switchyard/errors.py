@@ -82,6 +82,12 @@ class TaskEnded(SwitchyardError):
     problem = "task-ended"
 
 
+class StaleAttempt(SwitchyardError):
+    """``extra["task_status"]`` is what has become of the task."""
+
+    problem = "stale-attempt"
+
+
 class TaskNotEnded(SwitchyardError):
     problem = "task-not-ended"
 

@@ -63,6 +63,11 @@ class Cancelled(TypedDict):
     cancel_requested: bool
 
 
+class ResultTaken(TypedDict):
+    task_id: str
+    status: TaskStatus
+
+
 class AgentRecord(TypedDict):
     """An agent as Switchyard knows it."""
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import time
 from datetime import datetime
-from typing import Any, Dict, Iterator, Optional, Union
+from typing import Any, Dict, Iterator, Literal, Optional, Union
 
 from .calls import Calls, members, part
 from .errors import ConnectionFailed, StoreUnavailable, WaitTimeout
-from .shapes import ENDS, Cancelled, Task, TaskStatus
+from .shapes import ENDS, Cancelled, ResultTaken, Task, TaskStatus
 
 #: How often a wait looks, in seconds: at once, then ever less often.
 FIRST_LOOK, LONGEST_LOOK = 0.05, 1.0
@@ -109,6 +109,24 @@ class Tasks:
     def retry(self, task_id: str) -> TaskHandle:
         """Submits an ended task again, as a new one; once."""
         return TaskHandle(self, self._calls.json("POST", f"/tasks/{part(task_id)}/retry", {}))
+
+    def result(
+        self,
+        task_id: str,
+        attempt_id: str,
+        *,
+        status: Literal["completed", "failed"] = "completed",
+        result: Any = None,
+        error: Optional[str] = None,
+        execution_time_ms: Optional[float] = None,
+        retryable: Optional[bool] = None,
+    ) -> ResultTaken:
+        """Says how an attempt has ended that its agent answered with 202. Said again, it is answered alike. Raises StaleAttempt when it counts no more."""
+        said = members(attempt_id=attempt_id, status=status, error=error, execution_time_ms=execution_time_ms, retryable=retryable)
+        if status == "completed":
+            said["result"] = result
+        taken: ResultTaken = self._calls.json("POST", f"/tasks/{part(task_id)}/result", said, again=True)
+        return taken
 
     def wait(self, task_id: str, timeout: Optional[float] = None) -> Task:
         """The task when it has ended, whichever way: look at its status. Raises WaitTimeout after ``timeout`` seconds."""

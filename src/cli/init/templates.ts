@@ -9,7 +9,7 @@ export type Choice = { registry: boolean; values: Readonly<Record<string, string
 const folder = fileURLToPath(new URL('templates', import.meta.url))
 
 /** Under their own names these would work here, and npm leaves them out of what it publishes. */
-const DOTTED: ReadonlySet<string> = new Set(['gitignore', 'dockerignore'])
+const DOTTED: ReadonlySet<string> = new Set(['gitignore', 'dockerignore', 'npmrc'])
 
 /**
  * Fills a template in. A line `{{registry}}` or `{{no-registry}}` begins what is there only then, and `{{end}}` ends it.

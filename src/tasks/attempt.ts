@@ -1,0 +1,32 @@
+/** What is said of an attempt, and what the record answers. */
+import type { Attempt, TaskStatus } from '../contracts/task.ts'
+import type { Slot } from '../registry/registry.ts'
+import type { Spec } from './record.ts'
+
+/** What `begin` says of a job that was just fetched. */
+export type Begun =
+  | { verdict: 'go'; attemptId: string; attempt: number; parameters: string; metadata: string; traceparent: string | undefined; retries: number; waitedMs: number; movedTo: Slot | null } & Spec
+  | { verdict: 'ended'; status: string }
+  | { verdict: 'later'; ms: number }
+  | { verdict: 'no_slot' }
+  | { verdict: 'unknown' }
+
+/** How an attempt ended, as `finish` takes it. */
+export type AttemptEnd = {
+  taskId: string
+  attemptId: string
+  agentId: string
+  outcome: Exclude<Attempt['outcome'], null | 'lost'>
+  statusCode: number | null
+  error: string
+  result: string
+  executionMs: number | null
+  retryInMs: number
+  restMs: number
+  maxRetries: number
+}
+/** `ok`: the outcome counts. `stale`: another attempt, or an end, came first; `status` says what is. */
+export type Finished = { verdict: 'ok' | 'stale'; status: TaskStatus | ''; waitMs: number; next: Slot | null; lookAgain: boolean; repeated: boolean }
+
+/** What `park` says. `over`: the callback was quicker; `lost`: the job is another dispatcher's. */
+export type Parked = { verdict: 'parked'; leftMs: number } | { verdict: 'over'; status: TaskStatus; waitMs: number } | { verdict: 'cancelled' | 'lost' }
