@@ -18,7 +18,7 @@ sys.path.append(os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "
 from switchyard import Agent, NonRetryableError
 
 # What is wrong with the parameters stays so, whoever tries: NonRetryableError.
-agent = Agent(name=os.environ.get("AGENT_NAME") or "cost-agent", type="cost", version="1.0.0", max_concurrency=4, drain_seconds=10)
+agent = Agent(type="cost", version="1.0.0", max_concurrency=4, drain_seconds=10)
 
 
 def number(value: object, what: str, least: float = 0) -> float:

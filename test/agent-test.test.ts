@@ -1,9 +1,8 @@
 /** `switchyard agent-test` as a process, on agents of every kind: what it says, how it ends, and that nothing of it is left. */
-import { readFileSync } from 'node:fs'
+import { readFileSync, writeFileSync } from 'node:fs'
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
 import { join } from 'node:path'
 import { spawnSync } from 'node:child_process'
-import { fileURLToPath } from 'node:url'
 import { expect, test } from 'vitest'
 import { isAlive } from '../src/redis/process.ts'
 import { CHECKS } from '../src/cli/agent-test/agent-test.ts'
@@ -11,16 +10,14 @@ import { linkOf, type Need } from '../src/cli/agent-test/check.ts'
 import { wordsOf } from '../src/cli/agent-test/launch.ts'
 import type { Report } from '../src/cli/agent-test/report.ts'
 import { serve } from './agents/broken.ts'
-import { fixture, run, until, type Running } from './processes.ts'
+import { clean, ROOT, run, tempFolder, until, type Running } from './processes.ts'
 
-const ROOT = fileURLToPath(new URL('..', import.meta.url))
 const BROKEN = join(ROOT, 'test/agents/broken.ts')
 const NODE = process.execPath
-/** Without what vitest and npm add. */
-const { npm_lifecycle_event: _, FORCE_COLOR: __, ...clean } = process.env
 const patient = { timeout: 90_000 }
 
-const agentTest = (...args: string[]): Running => run(NODE, [fixture('agent-test.ts'), 'agent-test', ...args], { cwd: ROOT, env: { ...clean, NODE_NO_WARNINGS: '1' } })
+const switchyard = (...args: string[]): Running => run(NODE, [join(ROOT, 'bin/switchyard.js'), ...args], { cwd: ROOT, env: { ...clean, NODE_NO_WARNINGS: '1' } })
+const agentTest = (...args: string[]): Running => switchyard('agent-test', ...args)
 const ended = async (...args: string[]): Promise<{ code: unknown; output: string }> => {
   await using it = agentTest(...args)
   const code = await it.ended
@@ -77,6 +74,7 @@ test.concurrent('wrong usage is exit code 2, and says what to give', patient, as
     [['ftp://127.0.0.1'], /http:\/\/host:port/],
     [['http://127.0.0.1:1', '--max-concurrency', 'many'], /whole number/],
     [['http://127.0.0.1:1', '--param', 'x'], /name=value/],
+    [['http://127.0.0.1:1', '--param', 'x=1', '--param', 'x=2'], /x is given twice/],
     [['http://127.0.0.1:1', '--json-parameters', '[1]'], /cannot be read|JSON object/],
     [['http://127.0.0.1:1', '--secret', 'hush'], /whsec_/],
     [['http://127.0.0.1:1', '--only', 'nonsense'], /there is no check nonsense/],
@@ -97,7 +95,9 @@ test.concurrent('wrong usage is exit code 2, and says what to give', patient, as
 test.concurrent('an agent that is not there is exit code 3', patient, async ({ expect: expectHere }) => {
   const [refused, json, ends] = await Promise.all([ended('http://127.0.0.1:1'), ended('http://127.0.0.1:1', '--json'), ended('--command', `${NODE} -e 'console.error("no such module\\x1b[2J"); process.exit(7)'`)])
   expectHere(refused).toMatchObject({ code: 3, output: expectHere.stringMatching(/^switchyard: there is no agent at http:\/\/127\.0\.0\.1:1: no connection \(ECONNREFUSED\)\n$/) })
-  expectHere(JSON.parse(json.output)).toMatchObject({ exit_code: 3, error: expectHere.stringContaining('ECONNREFUSED') })
+  await using before = switchyard('--json', 'agent-test', 'http://127.0.0.1:1')
+  expectHere(await before.ended).toBe(3)
+  for (const output of [json.output, before.output()]) expectHere(JSON.parse(output)).toMatchObject({ exit_code: 3, error: expectHere.stringContaining('ECONNREFUSED') })
   expectHere(ends.code).toBe(3)
   expectHere(ends.output).toMatch(/the agent ended with 7 before it registered: no such module/)
   expectHere(ends.output).not.toContain('\x1b')
@@ -136,17 +136,21 @@ test.concurrent('an agent that runs is sent SIGTERM only with its pid, and leave
 })
 
 test.concurrent('parameters come from a file, from JSON and from pairs; what a task answers to them counts', patient, async ({ expect: expectHere }) => {
+  await using folder = await tempFolder()
+  const file = join(folder.path, 'parameters.json')
+  writeFileSync(file, '{"a": 12345678901234567890}')
   const seen: unknown[] = []
   await using agent = await answering((req, res) => {
     let text = ''
     req.on('data', (chunk) => (text += String(chunk))).on('end', () => {
-      if (req.method === 'POST') seen.push([JSON.parse(text).task_type, JSON.parse(text).parameters])
+      if (req.method === 'POST') seen.push([JSON.parse(text).task_type, /"parameters":(\{.*?\})/.exec(text)?.[1]])
       res.writeHead(200, { 'content-type': 'application/json' }).end('{"status":"completed","result":1}')
     })
   })
   const { code } = await ended(agent.url, '--task', 'add', '--json-parameters', '{"a":1,"b":2}', '--param', 'b=3', '--param', 'c=text=', '--only', 'answers-a-task')
   expectHere(code).toBe(0)
-  expectHere(seen).toEqual([['add', { a: 1, b: 3, c: 'text=' }]])
+  expectHere((await ended(agent.url, '--task', 'add', '--json-parameters', file, '--only', 'answers-a-task')).code).toBe(0)
+  expectHere(seen).toEqual([['add', '{"a":1,"b":3,"c":"text="}'], ['add', '{"a":12345678901234567890}']])
 })
 
 test.concurrent('Ctrl-C ends it and the agent that it started', patient, async ({ expect: expectHere }) => {

@@ -7,7 +7,7 @@ import { serve } from './agents/broken.ts'
 import { LIVING_FAULTS, SERVING_FAULTS, type Fault } from './agents/faults.ts'
 
 const BROKEN = fileURLToPath(new URL('agents/broken.ts', import.meta.url))
-const SECRET = `whsec_${Buffer.from('a secret of the tests').toString('base64')}`
+const SECRET = `whsec_${Buffer.from('a secret of the tests, long enough').toString('base64')}`
 /** Nearly all of a run is waiting; those of the living start two processes each. */
 const AT_ONCE = { serving: 17, living: 7 }
 

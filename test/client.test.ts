@@ -1,7 +1,9 @@
 /** The TypeScript client, against a real router; and against servers that misbehave as no router would. */
 import { readdir, readFile } from 'node:fs/promises'
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
+import { inspect } from 'node:util'
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
+import { createAgent } from '../sdk/typescript/agent.ts'
 import * as sdk from '../sdk/typescript/client.ts'
 import { createClient, type Client, type Task } from '../sdk/typescript/client.ts'
 import { createOperations } from '../src/api/operations.ts'
@@ -155,6 +157,20 @@ const closing: (() => Promise<void>)[] = []
 afterEach(async () => {
   for (const close of closing.splice(0)) await close()
 })
+test('CLIENT.md shows the faults that are answered', async () => {
+  const shown = /console\.log\(error\.errors\) \/\/ (.*)$/m.exec(await readFile(new URL('../sdk/typescript/CLIENT.md', import.meta.url), 'utf8'))![1]
+  const error = await client.tasks.submit({ agent_type: 'text', task_type: 'word_count', priority: 99 }).catch((thrown: unknown) => thrown)
+  expect(inspect((error as sdk.SwitchyardError).errors, { breakLength: Infinity })).toBe(shown)
+})
+
+test.each(['ftp://router', 'router:8080', 'http://me:hush@router', 'http://router?a=1', 'http://router#a'])('the url %s is refused, by client and agent alike, and no password told', (url) => {
+  for (const make of [() => createClient({ url }), () => createAgent({ url, capabilities: {} })]) {
+    expect(make).toThrow(TypeError)
+    expect(make).toThrow(/url must (begin with http|hold no)/)
+    expect(make).not.toThrow('hush')
+  }
+})
+
 const scripted = async (...acts: Act[]) => {
   const requests: { request: string; at: number; headers: IncomingMessage['headers'] }[] = []
   const server = createServer((req, res) => {

@@ -1,6 +1,6 @@
 /** What is killed, frozen or cut off for real: nothing is lost, nothing has two ends, and it goes on in time. */
 import { randomUUID } from 'node:crypto'
-import { describe, expect, test } from 'vitest'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { readConfig } from '../src/config.ts'
 import { createLogger } from '../src/logger.ts'
 import { uuidv7 } from '../src/redis/ids.ts'
@@ -340,73 +340,81 @@ describe.concurrent('while others wait', { timeout: 120_000 }, () => {
     expect(agent.runs.map((r) => r.taskId).sort()).toEqual([jobless, early].sort())
   })
 
-  test('an outcome whose answer was lost is answered the same when it is said again, so that its job moves on at once', async () => {
-    await using system = await startSystem({ workers: 0 })
-    await using core = await startCore(system)
-    const agent = await system.agent()
-    const begin = async (id: string) => {
-      const [slot] = await core.registry.reserve('test', 'test.echo', 'me', 0, [randomUUID()])
-      const job = await core.queues.lane('test', 'test.echo').take('me')
-      expect(job!.id).toBe(id)
-      const begun = await core.tasks.begin(id, slot!, randomUUID(), 'me')
-      if (begun.verdict !== 'go') throw new Error(begun.verdict)
-      return { taskId: id, attemptId: begun.attemptId, agentId: agent.id, statusCode: null, error: 'no', result: '1', executionMs: null, retryInMs: 5000, restMs: 0, maxRetries: 3 }
-    }
-    for (const [outcome, status] of [['failed', 'retrying'], ['completed', 'completed'], ['rejected', 'failed']] as const) {
-      const id = await system.submit()
-      const end = { ...(await begin(id)), outcome }
-      expect(await core.tasks.finish('test', end, null)).toMatchObject({ verdict: 'ok', status })
+  // At the parts themselves, where no dispatcher is in between; each with a type of its own.
+  describe('at the parts', () => {
+    let system: System
+    let core: Awaited<ReturnType<typeof startCore>>
+    beforeAll(async () => {
+      system = await startSystem({ workers: 0 })
+      core = await startCore(system)
+    })
+    afterAll(async () => {
+      await core[Symbol.asyncDispose]()
+      await system[Symbol.asyncDispose]()
+    })
+
+    test('an outcome whose answer was lost is answered the same when it is said again, so that its job moves on at once', async () => {
+      const agent = await system.agent({ type: 'again' })
+      const begin = async (id: string) => {
+        const [slot] = await core.registry.reserve('again', 'again.echo', 'me', 0, [randomUUID()])
+        const job = await core.queues.lane('again', 'again.echo').take('me')
+        expect(job!.id).toBe(id)
+        const begun = await core.tasks.begin(id, slot!, randomUUID(), 'me')
+        if (begun.verdict !== 'go') throw new Error(begun.verdict)
+        return { taskId: id, attemptId: begun.attemptId, agentId: agent.id, statusCode: null, error: 'no', result: '1', executionMs: null, retryInMs: 5000, restMs: 0, maxRetries: 3 }
+      }
+      for (const [outcome, status] of [['failed', 'retrying'], ['completed', 'completed'], ['rejected', 'failed']] as const) {
+        const id = await system.submit({ agent_type: 'again' })
+        const end = { ...(await begin(id)), outcome }
+        expect(await core.tasks.finish('again', end, null)).toMatchObject({ verdict: 'ok', status })
+        const before = await system.task(id)
+        const again = await core.tasks.finish('again', end, null)
+        expect(again).toMatchObject({ verdict: 'ok', status, next: null })
+        if (status === 'retrying') expect(again.waitMs).toBeGreaterThan(4000)
+        expect(await system.task(id)).toEqual(before)
+        expect(await core.tasks.finish('again', { ...end, outcome: 'timeout' }, null)).toMatchObject({ verdict: 'stale', status })
+        // Ended by somebody else since: that is not what was said.
+        if (status !== 'retrying') continue
+        await system.call('DELETE', `/tasks/${id}`)
+        expect(await core.tasks.finish('again', end, null)).toMatchObject({ verdict: 'stale', status: 'cancelled' })
+      }
+    })
+
+    test('a call that fails in Redis leaves those gathered into one script with it alone', async () => {
+      const spoilt = `spoilt.${uuidv7()}`
+      await system.redis.set(system.keys.task('spoilt', spoilt), 'no hash')
+      const newTask = { task_type: 'echo', agent_type: 'spoilt', priority: 5, timeout_seconds: 5, max_retries: 3, retry_delay_seconds: 1, backoff: 'fixed', expires_in_seconds: 60 } as const
+      const ids = [...Array.from({ length: 9 }, () => `spoilt.${uuidv7()}`), spoilt, ...Array.from({ length: 9 }, () => `spoilt.${uuidv7()}`)]
+      const answers = await Promise.allSettled(ids.map((id) => core.tasks.submit(newTask, 'spoilt', { id, parameters: '{}', metadata: '{}' })))
+      expect(answers.filter((a) => a.status === 'rejected').map((a) => String(a.reason))).toEqual([expect.stringContaining('WRONGTYPE')])
+      for (const id of ids) if (id !== spoilt) expect((await system.task(id)).status).toBe('queued')
+    })
+
+    test('a dispatcher that comes too late with a job does not disturb the one that has it now', async () => {
+      const agent = await system.agent({ type: 'late' })
+      const id = await system.submit({ agent_type: 'late' })
+      const lane = core.queues.lane('late', 'late.echo')
+      const take = async (by: string) => {
+        const [slot] = await core.registry.reserve('late', 'late.echo', by, 0, [randomUUID()])
+        expect((await lane.take(by))!.id).toBe(id)
+        return slot!
+      }
+      const frozen = await take('frozen')
+      // Ten seconds later: its lock has run out, its hold has, and the job came round.
+      const bull = `${system.keys.bullPrefix('late')}:late.echo`
+      await system.redis.del(`${bull}:${id}:lock`)
+      await system.redis.zadd(system.keys.leases('late', agent.id), 1, frozen.lease)
+      for (let look = 0; look < 2; look++) {
+        await system.redis.del(`${bull}:stalled-check`)
+        await core.queues.recoverStalled('late', 'late.echo')
+      }
+      const slot = await take('other')
+      expect((await core.tasks.begin(id, slot, randomUUID(), 'other')).verdict).toBe('go')
       const before = await system.task(id)
-      const again = await core.tasks.finish('test', end, null)
-      expect(again).toMatchObject({ verdict: 'ok', status, next: null })
-      if (status === 'retrying') expect(again.waitMs).toBeGreaterThan(4000)
+      expect(before.status).toBe('sent')
+      expect(await core.tasks.begin(id, frozen, randomUUID(), 'frozen')).toEqual({ verdict: 'no_slot' })
       expect(await system.task(id)).toEqual(before)
-      expect(await core.tasks.finish('test', { ...end, outcome: 'timeout' }, null)).toMatchObject({ verdict: 'stale', status })
-      // Ended by somebody else since: that is not what was said.
-      if (status !== 'retrying') continue
-      await system.call('DELETE', `/tasks/${id}`)
-      expect(await core.tasks.finish('test', end, null)).toMatchObject({ verdict: 'stale', status: 'cancelled' })
-    }
-  })
-
-  test('a call that fails in Redis leaves those gathered into one script with it alone', async () => {
-    await using system = await startSystem({ workers: 0 })
-    await using core = await startCore(system)
-    const spoilt = `test.${uuidv7()}`
-    await system.redis.set(system.keys.task('test', spoilt), 'no hash')
-    const newTask = { task_type: 'echo', agent_type: 'test', priority: 5, timeout_seconds: 5, max_retries: 3, retry_delay_seconds: 1, backoff: 'fixed', expires_in_seconds: 60 } as const
-    const ids = [...Array.from({ length: 9 }, () => `test.${uuidv7()}`), spoilt, ...Array.from({ length: 9 }, () => `test.${uuidv7()}`)]
-    const answers = await Promise.allSettled(ids.map((id) => core.tasks.submit(newTask, 'test', { id, parameters: '{}', metadata: '{}' })))
-    expect(answers.filter((a) => a.status === 'rejected').map((a) => String(a.reason))).toEqual([expect.stringContaining('WRONGTYPE')])
-    for (const id of ids) if (id !== spoilt) expect((await system.task(id)).status).toBe('queued')
-  })
-
-  test('a dispatcher that comes too late with a job does not disturb the one that has it now', async () => {
-    await using system = await startSystem({ workers: 0 })
-    await using core = await startCore(system)
-    const agent = await system.agent()
-    const id = await system.submit()
-    const lane = core.queues.lane('test', 'test.echo')
-    const take = async (by: string) => {
-      const [slot] = await core.registry.reserve('test', 'test.echo', by, 0, [randomUUID()])
-      expect((await lane.take(by))!.id).toBe(id)
-      return slot!
-    }
-    const frozen = await take('frozen')
-    // Ten seconds later: its lock has run out, its hold has, and the job came round.
-    const bull = `${system.keys.bullPrefix('test')}:test.echo`
-    await system.redis.del(`${bull}:${id}:lock`)
-    await system.redis.zadd(system.keys.leases('test', agent.id), 1, frozen.lease)
-    for (let look = 0; look < 2; look++) {
-      await system.redis.del(`${bull}:stalled-check`)
-      await core.queues.recoverStalled('test', 'test.echo')
-    }
-    const slot = await take('other')
-    expect((await core.tasks.begin(id, slot, randomUUID(), 'other')).verdict).toBe('go')
-    const before = await system.task(id)
-    expect(before.status).toBe('sent')
-    expect(await core.tasks.begin(id, frozen, randomUUID(), 'frozen')).toEqual({ verdict: 'no_slot' })
-    expect(await system.task(id)).toEqual(before)
+    })
   })
 
   test('every change of a task’s state has one line in the log, also those that nobody’s answer brought about', async () => {

@@ -513,8 +513,6 @@ test.concurrent('a busy agent type does not keep another one waiting, however fe
   await becomesQuiet(small)
 })
 
-test('nothing is left behind', () => becomesQuiet(system))
-
 test.concurrent('tasks that are always declined do not keep the ones behind them from going', async () => {
   const { agent, submit } = setting()
   const a = await agent({ maxConcurrency: 1, handle: (task, { res }) => (task.parameters.declined ? answer(res, 503, { error: 'no room' }, { 'retry-after': '0' }) : 'done') })
@@ -525,3 +523,5 @@ test.concurrent('tasks that are always declined do not keep the ones behind them
   for (const id of declined) await system.call('DELETE', `/tasks/${id}`)
   for (const id of declined) expect(await system.ended(id)).toMatchObject({ status: 'cancelled', retry_count: 0 })
 })
+
+test('nothing is left behind', () => becomesQuiet(system))

@@ -1,13 +1,11 @@
 /** The agents that we give to others pass `agent-test`: those of the SDKs without a warning, also where requests must be signed. */
-import { spawnSync } from 'node:child_process'
 import { join } from 'node:path'
-import { fileURLToPath } from 'node:url'
 import { test } from 'vitest'
 import { agentTest, CHECKS, type AgentTestOptions } from '../src/cli/agent-test/agent-test.ts'
 import type { Report } from '../src/cli/agent-test/report.ts'
+import { ROOT } from './processes.ts'
+import { noPython } from './python.ts'
 
-const ROOT = fileURLToPath(new URL('..', import.meta.url))
-const noPython = spawnSync('python3', ['-c', 'import sys; sys.exit(sys.version_info < (3, 9))']).status !== 0
 const SECRET = `whsec_${Buffer.from('a secret of the tests, long enough').toString('base64')}`
 
 const start = (file: string): string => `env PYTHONDONTWRITEBYTECODE=1 AGENT_LOG=silent '${file.endsWith('.py') ? 'python3' : process.execPath}' '${join(ROOT, file)}'`

@@ -1,20 +1,17 @@
-import { spawnSync } from 'node:child_process'
 import { cp, mkdir, readdir, readFile, stat, symlink, writeFile } from 'node:fs/promises'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { dirname, join } from 'node:path'
-import { fileURLToPath } from 'node:url'
 import { Command } from 'commander'
-import { expect, test } from 'vitest'
+import { afterAll, beforeAll, expect, test } from 'vitest'
 import { parse } from 'yaml'
 import { initCommand } from '../src/cli/init/command.ts'
 import { init, InitError, type InitOptions } from '../src/cli/init/init.ts'
-import { run, tempFolder, until } from './processes.ts'
+import { ROOT, run, tempFolder, until } from './processes.ts'
+import { noPython } from './python.ts'
 import { call, startSystem, type System } from './system.ts'
 
-const root = fileURLToPath(new URL('..', import.meta.url))
 const read = (...path: string[]): Promise<string> => readFile(join(...path), 'utf8')
-const noPython = spawnSync('python3', ['-c', 'import sys; sys.exit(sys.version_info < (3, 9))']).status !== 0
 
 /** What a person has in a shell: nothing of this project's, nor of the tests'. */
 const { PATH, HOME, TMPDIR } = process.env
@@ -65,6 +62,12 @@ const works = async (system: System, line: string[], cwd: string, task: Record<s
   expect(await list()).toEqual([])
 }
 
+let system: System
+beforeAll(async () => {
+  system = await startSystem()
+})
+afterAll(() => system[Symbol.asyncDispose]())
+
 test('a TypeScript project installs, passes its own tests, and does a task, from its sources and as one file', { timeout: 5 * HANGS_MS }, async () => {
   await using folder = await tempFolder('sy-init-')
   const { path } = await init({ name: 'first-agent', lang: 'ts', cwd: folder.path })
@@ -72,7 +75,6 @@ test('a TypeScript project installs, passes its own tests, and does a task, from
   expect(await must(['npm', 'test'], path)).toMatch(/pass 2\n.*fail 0\n/)
   await must(['npm', 'run', 'check'], path)
   await must(['npm', 'run', 'build'], path)
-  await using system = await startSystem()
   await works(system, ['node', 'agent.ts'], path, await tried(path))
 
   // As in the image: that file and nothing else.
@@ -93,7 +95,6 @@ test.skipIf(noPython)('a Python project passes its own tests, and does a task, w
   await using folder = await tempFolder('sy-init-')
   const { path } = await init({ name: 'first-agent', lang: 'python', cwd: folder.path })
   expect(await must(['python3', '-m', 'unittest'], path)).toMatch(/Ran 3 tests[^]*\nOK/)
-  await using system = await startSystem()
   await works(system, ['python3', 'agent.py'], path, await tried(path))
 })
 
@@ -193,7 +194,7 @@ test('bad names are told what is allowed, all at once, and leave nothing', async
   for (const name of ['http', 'stream']) expect(await fault({ name })).toMatch(/a module of Node/)
   expect(await fault({ name: 'nul' })).toMatch(/Windows/)
   // In the network of the router's own Compose file its services must stay who they are.
-  for (const name of Object.keys(parse(await read(root, 'docker-compose.yml'), { merge: true }).services)) expect(await fault({ name })).toMatch(/another service/)
+  for (const name of Object.keys(parse(await read(ROOT, 'docker-compose.yml'), { merge: true }).services)) expect(await fault({ name })).toMatch(/another service/)
   expect(await fault({ name: 'Bad', type: 'a.b', capability: "x'y" })).toMatch(/the name "Bad" .*; the type "a\.b" .*; the capability "x'y" /)
   expect(await readdir(folder.path)).toEqual([])
 
@@ -230,7 +231,7 @@ test.each(kinds)('its files are those that docs/init.md tells of, and fit togeth
   await using folder = await tempFolder('sy-init-')
   const { path, files } = await init({ name: 'sample', lang, registry, type: 'Sample_1', capability: 'do.it', cwd: folder.path })
   expect(await below(path)).toEqual(files)
-  const rows = [...(await read(root, 'docs/init.md')).matchAll(/^\| `([^`|]+)` \| (TypeScript|Python|both|registry) \|/gm)]
+  const rows = [...(await read(ROOT, 'docs/init.md')).matchAll(/^\| `([^`|]+)` \| (TypeScript|Python|both|registry) \|/gm)]
   const documented = rows.filter(([, , mark]) => (marks as readonly string[]).includes(mark!)).map(([, file]) => file!)
   expect([...new Set(files.map((file) => file.replace(/^(vendor\/switchyard)\/.*/, '$1')))].sort()).toEqual(documented.sort())
 
@@ -238,7 +239,7 @@ test.each(kinds)('its files are those that docs/init.md tells of, and fit togeth
     const text = await read(path, file)
     // A marker that is left, blank lines where a section was, a path of this machine.
     expect(text, file).not.toMatch(file.endsWith('.py') ? /\{\{|^\n|\n{4}/ : /\{\{|^\n|\n{3}/)
-    expect(text, file).not.toContain(root)
+    expect(text, file).not.toContain(ROOT)
     expect(text.endsWith('\n'), file).toBe(true)
   }
   const code = await read(path, lang === 'ts' ? 'agent.ts' : 'agent.py')
@@ -268,7 +269,7 @@ test.each(kinds)('its files are those that docs/init.md tells of, and fit togeth
   const { sample } = compose.services
   expect(sample.stop_grace_period).toBe('40s')
   if (registry) {
-    const ours = parse(await read(root, 'docker-compose.yml'), { merge: true })
+    const ours = parse(await read(ROOT, 'docker-compose.yml'), { merge: true })
     expect(compose.networks.router).toEqual({ name: `\${SWITCHYARD_NETWORK:-${ours.name}_default}`, external: true })
     expect(ours.services.api.ports[0]).toMatch(/:8080$/)
     expect(sample.environment.SWITCHYARD_URL).toBe('http://api:8080')
@@ -281,14 +282,14 @@ test.each(kinds)('its files are those that docs/init.md tells of, and fit togeth
 })
 
 test('the tools of a TypeScript project are those that this one is tested with', async () => {
-  const ours = JSON.parse(await read(root, 'package.json'))
-  const { devDependencies, allowScripts } = JSON.parse(await read(root, 'src/cli/init/templates/ts/package.json'))
+  const ours = JSON.parse(await read(ROOT, 'package.json'))
+  const { devDependencies, allowScripts } = JSON.parse(await read(ROOT, 'src/cli/init/templates/ts/package.json'))
   for (const [name, version] of Object.entries(devDependencies)) expect(ours.devDependencies[name], name).toBe(version)
   for (const name of Object.keys(allowScripts)) expect(name).toBe(`esbuild@${devDependencies.esbuild}`)
 })
 
 test('the sizes in docs/init.md add up, to less than 100 MB each', async () => {
-  const tables = (await read(root, 'docs/init.md')).split(/\n(?=\| (?:TypeScript|Python): )/).slice(1)
+  const tables = (await read(ROOT, 'docs/init.md')).split(/\n(?=\| (?:TypeScript|Python): )/).slice(1)
   expect(tables).toHaveLength(2)
   for (const table of tables) {
     const sizes = [...table.matchAll(/^\| [^*].*? \| (\d+\.\d+) \|/gm)].map(([, size]) => Number(size))

@@ -2,12 +2,10 @@
 import { execFile } from 'node:child_process'
 import { mkdir, readdir, readFile, symlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import { afterAll, beforeAll, expect, inject, test } from 'vitest'
-import { run, tempFolder, until } from './processes.ts'
+import { ROOT, run, tempFolder, until } from './processes.ts'
 
-const ROOT = fileURLToPath(new URL('..', import.meta.url))
 const NODE_MODULES = join(ROOT, 'node_modules')
 const exec = promisify(execFile)
 

@@ -6,6 +6,12 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { isAlive } from '../src/redis/process.ts'
 
+/** The repository. */
+export const ROOT = fileURLToPath(new URL('..', import.meta.url))
+const { npm_lifecycle_event: _, FORCE_COLOR: __, REDIS_URL: ___, LOG_LEVEL: ____, SWITCHYARD_URL: _____, SWITCHYARD_API_KEY: ______, AGENT_NAME: _______, ...others } = process.env
+/** The environment without what npm, vitest or a person may have set and our processes would obey. */
+export const clean = others
+
 export const fixture = (name: string): string => fileURLToPath(new URL(`fixtures/${name}`, import.meta.url))
 
 /** Asks until the answer is neither false, null nor undefined, nor an error. */

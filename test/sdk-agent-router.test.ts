@@ -3,19 +3,16 @@ import { readFile, writeFile } from 'node:fs/promises'
 import { createServer } from 'node:http'
 import { networkInterfaces } from 'node:os'
 import { join } from 'node:path'
-import { fileURLToPath } from 'node:url'
 import { build } from 'esbuild'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { createAgent, type AgentOptions } from '../sdk/typescript/agent.ts'
 import { becomesQuiet } from './quiet.ts'
-import { run, tempFolder, until, type Running } from './processes.ts'
+import { ROOT, clean, run, tempFolder, until, type Running } from './processes.ts'
 import { call, startSystem, type System } from './system.ts'
 
-const ROOT = fileURLToPath(new URL('..', import.meta.url))
 /** As a literal, for scripts elsewhere. */
 const SDK = JSON.stringify(join(ROOT, 'sdk/typescript/agent.ts'))
 const FIXTURE = join(ROOT, 'test/agents/typescript.ts')
-const { npm_lifecycle_event: _, FORCE_COLOR: __, LOG_LEVEL: ___, ...clean } = process.env
 
 const startProcess = (url: string, settings: Record<string, string> = {}, script = FIXTURE): Running =>
   run(process.execPath, [script], { cwd: ROOT, env: { ...clean, SWITCHYARD_URL: url, ...settings } })

@@ -74,7 +74,7 @@ describe('serving', () => {
   test('shows its health; other routes are 404 and wrong methods 405, all as JSON', async () => {
     await using it = await startAgent({ a: () => 1, b: () => 2 }, { maxConcurrency: 3 })
     expect(await it.get('/health?x=1')).toMatchObject({ status: 200, json: { status: 'healthy', running: 0, max_concurrency: 3, capabilities: ['a', 'b'], agent_id: null } })
-    expect(await it.get('/health/live')).toMatchObject({ status: 200, json: { status: 'alive' } })
+    expect(await it.get('/health/live')).toMatchObject({ status: 200, json: { status: 'live' } })
     expect(await it.get('/health/ready')).toMatchObject({ status: 200, json: { status: 'ready' } })
     expect(await it.get('/')).toMatchObject({ status: 404, json: { error: expect.stringContaining('POST /task') } })
     const wrong = await it.get('/task')
@@ -237,7 +237,7 @@ describe('serving', () => {
     await until('it runs', () => calls.length === 1)
     expect((await call('DELETE', `${it.url}/task/other`)).status).toBe(404)
     expect((await call('DELETE', `${it.url}/task/%E0%A4%A`)).status).toBe(404)
-    expect(await call('DELETE', `${it.url}/task/${encodeURIComponent('test.ä/1')}`)).toMatchObject({ status: 200, json: { cancelled: true } })
+    expect(await call('DELETE', `${it.url}/task/${encodeURIComponent('test.ä/1')}`)).toMatchObject({ status: 200, json: { status: 'cancelled' } })
     expect(await one.answer).toMatchObject({ status: 500, json: { status: 'failed', error: 'cancelled', retryable: false } })
     expect(whys()).toEqual(['cancelled'])
     expect((await call('DELETE', `${it.url}/task/${encodeURIComponent('test.ä/1')}`)).status).toBe(404)
@@ -354,7 +354,7 @@ describe('settings', () => {
   const read = (options: Partial<AgentOptions>, env: Record<string, string> = {}) => readSettings({ capabilities: {}, ...options }, env)
 
   test('an option beats the environment, which beats what fits most', () => {
-    const env = { AGENT_NAME: 'n', AGENT_HOST: 'h', AGENT_PORT: '81', AGENT_BIND: '0.0.0.0', AGENT_ID: 'i', SWITCHYARD_URL: 'http://r:1/', SWITCHYARD_API_KEY: 'k', AGENT_SECRET: `whsec_${'A'.repeat(32)}  ${'B'.repeat(32)}` }
+    const env = { AGENT_NAME: 'n', AGENT_HOST: 'h', AGENT_PORT: '81', AGENT_BIND: '0.0.0.0', AGENT_ID: 'i', SWITCHYARD_URL: 'http://r:1/', SWITCHYARD_API_KEY: 'k', AGENT_SECRET: `whsec_${'A'.repeat(32)}  whsec_${'B'.repeat(32)}` }
     expect(read({}, env)).toMatchObject({ name: 'n', host: 'h', port: 81, bind: '0.0.0.0', agentId: 'i', url: 'http://r:1', apiKey: 'k', secrets: [expect.any(Buffer), expect.any(Buffer)] })
     const options = { name: 'N', host: 'H', port: 0, bind: '::', agentId: 'I', url: 'https://R', apiKey: 'K', secret: `whsec_${'C'.repeat(32)}` }
     expect(read(options, env)).toMatchObject({ name: 'N', host: 'H', port: 0, bind: '::', agentId: 'I', url: 'https://R', apiKey: 'K', secrets: [expect.any(Buffer)] })
@@ -369,6 +369,7 @@ describe('settings', () => {
     expect(wrong).not.toThrow('short')
     expect(() => read({}, { AGENT_PORT: 'http' })).toThrow('AGENT_PORT must be a port, 0 to 65535; not "http"')
     expect(() => read({ secret: [] })).toThrow('secret holds no secret')
+    for (const secret of ['C'.repeat(32), `whsec_${'C'.repeat(28)}`, `whsec_${'C'.repeat(88)}`]) expect(() => read({ secret })).toThrow('whsec_')
   })
 
   test.each([

@@ -5,17 +5,14 @@ import { cpSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { createServer, type IncomingMessage } from 'node:http'
 import { connect, type Socket } from 'node:net'
 import { join } from 'node:path'
-import { fileURLToPath } from 'node:url'
 import { describe, expect, test } from 'vitest'
 import { PROBLEMS } from '../src/api/problem.ts'
 import { createOperations } from '../src/api/operations.ts'
-import { run, tempFolder, until, type Running } from './processes.ts'
+import { ROOT, clean, run, tempFolder, until, type Running } from './processes.ts'
 import { call, startSystem, type Answer } from './system.ts'
 
-const ROOT = fileURLToPath(new URL('..', import.meta.url))
 const SDK = join(ROOT, 'sdk/python')
-const { SWITCHYARD_URL: _, SWITCHYARD_API_KEY: __, AGENT_NAME: ___, ...inherited } = process.env
-const clean = { ...inherited, PYTHONDONTWRITEBYTECODE: '1', PYTHONUNBUFFERED: '1' }
+const environment = { ...clean, PYTHONDONTWRITEBYTECODE: '1', PYTHONUNBUFFERED: '1' }
 const version = spawnSync('python3', ['-c', 'import sys; print(*sys.version_info[:2]); sys.exit(sys.version_info < (3, 9))'], { encoding: 'utf8' })
 if (version.status !== 0) process.stderr.write(`the Python SDK is not tested: it needs a python3 of 3.9 or newer, and this machine's is ${version.stdout?.trim().replace(' ', '.') || 'missing'}\n`)
 
@@ -25,7 +22,7 @@ const start = (args: string[], options: { cwd: string; env: NodeJS.ProcessEnv })
   const closed = new Promise<void>((done) => program.child.once('close', () => done()))
   return { ...program, ended: closed.then(() => program.ended) }
 }
-const python = (code: string, env: Record<string, string> = {}): Running => start(['-c', code], { cwd: ROOT, env: { ...clean, PYTHONPATH: SDK, ...env } })
+const python = (code: string, env: Record<string, string> = {}): Running => start(['-c', code], { cwd: ROOT, env: { ...environment, PYTHONPATH: SDK, ...env } })
 /** Runs a program to its end; what it prints last is JSON. */
 const asked = async (code: string, env: Record<string, string> = {}): Promise<any> => {
   await using program = python(code, env)
@@ -35,7 +32,7 @@ const asked = async (code: string, env: Record<string, string> = {}): Promise<an
 
 /** The agent that does odd things, listening. */
 const startAgent = async (env: Record<string, string> = {}, script = 'python_odd.py') => {
-  const agent = start([join(ROOT, 'test/agents', script)], { cwd: ROOT, env: { ...clean, AGENT_REGISTER: '0', ...env } })
+  const agent = start([join(ROOT, 'test/agents', script)], { cwd: ROOT, env: { ...environment, AGENT_REGISTER: '0', ...env } })
   const port = await until(`it listens: ${agent.output()}`, () => /listening on port (\d+)/.exec(agent.output())?.[1])
   const url = `http://127.0.0.1:${port}`
   return {
@@ -134,7 +131,7 @@ describe.skipIf(version.status !== 0).concurrent('the Python SDK', { timeout: 60
     expect(failed.json).not.toHaveProperty('retryable')
     expect(failed.text).not.toContain('Traceback')
     await agent.says('Traceback')
-    expect((await raised('value', 'x'.repeat(50_000))).json.error).toMatch(/^ValueError: x{1987}…$/)
+    expect((await raised('value', 'x'.repeat(50_000))).json.error).toMatch(/^ValueError: x{3987}…$/)
     for (const [kind, error] of [['exit', 'SystemExit: 3'], ['interrupt', 'KeyboardInterrupt: on purpose'], ['cancelled', 'CancelledError: on purpose']] as const) expect(await raised(kind)).toMatchObject({ status: 500, json: { status: 'failed', error } })
 
     for (const kind of ['nan', 'infinity', 'set', 'object', 'bytes', 'cycle', 'deep', 'large']) {
@@ -339,8 +336,8 @@ def bad(secret):
 print(json.dumps([right,
   [ok(), ok(at=now + 299), ok(at=now - 299), ok([other, secret]), ok(other + " " + secret), ok(signature="v1,AAAA v1a,x " + right)],
   [ok(other), ok(body=body + b" "), ok(at=now + 301), ok(at=now - 301), ok(signature=""), ok(id="x"), ok(timestamp="16e8"), ok(signature=right[3:]), ok(signature="v1," + "é"), ok(timestamp=str(now + 1))],
-  [bad("MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"), bad("whsec_"), bad("whsec_!!")]]))`),
-    ).toEqual(['v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=', Array(6).fill(true), Array(10).fill(false), Array(3).fill(true)])
+  [bad("MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"), bad("whsec_"), bad("whsec_!!"), bad("whsec_" + "QUJD" * 7), bad("whsec_" + "QUJD" * 22)]]))`),
+    ).toEqual(['v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=', Array(6).fill(true), Array(10).fill(false), Array(5).fill(true)])
   })
 
   test('an agent with secrets does only what is signed (S1)', async () => {
@@ -536,7 +533,7 @@ print(json.dumps([len(one) for one in work.attempt_ids()]))`)
       [{ AGENT_ID: 'a b' }, /^odd: the agent's id \(AGENT_ID\) must be [^\n]*\n$/],
       [{ AGENT_BIND: '192.0.2.1' }, /^odd: cannot listen on [^\n]*\n$/],
     ] as const) {
-      await using agent = start([join(ROOT, 'test/agents/python_odd.py')], { cwd: ROOT, env: { ...clean, AGENT_NAME: 'odd', ...env } })
+      await using agent = start([join(ROOT, 'test/agents/python_odd.py')], { cwd: ROOT, env: { ...environment, AGENT_NAME: 'odd', ...env } })
       expect(await agent.ended, agent.output()).toBe(1)
       expect(agent.output()).toMatch(words)
     }
@@ -568,13 +565,13 @@ def dual():
     return len(reached) == (2 if socket.has_dualstack_ipv6() else 1)
 print(json.dumps([of(), of(env), of(env, name="a", type="t", url="http://[::1]:1", api_key="K", host="b", port=82, bind="::", agent_id="j"),
   [of(**o)[-1] for o in [dict(url="http://localhost:1"), dict(url="http://127.3.2.1"), dict(url="http://router"), dict(host="agent-1"), dict(host="127.0.0.1", url="http://router"), dict(host="localhost:9")]],
-  [wrong(**o) for o in [dict(max_concurrency=0), dict(max_concurrency=True), dict(ttl_seconds=1), dict(type="a.b"), dict(name="a\\nb"), dict(metadata={"a": {1}}), dict(metadata=[]), dict(url="http://u:p@h"), dict(secret=""), dict(secret=[])]],
+  [wrong(**o) for o in [dict(max_concurrency=0), dict(max_concurrency=True), dict(ttl_seconds=1), dict(type="a.b"), dict(name="a\\nb"), dict(metadata={"a": {1}}), dict(metadata=[]), dict(url="http://u:p@h"), dict(secret=" "), dict(secret=[])]],
   dual()]))`,
     )
     const anywhere = ['']
     const loopback = ['127.0.0.1', '::1']
     expect(settings).toEqual([
-      ['default', 'default', 'http://127.0.0.1:8080', null, null, 0, null, loopback],
+      ['default-agent', 'default', 'http://127.0.0.1:8080', null, null, 0, null, loopback],
       ['n', 'default', 'https://router.example:443/x', 'k', 'h.example', 81, 'i', ['127.0.0.9']],
       ['a', 't', 'http://[::1]:1', 'K', 'b', 82, 'j', ['::']],
       [loopback, loopback, anywhere, anywhere, loopback, loopback],
@@ -822,11 +819,11 @@ print(json.dumps(out))`,
     expect(embedded.output()).toMatch(/^True \d+ [0-9a-f-]{36}$/m)
     // The client's asks for what the one before greets: that one, kept up.
     writeFileSync(join(folder.path, 'greeter.py'), blocks[2]!.replace('agent.stop()', 'import time; time.sleep(60)'))
-    await using greeter = start([join(folder.path, 'greeter.py')], { cwd: folder.path, env: { ...clean, PYTHONPATH: SDK, SWITCHYARD_URL: system.url() } })
+    await using greeter = start([join(folder.path, 'greeter.py')], { cwd: folder.path, env: { ...environment, PYTHONPATH: SDK, SWITCHYARD_URL: system.url() } })
     await until('it registered', () => /^True/m.test(greeter.output()))
     await using program = client!()
     expect(await program.ended, program.output()).toBe(0)
-    expect(program.output()).toMatch(/^completed Hello, Ada! None\n[^\n]*nobody[^\n]*\ntest\.|^completed Hello, Ada! None\n[^\n]+\ngreeting\.\S+ Hello, Ada!\n$/)
+    expect(program.output()).toMatch(/^completed Hello, Ada! None\n[^\n]*nobody[^\n]*\ngreeting\.\S+ Hello, Ada!\n$/)
   })
 
   // --- the package ---------------------------------------------------------------------------------------------------------
@@ -836,7 +833,7 @@ print(json.dumps(out))`,
     // From a copy, as a build may leave things behind; and without a network.
     cpSync(SDK, join(folder.path, 'source'), { recursive: true, filter: (path) => !path.includes('__pycache__') })
     const done = async (args: string[], env: Record<string, string> = {}): Promise<string> => {
-      await using program = start(args, { cwd: folder.path, env: { ...clean, ...env } })
+      await using program = start(args, { cwd: folder.path, env: { ...environment, ...env } })
       expect(await program.ended, program.output()).toBe(0)
       return program.output()
     }

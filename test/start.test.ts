@@ -9,7 +9,7 @@ import { createLogger } from '../src/logger.ts'
 import { startEmbedded } from '../src/redis/embedded.ts'
 import { isAlive } from '../src/redis/process.ts'
 import { placesOf } from '../src/start/table.ts'
-import { dead, fixture, run, tempFolder, until, type Running } from './processes.ts'
+import { clean, dead, fixture, run, tempFolder, until, type Running } from './processes.ts'
 import { atBest } from './system.ts'
 
 type Line = { pid: number; line: string }
@@ -18,7 +18,6 @@ type Line = { pid: number; line: string }
 const startSystem = async (settings: Record<string, string> = {}, command: (env: NodeJS.ProcessEnv, folder: string) => Promise<Running> | Running = plain) => {
   const folder = await tempFolder()
   const dataDir = join(folder.path, 'data')
-  const { npm_lifecycle_event: _, ...clean } = process.env
   const env = { ...clean, DATA_DIR: dataDir, LEDGER: join(folder.path, 'ledger'), ...settings }
   const supervisor = await command(env, folder.path)
   const ledger = (): Line[] => readFileSync(env.LEDGER, 'utf8').trim().split('\n').map((line) => JSON.parse(line) as Line)
@@ -132,7 +131,6 @@ test('a child that refuses to start ends it all with 1 and leaves nothing runnin
 /** A real start, of the real API and worker, that is to fail: its last line, and whatever came before. */
 const failedStart = async (role: string, settings: Record<string, string>): Promise<{ last: { level: string; msg: string }; output: string }> => {
   await using folder = await tempFolder()
-  const { npm_lifecycle_event: _, REDIS_URL: __, ...clean } = process.env
   const main = fileURLToPath(new URL(`../src/${role}/main.ts`, import.meta.url))
   await using start = run(process.execPath, [main], { env: { ...clean, PORT: '0', HEALTH_PORT: '0', DATA_DIR: join(folder.path, 'data'), ...settings } })
   expect(await start.ended).toBe(1)
@@ -163,8 +161,9 @@ describe('why it did not start is the last thing said', () => {
       const client = new Redis(redis.url)
       await client.config('SET', 'maxmemory-policy', 'allkeys-lru')
       client.disconnect()
-      const { last } = await failedStart(role, { REDIS_URL: redis.url })
-      expect(last).toMatchObject({ level: 'fatal', msg: expect.stringMatching(/^((api|worker) did not start: )?This Redis would evict tasks .*: set maxmemory-policy noeviction\.$/) })
+      const { last, output } = await failedStart(role, { REDIS_URL: redis.url, LOG_LEVEL: 'warn' })
+      expect(last).toMatchObject({ level: 'fatal', msg: expect.stringMatching(/^((api|worker) did not start: )?This Redis would evict tasks .*maxmemory-policy is allkeys-lru.*: set maxmemory-policy noeviction\.$/) })
+      if (role !== 'start') expect(output.trim().split('\n')).toHaveLength(1)
     } finally {
       await redis.stop()
     }

@@ -7,6 +7,7 @@
 import { createAgents, type AgentsClient } from './agents.ts'
 import { createHttp, type CallOptions } from './http.ts'
 import { createTasks, type TasksClient } from './tasks.ts'
+import { DEFAULT_URL } from './url.ts'
 import type { Live, Ready } from './wire.ts'
 
 export type * from './wire.ts'
@@ -44,7 +45,6 @@ export type Client = {
   openapi(options?: CallOptions): Promise<Record<string, unknown>>
 }
 
-const DEFAULT_URL = 'http://127.0.0.1:8080'
 const DEFAULT_TIMEOUT_SECONDS = 30
 
 /** @throws TypeError when the url is none, or the key cannot be one */

@@ -1,6 +1,8 @@
 /** One call of the API: sent, bounded in time, sent again where that is safe, and its answer read or made an error. */
 import { setTimeout as sleep } from 'node:timers/promises'
 import { ConnectionFailed, fromProblem, SwitchyardError, TimedOut, UnexpectedAnswer } from './errors.ts'
+import { retryAfterSeconds } from './retry-after.ts'
+import { urlFault } from './url.ts'
 import type { Problem } from './wire.ts'
 
 export type CallOptions = {
@@ -55,14 +57,6 @@ const connectionFailed = (url: string, error: unknown): ConnectionFailed => {
   return new ConnectionFailed(url, error, refused, WORDS[code ?? ''] ?? message ?? String(cause))
 }
 
-/** `Retry-After` in seconds, also when it is a date. */
-const retryAfter = (headers: Headers): number | undefined => {
-  const text = headers.get('retry-after')
-  if (text === null) return undefined
-  const seconds = /^\d+$/.test(text) ? Number(text) : (Date.parse(text) - Date.now()) / 1000
-  return Number.isNaN(seconds) ? undefined : Math.max(0, seconds)
-}
-
 const isProblem = (value: unknown): value is Problem => typeof value === 'object' && value !== null && typeof (value as Problem).type === 'string' && typeof (value as Problem).detail === 'string'
 
 const mayRepeat = (error: unknown, again: Request['again']): boolean => {
@@ -111,11 +105,11 @@ export const createHttp = ({ url, apiKey, timeoutSeconds, parseJson, fetch }: Ht
     const { status } = response
     try {
       const problem = parseJson(text)
-      if (isProblem(problem)) return fromProblem(problem, status, retryAfter(response.headers))
+      if (isProblem(problem)) return fromProblem(problem, status, retryAfterSeconds(response.headers))
     } catch {
       // Not JSON, so not the router's.
     }
-    if (status === 429 || status === 503) return new SwitchyardError({ type: 'unexpected-answer', title: 'Not available', detail: `${address} answered ${status}`, status, body: text, retryAfterSeconds: retryAfter(response.headers) })
+    if (status === 429 || status === 503) return new SwitchyardError({ type: 'unexpected-answer', title: 'Not available', detail: `${address} answered ${status}`, status, body: text, retryAfterSeconds: retryAfterSeconds(response.headers) })
     const location = response.headers.get('location')
     return new UnexpectedAnswer(`${address} answered ${status}${location === null ? ', but not as a Switchyard router does' : ` and leads to ${location}; use that as url`}`, status, text)
   }
@@ -166,8 +160,8 @@ export const pause = async (ms: number, signal: AbortSignal | undefined): Promis
 }
 
 const baseOf = (url: string): string => {
-  const parsed = URL.canParse(url) ? new URL(url) : undefined
-  if (parsed === undefined || !/^https?:$/.test(parsed.protocol)) throw new TypeError(`the router's url must begin with http:// or https://, and is ${JSON.stringify(url)}`)
-  if (parsed.username !== '' || parsed.password !== '') throw new TypeError("the router's url must hold no user or password; give an apiKey")
-  return `${parsed.origin}${parsed.pathname.replace(/\/+$/, '')}`
+  const fault = urlFault(url)
+  if (fault !== null) throw new TypeError(`the router's url ${fault}`)
+  const { origin, pathname } = new URL(url)
+  return `${origin}${pathname.replace(/\/+$/, '')}`
 }

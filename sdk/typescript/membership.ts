@@ -3,7 +3,8 @@ import { randomUUID } from 'node:crypto'
 import { localAddress, splitHost } from './address.ts'
 import type { Attempts } from './attempts.ts'
 import { createCall, reasonOf, wordsOf, type RouterAnswer } from './router.ts'
-import { ID, type Settings } from './settings.ts'
+import { ID } from './names.ts'
+import type { Settings } from './settings.ts'
 
 const CALL_MS = 5000
 /** While leaving, a router that does not answer is waited for no longer than this. */
@@ -226,4 +227,3 @@ export const createMembership = ({ settings, attempts, port }: { settings: Setti
     },
   }
 }
-export type Membership = ReturnType<typeof createMembership>

@@ -1,4 +1,5 @@
 /** Calls to the router. Each has a timeout, and fails in words that people can read. */
+import { retryAfterSeconds } from './retry-after.ts'
 
 export type RouterAnswer = { status: number; json: Record<string, unknown>; retryAfterMs: number }
 export type Call = (path: string, body: object, limits: { timeoutMs: number; signal: AbortSignal }) => Promise<RouterAnswer>
@@ -18,9 +19,12 @@ export const wordsOf = ({ status, json }: RouterAnswer): string => {
   return [String(status), said, faults.length > 0 ? `(${faults.join('; ')})` : ''].filter(Boolean).join(' ')
 }
 
-const retryAfter = (header: string | null): number => {
-  const seconds = Number(header ?? 0)
-  return seconds > 0 && seconds < 3600 ? seconds * 1000 : 0
+/** One that would have the agent silent for longer than any time to live is not kept. */
+const MAX_RETRY_AFTER_SECONDS = 3600
+
+const retryAfterMs = (headers: Headers): number => {
+  const seconds = retryAfterSeconds(headers) ?? 0
+  return seconds < MAX_RETRY_AFTER_SECONDS ? seconds * 1000 : 0
 }
 
 /** All that a router says to an agent is some KiB. */
@@ -61,5 +65,5 @@ export const createCall =
       redirect: 'manual',
       signal: AbortSignal.any([signal, AbortSignal.timeout(timeoutMs)]),
     })
-    return { status: res.status, json: readJson(await readBody(res)), retryAfterMs: retryAfter(res.headers.get('retry-after')) }
+    return { status: res.status, json: readJson(await readBody(res)), retryAfterMs: retryAfterMs(res.headers) }
   }

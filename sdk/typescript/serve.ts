@@ -96,15 +96,15 @@ export const createServing = ({ settings, attempts, health }: { settings: Settin
 
   const serveCancel = async (req: IncomingMessage, res: ServerResponse, taskId: string | null): Promise<void> => {
     if ((await readTrusted(req, res)) === null) return
-    if (taskId !== null && attempts.cancelTask(taskId)) return sendJson(res, 200, { task_id: taskId, cancelled: true })
+    if (taskId !== null && attempts.cancelTask(taskId)) return sendJson(res, 200, { task_id: taskId, status: 'cancelled' })
     sendJson(res, 404, { error: 'no such task is being worked on here' })
   }
 
   const serveHealth = (res: ServerResponse, which: string): void => {
     const { body, ready, reason } = health()
     if (which === '/health') return sendJson(res, 200, body)
-    if (which === '/health/live') return sendJson(res, 200, { status: 'alive' })
-    sendJson(res, ready ? 200 : 503, ready ? { status: 'ready' } : { status: 'not_ready', reason })
+    if (which === '/health/live') return sendJson(res, 200, { status: 'live' })
+    sendJson(res, ready ? 200 : 503, ready ? { status: 'ready' } : { status: 'not ready', reason })
   }
 
   const serve = async (req: IncomingMessage, res: ServerResponse): Promise<void> => {

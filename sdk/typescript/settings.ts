@@ -1,8 +1,10 @@
 /** What an agent may be told: options first, then the environment, then what fits most. All faults are reported together. */
 import { bindFor, splitHost } from './address.ts'
 import { createLogger, readLevel, unfailing, type Logger } from './log.ts'
+import { ID, ID_IN_WORDS, MAX_CAPABILITIES, TYPE, TYPE_IN_WORDS } from './names.ts'
 import { readSecret } from './signature.ts'
 import type { Handler } from './task.ts'
+import { DEFAULT_URL, urlFault } from './url.ts'
 
 /** What `createAgent` takes. An option that is given beats the environment variable named with it. */
 export type AgentOptions = {
@@ -71,17 +73,8 @@ export type Settings = {
   handleSignals: boolean
 }
 
-const TYPE = /^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$/
-/** Of an agent or a capability. */
-export const ID = /^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$/
 const TEXT = /^[^\x00-\x1f\x7f-\x9f]{1,256}$/u
-const MAX_CAPABILITIES = 64
-const DEFAULTS = { url: 'http://127.0.0.1:8080', type: 'default', maxConcurrency: 10, ttlSeconds: 60, drainSeconds: 25 }
-
-const isUrl = (text: string): boolean => {
-  const url = URL.parse(text)
-  return url !== null && /^https?:$/.test(url.protocol) && url.username === '' && url.password === '' && url.search === '' && url.hash === ''
-}
+const DEFAULTS = { type: 'default', maxConcurrency: 10, ttlSeconds: 60, drainSeconds: 25 }
 
 /** @throws TypeError that names every fault */
 export const readSettings = (options: AgentOptions, env: Readonly<Record<string, string | undefined>> = process.env): Settings => {
@@ -101,16 +94,17 @@ export const readSettings = (options: AgentOptions, env: Readonly<Record<string,
   }
 
   const type = options.type ?? DEFAULTS.type
-  must(TYPE.test(type), 'type must be 1–64 of A–Z a–z 0–9 _ -, beginning with a letter or digit')
+  must(TYPE.test(type), `type must be ${TYPE_IN_WORDS}`)
   const name = text(options.name, 'name', 'AGENT_NAME', TEXT, '1 to 256 characters on one line') ?? `${type}-agent`
-  const agentId = text(options.agentId, 'agentId', 'AGENT_ID', ID, '1–64 of A–Z a–z 0–9 _ - ., beginning with a letter or digit')
+  const agentId = text(options.agentId, 'agentId', 'AGENT_ID', ID, ID_IN_WORDS)
   const apiKey = text(options.apiKey, 'apiKey', 'SWITCHYARD_API_KEY', /^[!-~]+$/, 'visible ASCII characters')
   const host = text(options.host, 'host', 'AGENT_HOST', /^[^\s/]{1,300}$/, 'a name or an address, alone or as name:port')
   const bind = text(options.bind, 'bind', 'AGENT_BIND', /^[^\s/[\]]{1,300}$/, 'an address of this machine')
 
   const url = read(options.url, 'url', 'SWITCHYARD_URL')
-  const routerUrl = String(url.value ?? DEFAULTS.url).replace(/\/+$/, '')
-  must(isUrl(routerUrl), `${url.said} must be an http or https URL without a user or query, like ${DEFAULTS.url}; not ${JSON.stringify(url.value)}`)
+  const routerUrl = String(url.value ?? DEFAULT_URL).replace(/\/+$/, '')
+  const urlIs = urlFault(routerUrl)
+  must(urlIs === null, `${url.said} ${urlIs}`)
 
   const port = read<number>(options.port, 'port', 'AGENT_PORT')
   const portNumber = Number(port.value ?? (host === undefined ? undefined : splitHost(host).port) ?? 0)
@@ -131,7 +125,7 @@ export const readSettings = (options: AgentOptions, env: Readonly<Record<string,
   const capabilities = Object.entries(options.capabilities ?? {})
   must(capabilities.length <= MAX_CAPABILITIES, `an agent has at most ${MAX_CAPABILITIES} capabilities, not ${capabilities.length}`)
   for (const [capability, handler] of capabilities) {
-    must(ID.test(capability), `the capability ${JSON.stringify(capability)} must be named by 1–64 of A–Z a–z 0–9 _ - ., beginning with a letter or digit`)
+    must(ID.test(capability), `the capability ${JSON.stringify(capability)} must be named by ${ID_IN_WORDS}`)
     must(typeof handler === 'function', `the capability ${capability} must be a function`)
   }
 

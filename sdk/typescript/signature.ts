@@ -2,21 +2,22 @@
 import { createHmac, timingSafeEqual } from 'node:crypto'
 
 /** How far a message's time may be from ours, s. */
-export const TOLERANCE_SECONDS = 300
+const TOLERANCE_SECONDS = 300
 /** A message may be signed with the old secret and the new one; nobody needs more than a few. */
 const MAX_SIGNATURES = 16
 const PREFIX = 'whsec_'
 
 /**
- * The key of a secret: base64 of 24 to 64 bytes, with or without `whsec_` before it.
+ * The key of a secret: `whsec_` and base64 of 24 to 64 bytes.
  * @throws TypeError when it is not that; the message does not hold it
  */
 export const readSecret = (secret: string): Buffer => {
-  const text = secret.startsWith(PREFIX) ? secret.slice(PREFIX.length) : secret
+  if (!secret.startsWith(PREFIX)) throw new TypeError('a secret must begin with whsec_')
+  const text = secret.slice(PREFIX.length)
   const key = Buffer.from(text, 'base64')
   // Buffer.from passes over what is no base64.
-  if (key.toString('base64').replace(/=+$/, '') !== text.replace(/=+$/, '')) throw new TypeError('a secret must be base64 (whsec_…)')
-  if (key.length < 24 || key.length > 64) throw new TypeError(`a secret must be 24 to 64 bytes, as base64 (whsec_…), not ${key.length}`)
+  if (key.toString('base64').replace(/=+$/, '') !== text.replace(/=+$/, '')) throw new TypeError('a secret must be whsec_ and base64')
+  if (key.length < 24 || key.length > 64) throw new TypeError(`a secret must be whsec_ and 24 to 64 bytes as base64, not ${key.length}`)
   return key
 }
 

@@ -1,6 +1,6 @@
 /** The commands, as one program. A new command is a file with a `Register` and a line in COMMANDS. */
 import { Command, CommanderError } from 'commander'
-import { addAgentTest } from './agent-test/command.ts'
+import { agentTestCommand } from './agent-test/command.ts'
 import { agentCommands } from './agents.ts'
 import { completionCommand } from './completion.ts'
 import { EXIT, explain, spoken } from './failure.ts'
@@ -8,8 +8,6 @@ import { initCommand } from './init/command.ts'
 import { openSession, withShared, type Register, type Runner, type Session, type World } from './session.ts'
 import { startCommands } from './start.ts'
 import { taskCommands } from './tasks.ts'
-
-const agentTestCommand: Register = (program, _run, world) => addAgentTest(program, world.end)
 
 const COMMANDS: readonly Register[] = [startCommands, agentCommands, taskCommands, agentTestCommand, initCommand, completionCommand]
 

@@ -1,6 +1,7 @@
 /** What a command has to work with, made from the options that every command takes. */
-import { Command, InvalidArgumentError, Option } from 'commander'
+import { Command, Option } from 'commander'
 import { createClient, type Client } from '../../sdk/typescript/client.ts'
+import { DEFAULT_URL } from '../../sdk/typescript/url.ts'
 import { UsageError } from './failure.ts'
 import { parseJson } from './json.ts'
 import type { Terminal } from './terminal.ts'
@@ -30,7 +31,6 @@ export type Runner = <Args extends unknown[]>(work: (session: Session, ...args: 
 /** A file of commands. */
 export type Register = (program: Command, run: Runner, more: Pick<World, 'env'> & { end: (code: number) => void }) => void
 
-const DEFAULT_URL = 'http://127.0.0.1:8080'
 const GROUP = 'For every command:'
 
 /** Gives a command, and all below it, the options that each command takes: after its own, so that help has them last. */
@@ -68,12 +68,3 @@ export const openSession = (command: Command, world: World): Session => {
     throw error
   }
 }
-
-/** A reader of numbers for options. The router says which are too large. */
-export const number =
-  ({ whole = false, least = 0 } = {}) =>
-  (text: string): number => {
-    const value = /^\d+(\.\d+)?$/.test(text) ? Number(text) : NaN
-    if (Number.isNaN(value) || value < least || (whole && !Number.isInteger(value))) throw new InvalidArgumentError(`It must be a ${whole ? 'whole ' : ''}number${least > 0 ? ` from ${least}` : ''}.`)
-    return value
-  }

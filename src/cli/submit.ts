@@ -1,17 +1,14 @@
 /** `switchyard tasks submit` */
-import { readFile } from 'node:fs/promises'
-import { addAbortSignal } from 'node:stream'
-import { text } from 'node:stream/consumers'
 import { InvalidArgumentError, Option, type Command } from 'commander'
 import type { JsonObject, NewTask } from '../../sdk/typescript/client.ts'
 import { EXIT, UsageError } from './failure.ts'
 import { follow } from './follow.ts'
-import { parseJson } from './json.ts'
-import { number, type Runner, type Session } from './session.ts'
+import { member, number, readParameters } from './input.ts'
+import type { Runner, Session } from './session.ts'
 import { endLine, jsonLines } from './task-view.ts'
 
 type SubmitOptions = {
-  param?: [string, unknown][]
+  param?: JsonObject
   params?: string
   /** A file; true asks for JSON out, as everywhere. */
   json?: string | true
@@ -23,21 +20,7 @@ type SubmitOptions = {
   expires?: number
   agent?: string
   requireAgent?: true
-  metadata?: [string, unknown][]
-}
-
-/** `k=v`, where v is JSON if it parses as JSON, else text. */
-const member = (argument: string, before: [string, unknown][] = []): [string, unknown][] => {
-  const at = argument.indexOf('=')
-  if (at < 1) throw new InvalidArgumentError('It must be name=value.')
-  const name = argument.slice(0, at)
-  const value = argument.slice(at + 1)
-  if (before.some(([n]) => n === name)) throw new InvalidArgumentError(`${name} is given twice.`)
-  try {
-    return [...before, [name, parseJson(value)]]
-  } catch {
-    return [...before, [name, value]]
-  }
+  metadata?: JsonObject
 }
 
 const priority = (text: string): NonNullable<SubmitOptions['priority']> => {
@@ -50,20 +33,6 @@ const priority = (text: string): NonNullable<SubmitOptions['priority']> => {
 const waitSeconds = (text: string): number => {
   if (/^\d+(\.\d+)?$/.test(text) && Number(text) > 0) return Number(text)
   throw new InvalidArgumentError('It must be seconds; write --wait behind the type and the capability.')
-}
-
-const readParameters = async (file: string, signal: AbortSignal): Promise<JsonObject> => {
-  const where = file === '-' ? 'standard input' : file
-  let value: unknown
-  try {
-    value = parseJson(file === '-' ? await text(addAbortSignal(signal, process.stdin)) : await readFile(file, { encoding: 'utf8', signal }))
-  } catch (error) {
-    signal.throwIfAborted()
-    const { code, message } = error as NodeJS.ErrnoException
-    throw new UsageError(error instanceof SyntaxError ? `${where} is not JSON: ${message}` : code === 'ENOENT' ? `there is no file ${file}; - reads standard input` : `${where} cannot be read: ${message}`)
-  }
-  if (typeof value !== 'object' || value === null || Array.isArray(value)) throw new UsageError(`${where} must hold a JSON object: the parameters by name`)
-  return value as JsonObject
 }
 
 const HELP = `
@@ -107,13 +76,13 @@ const submit = async (session: Session, type: string, capability: string, o: Sub
     agent_type: type,
     task_type: capability,
     agent_id: o.agent,
-    parameters: file === undefined ? o.param && Object.fromEntries(o.param) : await readParameters(file, signal),
+    parameters: file === undefined ? o.param : await readParameters(file, signal),
     priority: o.priority,
     timeout_seconds: o.timeout,
     max_retries: o.retries,
     delay_seconds: o.delay,
     expires_in_seconds: o.expires,
-    metadata: o.metadata && Object.fromEntries(o.metadata),
+    metadata: o.metadata,
   }
   const handle = await client.tasks.submit(task, { signal, requireAgent: o.requireAgent })
   if (o.wait === undefined) {

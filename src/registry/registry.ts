@@ -17,8 +17,6 @@ const KEEP_MS = 24 * 3_600_000
 const OTHER_FIELDS = 32
 /** The metadata of one registration or heartbeat, in characters of JSON. */
 const MAX_METADATA_TEXT = 16_384
-/** A reserved slot waits this long for its job; then it is free again. */
-export const HOLD_MS = 10_000
 
 /** A reserved place at an agent, for one attempt. */
 export type Slot = {
@@ -41,7 +39,6 @@ export const readSlot = (type: string, cells: unknown): Slot | null => {
   const [lease, queue, agentId, name, host, port, single] = cells as [string, string, string, string, string, string, number]
   return { type, queue, lease, agentId, name, host, port: Number(port), single: single === 1 }
 }
-
 
 /** An agent as read: on the wire, plus `metadataText`, its metadata as the JSON text that was sent. */
 export type AgentView = Omit<Agent, 'metadata'> & { metadataText: string }
@@ -249,7 +246,7 @@ export const createRegistry = ({ redis, keys, types }: { redis: Redis; keys: Key
    * @param tokens unguessable, one for each slot wanted
    */
   const reserve = async (type: string, queue: string, dispatcher: string, inFlight: number, tokens: string[]): Promise<Slot[]> => {
-    const rows = (await scripts.reserve(keys.base(type), queue, dispatcher, inFlight, HOLD_MS, ...tokens)) as unknown[]
+    const rows = (await scripts.reserve(keys.base(type), queue, dispatcher, inFlight, ...tokens)) as unknown[]
     return rows.map((row) => readSlot(type, row)!)
   }
 

@@ -1,18 +1,18 @@
 -- Reserves slots for a queue's next jobs, before the jobs are fetched.
 -- KEYS[1] base
--- ARGV[1] queue  [2] dispatcher  [3] how many attempts it has in flight  [4] how long a slot is held for a job, ms
--- ARGV[5…] one unguessable token for each slot wanted
+-- ARGV[1] queue  [2] dispatcher  [3] how many attempts it has in flight
+-- ARGV[4…] one unguessable token for each slot wanted
 -- Returns a list of slots {lease, queue, agent, name, host, port, single}. The queue of a slot may be another one that the
 -- agent serves, when that one's head goes first.
 --- @include "slots.lua"
 
-local queue, dispatcher, in_flight, hold_ms = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
+local queue, dispatcher, in_flight = ARGV[1], ARGV[2], tonumber(ARGV[3])
 local now, turn = now_ms()
 local pool = pool_of(queue)
 redis.call('HDEL', WOKEN, queue)
 local left = waiting(queue)
 local taken, slots = {}, {}
-for i = 5, #ARGV do
+for i = 4, #ARGV do
   if left <= 0 then break end
   local id = next_agent(pool)
   if not id then break end
@@ -25,7 +25,7 @@ for i = 5, #ARGV do
     taken[chosen] = (taken[chosen] or 0) + 1
     if chosen == queue then left = left - 1 end
     local member = 'h.' .. ARGV[i]
-    lease(agent, member, now + hold_ms, now, turn)
+    lease(agent, member, now + HOLD_MS, now, turn)
     slots[#slots + 1] = slot_reply(agent, member, chosen)
   end
 end

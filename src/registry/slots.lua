@@ -9,6 +9,8 @@
 --- @include "policies/least-loaded.lua"
 --- @include "../queues/heads.lua"
 
+local HOLD_MS = 10000 -- a slot waits so long for its job; then it is free again
+local DAY_MS = 86400000 -- no attempt may last longer (MAX_TASK_TIMEOUT_SECONDS): what is noted of one goes by then
 local CLASS = 2 ^ 51
 local FULL = 2 * CLASS
 

@@ -7,5 +7,6 @@ local id = ARGV[1]
 leave_pools(id)
 redis.call('ZREM', AGENTS, id)
 redis.call('ZREM', WATCH, id)
-redis.call('PEXPIRE', leases_key(id), 3600000)
+-- What it is running still counts when it comes back.
+redis.call('PEXPIRE', leases_key(id), DAY_MS)
 return redis.call('DEL', agent_key(id), cancels_key(id)) > 0 and 1 or 0

@@ -12,7 +12,6 @@
 --- @include "record.lua"
 --- @include "../redis/batch.lua"
 
-local HOLD_MS = 10000 -- as in registry.ts
 local now, turn = now_ms()
 
 -- By the key of an agent's leases: the holds that end and the attempts that take their places, written together at the end.
@@ -51,7 +50,7 @@ local function begin(id, agent, hold, token, dispatcher, name)
     redis.call('HDEL', task_key(id), 'parked')
     count('attempts:lost')
     count('redelivered:lost')
-    watch(agent_in(sent[1]), deadline_in(sent[1]) + 1001)
+    watch(agent_in(sent[1]), deadline_in(sent[1]) + LATE_MS + 1)
     lost, lost_at = t[5], agent_in(sent[1])
     if t[4] == '1' then
       end_record(id, status, 'cancelled', now, a, entry, 'error', 'cancelled')
@@ -100,11 +99,10 @@ local function begin(id, agent, hold, token, dispatcher, name)
   local deadline = now + timeout
   local attempt = integer(now) .. '.' .. token
   local n = tonumber(t[5] or 0) + 1
-  -- The dispatcher lets go at the deadline and has up to a second to say so.
-  if other then lease(other, attempt, deadline + 1000, now, turn)
+  if other then lease(other, attempt, deadline + LATE_MS, now, turn)
   else
-    take_place(leases_key(agent), hold, attempt, deadline + 1000)
-    if timeout < HOLD_MS - 1000 then watch(agent, deadline + 1001) end -- sooner than the hold is looked at
+    take_place(leases_key(agent), hold, attempt, deadline + LATE_MS)
+    if timeout < HOLD_MS - LATE_MS then watch(agent, deadline + LATE_MS + 1) end -- sooner than the hold is looked at
   end
   local sending = table.concat({ agent, name, integer(now), integer(deadline), dispatcher }, '\t')
   if n == 1 then set_status(id, status, 'sent', 'attempt', attempt, 'deliveries', n, 'sending', sending, 'started', integer(now))

@@ -14,7 +14,7 @@ if t[1] == 'sent' or t[1] == 'running' then
     if not redis.call('ZSCORE', leases_key(agent), attempt) then redis.call('SREM', cancels_key(agent), attempt) end
   end
   redis.call('SADD', cancels_key(agent), t[4])
-  redis.call('PEXPIRE', cancels_key(agent), 86400000)
+  redis.call('PEXPIRE', cancels_key(agent), DAY_MS)
   if t[5] then
     -- No dispatcher holds it: it ends here. The slot stays taken until the agent, told by its next beat, says that it has stopped.
     local now = now_ms()

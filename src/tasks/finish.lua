@@ -1,7 +1,7 @@
 -- Ends attempts: the record by compare-and-set, then the slot, which is freed or leased again for the next task at once.
 -- KEYS[1] base
 -- ARGV, for each: id; attempt; agent; outcome; status code or ''; error or ''; result; execution ms or ''; if it is retried, after so many
---   ms; the task's max_retries; the agent rests so many ms; token for the next hold, or '' when none is wanted; how long it is held, ms
+--   ms; the task's max_retries; the agent rests so many ms; token for the next hold, or '' when none is wanted
 -- Returns for each {verdict, status, ms until it may go again, slot or '', 1 when the agent was full and nothing waits: look again soon,
 --   1 when this was said before}
 --   verdict 'ok': the outcome counts · 'stale': another attempt or an end came first, nothing changed; status says what is
@@ -58,7 +58,7 @@ local function others_have_room(pool, agent_id)
   return false
 end
 
-local function finish(id, attempt, agent_id, outcome, status_code, err, result, execution_ms, retry_in, max_retries, rest_ms, token, hold_ms)
+local function finish(id, attempt, agent_id, outcome, status_code, err, result, execution_ms, retry_in, max_retries, rest_ms, token)
   local t = redis.call('HMGET', task_key(id), 'attempt', 'status', 'cancel', 'deliveries', 'sending', 'retries', 'parked')
   local status, verdict, wait_ms, repeated = t[2] or '', 'stale', 0, false
 
@@ -153,14 +153,14 @@ local function finish(id, attempt, agent_id, outcome, status_code, err, result, 
     if not other then redis.call('ZREM', pool_key(pool_of(queue)), top) end -- its record has expired
     place(agent, own)
     agent = other or agent
-    lease(agent, hold, now + tonumber(hold_ms), now, turn)
+    lease(agent, hold, now + HOLD_MS, now, turn)
   else
     -- One out, one in: its place is what it was, and so is the time of the next look at it.
-    redis.call('ZADD', leases_key(agent_id), integer(now + tonumber(hold_ms)), hold)
+    redis.call('ZADD', leases_key(agent_id), integer(now + HOLD_MS), hold)
     agent.in_flight = agent.in_flight + 1
     if rest_ms ~= '0' or outcome == 'unreachable' then place(agent, own) end
   end
   return { verdict, status, integer(wait_ms), slot_reply(agent, hold, queue), 0 }
 end
 
-return for_each(13, finish, write_lists)
+return for_each(12, finish, write_lists)

@@ -16,6 +16,7 @@ local MAX_AVOIDED = 8
 local ENDS = { completed = true, failed = true, timeout = true, cancelled = true }
 
 local CONFIRM_MS = 5000      -- a task whose job is not in its queue so long after its submit is given one
+local LATE_MS = 1000         -- a dispatcher lets go of an attempt at its deadline, and may say so until so long after it
 local PARKED_MS = 60000      -- a parked job stays locked so long behind its attempt's deadline, at which the sweeper ends it
 local PARKED_OVER_MS = 3000  -- whoever ends a parked attempt has so long to move its job; else it comes round by itself
 local OVERDUE_MS = 30000     -- an attempt that nobody has ended so long after its deadline is lost, and its job too

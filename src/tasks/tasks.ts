@@ -18,7 +18,7 @@ import { createParked } from './parked.ts'
 import { readRecord, readSpec, type TaskView } from './record.ts'
 import type { Stats } from './stats.ts'
 import { createSubmit } from './submit.ts'
-import { HOLD_MS, readSlot, type Slot } from '../registry/registry.ts'
+import { readSlot, type Slot } from '../registry/registry.ts'
 import type { Types } from '../registry/types.ts'
 
 /** A retry whose submit broke off may be repeated for so long. */
@@ -89,7 +89,7 @@ export const createTasks = ({ redis, keys, types, queues, stats, retention, log 
       keys.base(type),
       [
         end.taskId, end.attemptId, end.agentId, end.outcome, end.statusCode ?? '', end.error, end.result, end.executionMs ?? '', end.retryInMs, end.maxRetries, end.restMs,
-        nextToken ?? '', HOLD_MS,
+        nextToken ?? '',
       ],
       sent,
     )) as ['ok' | 'stale', TaskStatus | '', string, unknown, number, number?]

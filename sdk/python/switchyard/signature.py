@@ -12,10 +12,12 @@ from typing import List, Mapping, Optional, Sequence, Union
 #: How far a request's time may be from ours, in seconds.
 TOLERANCE_SECONDS = 300
 PREFIX = "whsec_"
+#: Of a key; Standard Webhooks says so.
+MIN_KEY_BYTES, MAX_KEY_BYTES = 24, 64
 
 
 def keys_of(secret: Union[str, Sequence[str]]) -> List[bytes]:
-    """The keys in one secret or several: each ``whsec_`` and base64. Raises ValueError, without showing the secret."""
+    """The keys in one secret or several: each ``whsec_`` and base64 of 24 to 64 bytes. Raises ValueError, without showing the secret."""
     texts = secret.replace(",", " ").split() if isinstance(secret, str) else list(secret)
     keys = []
     for text in texts:
@@ -23,9 +25,11 @@ def keys_of(secret: Union[str, Sequence[str]]) -> List[bytes]:
             key = base64.b64decode(text[len(PREFIX) :], validate=True) if text.startswith(PREFIX) else b""
         except (binascii.Error, ValueError):
             key = b""
-        if not key:
-            raise ValueError("the secret must be whsec_ and base64; several apart by spaces")
+        if not MIN_KEY_BYTES <= len(key) <= MAX_KEY_BYTES:
+            raise ValueError(f"the secret must be whsec_ and base64 of {MIN_KEY_BYTES} to {MAX_KEY_BYTES} bytes; several apart by spaces")
         keys.append(key)
+    if not keys:  # or everybody might come in
+        raise ValueError("the secret (AGENT_SECRET) is empty; leave it out where requests need no signature")
     return keys
 
 

@@ -6,7 +6,6 @@ import logging
 import os
 import queue
 import threading
-import time
 from typing import Any, Dict, List, Mapping, Optional, Union
 
 from . import answer
@@ -107,9 +106,8 @@ class Work:
         return len(attempts)
 
     def wait_until_done(self, seconds: float) -> bool:
-        deadline = time.monotonic() + seconds
         with self._changed:
-            return self._changed.wait_for(lambda: not self._places, max(0.0, deadline - time.monotonic()))
+            return self._changed.wait_for(lambda: not self._places, seconds)
 
     def abort_all(self, reason: str) -> int:
         with self._changed:

@@ -1,5 +1,7 @@
 /** The conformance kit: holds an agent, in any language, to the rules of docs/protocol.md. */
-import { HINTS, linkOf, type Check, type Experiment, type Judge, type Need, type Verdict } from './check.ts'
+import { readSecret } from '../../../sdk/typescript/signature.ts'
+import { UsageError } from '../failure.ts'
+import { HINTS, linkOf, type Check, type Experiment, type Need, type Verdict } from './check.ts'
 import { beating, control } from './checks/beating.ts'
 import { malformed, oversized, slowRequests } from './checks/input.ts'
 import { deletes, disconnect } from './checks/interrupted.ts'
@@ -9,13 +11,13 @@ import { registering, starting } from './checks/registering.ts'
 import { duplicate, redelivery } from './checks/repeats.ts'
 import { health, keepAlive, signatures } from './checks/serving.ts'
 import { answering, unknownType } from './checks/tasks.ts'
-import { DEFAULT_TIMEOUT_MS, discover, UnreachableError, UsageError, type Discovered, type Told } from './discover.ts'
+import { DEFAULT_TIMEOUT_MS, discover, UnreachableError, type Discovered, type Told } from './discover.ts'
 import { wordsOf } from './launch.ts'
 import { reportOf, type Report, type Result } from './report.ts'
 import { attach, start, type Session } from './session.ts'
 import { shown } from './shown.ts'
-import { keyOf } from './sign.ts'
 import { createSubject, QUICK_MS, type Known, type Subject } from './subject.ts'
+import { createVerdicts } from './verdicts.ts'
 
 /** What is done over HTTP alone, the gentle first: after the later ones an agent may be hurt. */
 const SERVING: readonly Experiment[] = [answering, health, unknownType, redelivery, keepAlive, slowRequests, signatures, limit, duplicate, malformed, oversized, deletes, disconnect]
@@ -41,8 +43,6 @@ export type AgentTestOptions = Told & {
 /** After this nothing more is begun, and a little later all is over. */
 const WHOLE_MS = 54_000
 const SLACK_MS = 4000
-/** Of what is said of one check. */
-const MAX_CHARS = 400
 
 /**
  * Tests an agent.
@@ -54,20 +54,7 @@ export const agentTest = async (options: AgentTestOptions): Promise<Report> => {
   const startedAt = performance.now()
   // A longer --timeout makes the whole longer.
   const endsAt = startedAt + WHOLE_MS + 4 * Math.max(0, (options.timeoutMs ?? 0) - DEFAULT_TIMEOUT_MS)
-  const verdicts = new Map<string, Verdict>()
-  const decide = (name: string, verdict: Verdict): void => {
-    const before = verdicts.get(name)
-    if (before && (before.status !== 'passed' || verdict.status !== 'broken')) return
-    verdicts.set(name, verdict)
-    onProgress({ name, count: verdicts.size, of: Object.keys(CHECKS).length })
-  }
-  const judge: Judge<string> = {
-    passed: (name) => decide(name, { status: 'passed' }),
-    // Much of it is the agent's own words.
-    broken: (name, { sent, came, todo }) => decide(name, { status: 'broken', sent: shown(sent, MAX_CHARS), came: shown(came, MAX_CHARS), todo }),
-    skipped: (name, because) => decide(name, { status: 'skipped', because: shown(because, MAX_CHARS) }),
-  }
-  const isBroken = (name: string): boolean => verdicts.get(name)?.status === 'broken'
+  const { judge, of, isDecided, isBroken } = createVerdicts((name, count) => onProgress({ name, count, of: Object.keys(CHECKS).length }))
 
   const perform = async (experiment: Experiment, session: Session, known: Known): Promise<void> => {
     const names = Object.keys(experiment.checks)
@@ -76,7 +63,7 @@ export const agentTest = async (options: AgentTestOptions): Promise<Report> => {
       const missing = missingOf(CHECKS[name]!.needs ?? [], known, at)
       if (missing) judge.skipped(name, missing)
     }
-    if (names.every((name) => verdicts.has(name))) return
+    if (names.every(isDecided)) return
     const limitMs = Math.min(experiment.limitMs + Math.max(0, known.timeoutMs - DEFAULT_TIMEOUT_MS), endsAt - performance.now())
     if (limitMs <= 0) return names.forEach((name) => judge.skipped(name, 'there was no time left'))
     const over = new AbortController()
@@ -86,7 +73,7 @@ export const agentTest = async (options: AgentTestOptions): Promise<Report> => {
     try {
       const how = await Promise.race([experiment.run(createSubject(known, { ...at, signal }), judge), stopped])
       options.signal?.throwIfAborted()
-      const first = names.find((name) => !verdicts.has(name))
+      const first = names.find((name) => !isDecided(name))
       if (how === 'stopped' && first) judge.broken(first, { sent: CHECKS[first]!.title, came: `it was not over within ${Math.round(limitMs / 1000)} s`, todo: 'answer each request in time' })
     } finally {
       clearTimeout(timer)
@@ -155,7 +142,7 @@ export const agentTest = async (options: AgentTestOptions): Promise<Report> => {
     whole.abort()
     await Promise.all(sessions.map((session) => session.close()))
   }
-  const results = Object.entries(CHECKS).map(([name, check]): Result => resultOf(name, check, verdicts.get(name)))
+  const results = Object.entries(CHECKS).map(([name, check]): Result => resultOf(name, check, of(name)))
   return reportOf({ url, capabilities: found?.capabilities?.map((one) => shown(one)) ?? null, max_concurrency: found?.known.limit ?? null }, results, performance.now() - startedAt)
 }
 
@@ -166,7 +153,11 @@ const settled = async (all: Promise<void>[]): Promise<void> => {
 
 const readTarget = ({ url, command, secret, only, pid }: AgentTestOptions): { url: string } | { words: string[] } => {
   if ((url === undefined) === (command === undefined)) throw new UsageError("give either the agent's URL or --command, which starts it")
-  if (secret !== undefined && keyOf(secret) === null) throw new UsageError('the secret must be whsec_ and base64')
+  try {
+    if (secret !== undefined) readSecret(secret)
+  } catch (error) {
+    throw new UsageError((error as Error).message)
+  }
   const unknown = only?.find((name) => !Object.hasOwn(CHECKS, name))
   if (unknown !== undefined) throw new UsageError(`there is no check ${unknown}; there are ${Object.keys(CHECKS).join(', ')}`)
   if (command !== undefined) {

@@ -1,11 +1,11 @@
 /** What to send to an agent, and how much of it: as told, or as it says of itself. */
+import { readSecret } from '../../../sdk/typescript/signature.ts'
+import { UsageError } from '../failure.ts'
 import { came, did, exchange, member, refused } from './exchange.ts'
 import { seconds } from './shown.ts'
-import { keyOf, signed } from './sign.ts'
+import { signed } from './sign.ts'
 import { createSubject, QUICK_MS, type Known, type SlowTask, type Task } from './subject.ts'
 
-/** What was asked for cannot be done as it was asked. */
-export class UsageError extends Error {}
 /** There is no agent to test. */
 export class UnreachableError extends Error {}
 
@@ -31,7 +31,7 @@ const sleepFor = (ms: number): SlowTask => ({ type: 'sleep', parameters: { secon
 
 /** @param registered what it said at its registration, which counts more than /health */
 export const discover = async (url: string, told: Told, signal: AbortSignal, registered: Record<string, unknown> = {}): Promise<Discovered> => {
-  const key = told.secret === undefined ? null : keyOf(told.secret)
+  const key = told.secret === undefined ? null : readSecret(told.secret)
   const timeoutMs = told.timeoutMs ?? DEFAULT_TIMEOUT_MS
   const health = await exchange({ method: 'GET', url: `${url}/health`, headers: key ? signed(key, Buffer.alloc(0)) : {}, timeoutMs: QUICK_MS, signal })
   if (!health.connected) throw new UnreachableError(`there is no agent at ${url}: ${health.error}`)

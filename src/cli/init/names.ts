@@ -1,10 +1,9 @@
 /** What a new project may be called: one name that npm, Docker, Compose, DNS and the router take as it is. */
 import { builtinModules } from 'node:module'
+import { ID, ID_IN_WORDS, TYPE, TYPE_IN_WORDS } from '../../../sdk/typescript/names.ts'
 
 const NAME = /^[a-z][a-z0-9]*(-[a-z0-9]+)*$/
 const MAX_NAME = 63
-const TYPE = /^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$/
-const CAPABILITY = /^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$/
 
 /** As the name of a service in the router's Compose network, each of these would take another's place. */
 const SERVICES: ReadonlySet<string> = new Set(['api', 'worker', 'valkey', 'redis', 'text-agent', 'cost-agent', 'localhost'])
@@ -25,7 +24,7 @@ export const faultsOf = ({ name, type, capability }: { name: string; type: strin
   const its = nameFault(name)
   if (its !== null) faults.push(`the name ${JSON.stringify(name)} ${its}`)
   // One that is the name's by default has its fault, which was told.
-  if (type !== name && !TYPE.test(type)) faults.push(`the type ${JSON.stringify(type)} must be 1 to 64 of A–Z a–z 0–9 _ -, beginning with a letter or digit`)
-  if (!CAPABILITY.test(capability)) faults.push(`the capability ${JSON.stringify(capability)} must be 1 to 64 of A–Z a–z 0–9 _ - ., beginning with a letter or digit`)
+  if (type !== name && !TYPE.test(type)) faults.push(`the type ${JSON.stringify(type)} must be ${TYPE_IN_WORDS}`)
+  if (!ID.test(capability)) faults.push(`the capability ${JSON.stringify(capability)} must be ${ID_IN_WORDS}`)
   return faults
 }

@@ -1,11 +1,11 @@
 /** How an agent that the kit starts makes itself known. */
+import { ID, MAX_CAPABILITIES, TYPE } from '../../../../sdk/typescript/names.ts'
 import { experiment, type Judge } from '../check.ts'
 import type { AgentProcess } from '../launch.ts'
 import type { Router, Said } from '../router.ts'
 import { seconds, shown } from '../shown.ts'
 import { awaited, pause } from '../waiting.ts'
 
-const NAME = /^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$/
 const IN_TIME_MS = 5000
 /** How long the router of the first start is away. */
 const LATE_MS = 800
@@ -23,8 +23,8 @@ export const faultOf = ({ body, bad }: Said): string | null => {
   const inHost = /:(\d+)$/.exec(host)?.[1]
   const at = port ?? (inHost === undefined ? undefined : Number(inHost))
   if (!Number.isInteger(at) || (at as number) < 1 || (at as number) > 65_535) return `port: ${JSON.stringify(at)}`
-  if (typeof type !== 'string' || !NAME.test(type) || type.includes('.')) return `type: ${JSON.stringify(type)}`
-  if (!Array.isArray(capabilities) || capabilities.length > 64 || !capabilities.every((one) => typeof one === 'string' && NAME.test(one))) return `capabilities: ${shown(JSON.stringify(capabilities))}`
+  if (typeof type !== 'string' || !TYPE.test(type)) return `type: ${JSON.stringify(type)}`
+  if (!Array.isArray(capabilities) || capabilities.length > MAX_CAPABILITIES || !capabilities.every((one) => typeof one === 'string' && ID.test(one))) return `capabilities: ${shown(JSON.stringify(capabilities))}`
   if (!Number.isInteger(most) || (most as number) < 1 || (most as number) > 1000) return `max_concurrency: ${JSON.stringify(most)}`
   if (typeof ttl !== 'number' || ttl < 5 || ttl > 3600) return `ttl_seconds: ${JSON.stringify(ttl)}`
   return typeof instance === 'string' && instance !== '' && instance.length <= 128 ? null : `instance_id: ${JSON.stringify(instance)}`

@@ -1,8 +1,9 @@
 /** What stands beside the tasks: health routes, connections that stay open, signatures. */
 import { Agent } from 'node:http'
+import { sign } from '../../../../sdk/typescript/signature.ts'
 import { experiment } from '../check.ts'
 import { came, did, member, unserved, type Exchange } from '../exchange.ts'
-import { signatureOf, signed } from '../sign.ts'
+import { signed } from '../sign.ts'
 import { newAttemptId, newTaskId, taskBody } from '../subject.ts'
 import { pause } from '../waiting.ts'
 
@@ -81,7 +82,7 @@ export const signatures = experiment({
     const right = signed(key, body)
     const bad: [string, Record<string, string>][] = [
       ['no signature', unsigned],
-      ['the signature of another key', { ...right, 'webhook-signature': signatureOf(Buffer.from('another'), right['webhook-id']!, Number(right['webhook-timestamp']), body) }],
+      ['the signature of another key', { ...right, 'webhook-signature': sign([Buffer.from('another')], { id: right['webhook-id']!, timestamp: right['webhook-timestamp']!, body }) }],
       ['the signature of another body', signed(key, make())],
       ['a signature that is cut short', { ...right, 'webhook-signature': right['webhook-signature']!.slice(0, 20) }],
       ['another webhook-id than was signed', { ...right, 'webhook-id': 'msg_another' }],
