@@ -565,7 +565,7 @@ def dual():
     return len(reached) == (2 if socket.has_dualstack_ipv6() else 1)
 print(json.dumps([of(), of(env), of(env, name="a", type="t", url="http://[::1]:1", api_key="K", host="b", port=82, bind="::", agent_id="j"),
   [of(**o)[-1] for o in [dict(url="http://localhost:1"), dict(url="http://127.3.2.1"), dict(url="http://router"), dict(host="agent-1"), dict(host="127.0.0.1", url="http://router"), dict(host="localhost:9")]],
-  [wrong(**o) for o in [dict(max_concurrency=0), dict(max_concurrency=True), dict(ttl_seconds=1), dict(type="a.b"), dict(name="a\\nb"), dict(metadata={"a": {1}}), dict(metadata=[]), dict(url="http://u:p@h"), dict(secret=" "), dict(secret=[])]],
+  [wrong(**o) for o in [dict(max_concurrency=0), dict(max_concurrency=True), dict(ttl_seconds=1), dict(type="a.b"), dict(name="a\\nb"), dict(metadata={"a": {1}}), dict(metadata=[]), dict(url="http://u:p@h"), dict(secret=""), dict(secret=" "), dict(secret=[])]],
   dual()]))`,
     )
     const anywhere = ['']
@@ -575,7 +575,7 @@ print(json.dumps([of(), of(env), of(env, name="a", type="t", url="http://[::1]:1
       ['n', 'default', 'https://router.example:443/x', 'k', 'h.example', 81, 'i', ['127.0.0.9']],
       ['a', 't', 'http://[::1]:1', 'K', 'b', 82, 'j', ['::']],
       [loopback, loopback, anywhere, anywhere, loopback, loopback],
-      ['max_concurrency', 'max_concurrency', 'ttl_seconds', 'type', 'the', 'metadata', 'metadata', 'the', 'the', 'the'],
+      ['max_concurrency', 'max_concurrency', 'ttl_seconds', 'type', 'the', 'metadata', 'metadata', 'the', 'the', 'the', 'the'],
       true,
     ])
   })
