@@ -26,6 +26,11 @@ describe('with a router', () => {
   })
 
   const listed = async (type: string): Promise<any[]> => (await system.get(`/agents?type=${type}`)).json.agents
+  /** The record says sent a moment before the agent has it. */
+  const works = async (type: string): Promise<unknown> => {
+    const [agent] = await listed(type)
+    return until(`the agent of ${type} works`, async () => (await call('GET', `http://127.0.0.1:${agent.port}/health`)).json.running > 0)
+  }
   /** An agent process, registered. Each test has a type of its own. */
   const start = async (type: string, settings: Record<string, string> = {}, script?: string) => {
     const before = (await listed(type)).length
@@ -53,6 +58,7 @@ describe('with a router', () => {
 
     const [long, late] = await Promise.all([submit('does', 'sleep', { seconds: 60 }, { timeout_seconds: 100 }), submit('does', 'sleep', { seconds: 60 }, { timeout_seconds: 0.5, max_retries: 0 })])
     await system.becomes(long, 'sent')
+    await works('does')
     await system.call('DELETE', `/tasks/${long}`)
     expect(await system.ended(long)).toMatchObject({ status: 'cancelled' })
     expect(await system.ended(late)).toMatchObject({ status: 'timeout' })
@@ -78,6 +84,7 @@ describe('with a router', () => {
     const [agent] = await listed('leaves')
     const id = await submit('leaves', 'wait', {})
     await system.becomes(id, 'sent')
+    await works('leaves')
     proc.child.kill('SIGTERM')
     await until('it says so', async () => (await listed('leaves'))[0]?.status === 'draining')
     // It takes nothing new meanwhile.
@@ -95,6 +102,7 @@ describe('with a router', () => {
     await using first = await start('hands-over', { AGENT_DRAIN_SECONDS: '0.1', AGENT_NAME: 'first' })
     const id = await submit('hands-over', 'sleep', { seconds: 60 }, { max_retries: 0, timeout_seconds: 100 })
     await system.becomes(id, 'sent')
+    await works('hands-over')
     await using second = await start('hands-over', { AGENT_DRAIN_SECONDS: '0.1', AGENT_NAME: 'second' })
     first.child.kill('SIGTERM')
     expect(await first.ended, first.output()).toBe(0)
@@ -113,6 +121,7 @@ describe('with a router', () => {
     await using proc = await start('hurries')
     const id = await submit('hurries', 'sleep', { seconds: 60 }, { timeout_seconds: 100, max_retries: 0 })
     await system.becomes(id, 'sent')
+    await works('hurries')
     proc.child.kill('SIGINT')
     proc.child.kill('SIGINT') // as npm passes it on
     await until('it says so', async () => (await listed('hurries'))[0]?.status === 'draining')
@@ -127,6 +136,7 @@ describe('with a router', () => {
     await using first = await start('returns', { AGENT_ID: 'returns-1', AGENT_MAX_CONCURRENCY: '1' })
     const id = await submit('returns', 'sleep', { seconds: 60 }, { timeout_seconds: 100, max_retries: 0 })
     await system.becomes(id, 'sent')
+    await works('returns')
     first.child.kill('SIGKILL')
     await first.ended
     await using second = startProcess(system.url(), { AGENT_TYPE: 'returns', AGENT_ID: 'returns-1', AGENT_MAX_CONCURRENCY: '1' })

@@ -43,6 +43,7 @@ class Work:
         with self._changed:
             running = self._running(task.get("attempt_id"))
             if running is not None:
+                self._logger.info("task %s came again as the attempt that runs, and joins it", task["task_id"])
                 return running
             if self.draining:
                 return answer.draining()
