@@ -24,6 +24,12 @@ const setting = (of: () => System = () => system) => {
 }
 const sentTo = (agent: TestAgent, count = 1): Promise<Run> => until(() => (agent.runs.length >= count ? agent.runs[count - 1] : null), { what: `delivery ${count}` })
 const tell = (id: string, run: Pick<Run, 'attemptId'>, said: object = { status: 'completed', result: 1 }, of = system) => of.post(`/tasks/${id}/result`, { attempt_id: run.attemptId, ...said })
+/** Tasks submitted now to another agent have run: what could have gone meanwhile has. */
+const othersGo = async (): Promise<void> => {
+  const { type, submit } = setting()
+  await system.agent({ type })
+  for (let i = 0; i < 3; i++) await system.ended(await submit())
+}
 const slots = async (agent: TestAgent): Promise<number> => (await system.get(`/agents/${agent.id}`)).json.in_flight
 
 describe('a task that is answered 202', () => {
@@ -34,7 +40,7 @@ describe('a task that is answered 202', () => {
     const run = await sentTo(a)
     expect(await system.becomes(id, 'running')).toMatchObject({ attempts: [{ attempt: 1, outcome: null, ended_at: null }], result: null })
     const next = await submit()
-    await sleep(300)
+    await othersGo()
     expect([a.runs.length, await slots(a)]).toEqual([1, 1])
     const result = '[ 18446744073709551616, {"b":1,"a":2}, "ß" ]'
     const answer = await fetch(`${system.url()}/tasks/${id}/result`, { method: 'POST', headers: { 'content-type': 'application/json' }, body: `{"attempt_id":"${run.attemptId}","status":"completed","result": ${result},"execution_time_ms":12.5}` })
@@ -169,11 +175,18 @@ describe('a callback', () => {
     const [first, second] = [await submit(), await submit({ retry_delay_seconds: 0.1 })]
     await until(() => a.runs.length === 2)
     for (const id of [first, second]) await own.becomes(id, 'running')
+    const held = await own.agent({ type: 'held', handle: (task) => (task.attempt === 1 ? new Promise(() => {}) : 'again') })
+    const lost = await own.submit({ agent_type: 'held' })
+    await until(() => held.runs.length === 1)
     await own.worker[0]!.kill('SIGKILL')
     const runOf = (id: string) => a.runs.find((run) => run.taskId === id)!
     expect((await tell(first, runOf(first), undefined, own)).json).toEqual({ task_id: first, status: 'completed' })
     await own.addWorker()
-    await sleep(15_000) // longer than a lost job takes to come round again
+    // What was in the dead one's hands comes round again; what is parked does not, as it is locked until behind its deadline.
+    const lock = `${own.keys.base(type)}${type}.echo:${second}:lock`
+    expect(await own.redis.get(lock)).toBe(runOf(second).attemptId)
+    expect(await own.redis.pttl(lock)).toBeGreaterThan(60_000)
+    expect(await own.ended(lost, 30_000)).toMatchObject({ status: 'completed', redeliveries: 1 })
     expect(await own.task(second)).toMatchObject({ status: 'running', redeliveries: 0 })
     expect((await tell(second, runOf(second), { status: 'failed', error: 'later' }, own)).json.status).toBe('retrying')
     await until(() => a.runs.length === 3)

@@ -125,9 +125,8 @@ describe('with a router', () => {
     proc.child.kill('SIGINT')
     proc.child.kill('SIGINT') // as npm passes it on
     await until('it says so', async () => (await listed('hurries'))[0]?.status === 'draining')
-    await new Promise((done) => setTimeout(done, 600))
     expect(proc.child.exitCode).toBeNull()
-    proc.child.kill('SIGINT')
+    await until('another one counts', () => (proc.child.kill('SIGINT'), proc.child.exitCode !== null))
     expect(await proc.ended).toBe(130)
     await system.ended(id)
   })
@@ -225,8 +224,11 @@ describe('with a router that misbehaves', () => {
     await using it = await startAgent(router.url, { host: '127.0.0.1' })
     await until('it says so', () => it.said('refuses').length > 0)
     expect(it.said('refuses')).toEqual([`error ${router.url} refuses the registration: 422 it says 422. It was told of the host 127.0.0.1; AGENT_HOST (or host) says another. No task will come until that is mended; trying again every 30 s`])
-    await new Promise((done) => setTimeout(done, 800)) // long enough for two tries, were it not to wait
-    expect(router.calls.length).toBe(1)
+    // An agent that is not refused, but fails, has tried three times meanwhile.
+    await using failing = await standIn(() => 500)
+    await using other = await startAgent(failing.url)
+    await until('it tries on', () => failing.calls.length >= 3)
+    expect([router.calls.length, other.agent.agentId]).toEqual([1, undefined])
     expect(await it.ready()).toMatchObject({ status: 503, json: { reason: expect.stringContaining('it says 422') } })
   })
 
@@ -272,7 +274,11 @@ describe('with a router that misbehaves', () => {
     await using router = await standIn(wellBut((_, nth) => (nth < 5 ? BEATEN : { ...BEATEN, next_interval_seconds: 600 })))
     await using it = await startAgent(router.url)
     await until('it beats', () => router.to(BEAT).length === 5)
-    await new Promise((done) => setTimeout(done, 400))
+    // One that was told nothing else beats five times meanwhile.
+    await using steady = await standIn(wellBut(() => BEATEN))
+    await using other = await startAgent(steady.url)
+    await until('the other beats', () => steady.to(BEAT).length >= 5)
+    expect(other.agent.agentId).toBe('a.1')
     expect(router.to(BEAT).length).toBe(5)
     expect(it.agent.agentId).toBe('a.1')
   })

@@ -87,7 +87,7 @@ export class Lane extends Worker<JobData> {
     return this.getBackend().extendLocks(jobs.map((j) => j.id), jobs.map((j) => j.token), LOCK_MS)
   }
 
-  /** Keeping a job for the Board costs Redis as much as a sixth of a task: under load only some are. */
+  /** Keeping a job for the Board makes the dearest of BullMQ's scripts dearer: under load only some are. */
   #keeps(): boolean {
     const second = Math.floor(performance.now() / 1000)
     if (second !== this.#second) {

@@ -1,6 +1,6 @@
 /**
- * Many calls of one script as one: what is asked within a turn of the event loop goes to Redis as a single EVALSHA. Under load that halves
- * what a call costs, in Redis and here; while little is under way a call goes out at once, so an idle system waits for nothing.
+ * Many calls of one script as one: what is asked within a turn of the event loop goes to Redis as a single EVALSHA. Under load that saves
+ * much of what a call costs, in Redis and here; while little is under way a call goes out at once, so an idle system waits for nothing.
  *
  * The script takes its items one behind the other in ARGV, each of as many arguments, and returns a list with a reply for each (batch.lua):
  * an item that fails fails alone. It is atomic as a whole; an item must not depend on another one.

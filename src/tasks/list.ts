@@ -21,8 +21,7 @@ export const createList = ({ redis, keys, types, queues, readOne }: ListDeps) =>
 
   /**
    * Merges the lists of many types, a page at a time. Of each type only a few ids are asked for at first, then more of those alone whose
-   * ids may all belong into the page: with 500 types that costs a third of asking each list of each for a page of its own,
-   * and where many rounds are read, a tenth.
+   * ids may all belong into the page: with many types, asking each list of each for a page of its own would read far more than is shown.
    * @param known ids to be merged in, from elsewhere
    */
   const merge = (all: string[], lists: string[], before: string | undefined, known: string[], limit: number) => {
