@@ -8,6 +8,7 @@ import { createKeys } from './redis/keys.ts'
 import { createPresence } from './registry/presence.ts'
 import { createRegistry } from './registry/registry.ts'
 import { createTypes } from './registry/types.ts'
+import { createEvents } from './tasks/events.ts'
 import { createStats } from './tasks/stats.ts'
 import { createTasks } from './tasks/tasks.ts'
 
@@ -34,6 +35,7 @@ export const createCore = async ({ config, log, name }: { config: Config; log: L
   await queues.ready()
   const stats = createStats({ redis, keys })
   const tasks = createTasks({ redis, keys, types, queues, stats, retention: config.retention, log })
+  const events = createEvents({ redis, keys })
   const presence = createPresence({ redis, keys })
-  return { redisUrl, redis, keys, types, registry, queues, tasks, stats, presence }
+  return { redisUrl, redis, keys, types, registry, queues, tasks, events, stats, presence }
 }

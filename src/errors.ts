@@ -24,6 +24,7 @@ export type ProblemType =
   | 'already-retried'
   | 'no-agent'
   | 'too-many-queues'
+  | 'too-many-watchers'
   | 'store-unavailable'
   | 'internal'
 
@@ -110,6 +111,13 @@ export class AlreadyRetried extends SwitchyardError {
 export class NoAgent extends SwitchyardError {
   constructor(detail: string) {
     super('no-agent', detail, { retryAfterSeconds: 5 })
+  }
+}
+
+/** This process has as many requests that wait or watch as it takes. */
+export class TooManyWatchers extends SwitchyardError {
+  constructor(limit: number) {
+    super('too-many-watchers', `this process already has ${limit} requests that wait for tasks or watch them; ask without wait, or start another API process`, { retryAfterSeconds: 5 })
   }
 }
 

@@ -2,6 +2,7 @@
 import { readFile } from 'node:fs/promises'
 import { Validator } from '@seriousme/openapi-schema-validator'
 import { afterAll, beforeAll, describe, expect, inject, test } from 'vitest'
+import { createFeed } from '../src/tasks/feed.ts'
 import { createApp } from '../src/api/app.ts'
 import type { Described, Document, Schema } from '../src/api/openapi.ts'
 import { createOperations } from '../src/api/operations.ts'
@@ -38,7 +39,7 @@ test('tells of every route, and of no other', async () => {
   const log = createLogger('test', 'silent')
   const core = await createCore({ config, log, name: 'test' })
   try {
-    const app = createApp({ core, config, policy: createHostPolicy({ cidrs: [] }), log })
+    const app = createApp({ core, feed: createFeed({ ...core, subscriber: core.redis, log }), config, policy: createHostPolicy({ cidrs: [] }), log })
     // The Board is an app of its own, mounted at one path.
     const routes = [...routesOf((app as unknown as { router: { stack: Layer[] } }).router.stack), 'GET /queues']
     expect(routes.length).toBeGreaterThan(15)

@@ -9,6 +9,7 @@ import type { Live, Ready } from '../src/api/health.ts'
 import type { Problem } from '../src/api/problem.ts'
 import type { TaskQuery } from '../src/api/tasks.ts'
 import type * as agent from '../src/contracts/agent.ts'
+import type * as event from '../src/contracts/event.ts'
 import type * as task from '../src/contracts/task.ts'
 import type { END_STATUSES } from '../src/contracts/task.ts'
 import type { Fault } from '../src/errors.ts'
@@ -36,6 +37,7 @@ export type Answers = Held<
     Same<wire.TaskStatus, z.output<typeof task.TaskStatus>>,
     Same<wire.EndStatus, (typeof END_STATUSES)[number]>,
     Same<wire.ResultTaken, z.output<typeof task.ResultTaken>>,
+    Same<wire.TaskEvent, z.output<typeof event.TaskEvent>>,
     Same<wire.Submitted, z.output<typeof task.Submitted>>,
     Same<wire.AttemptOutcome, z.output<typeof task.AttemptOutcome>>,
     Same<wire.Attempt, z.output<typeof task.Attempt>>,

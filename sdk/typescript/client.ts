@@ -5,17 +5,19 @@
  *     const task = await client.tasks.submit({ agent_type: 'text', task_type: 'word_count', parameters: { text: 'one two' } }).wait()
  */
 import { createAgents, type AgentsClient } from './agents.ts'
+import { watchEvents, type Gap, type WatchOptions } from './events.ts'
 import { createHttp, type CallOptions } from './http.ts'
 import { createTasks, type TasksClient } from './tasks.ts'
 import { DEFAULT_URL } from './url.ts'
-import type { Live, Ready } from './wire.ts'
+import type { Live, Ready, TaskEvent } from './wire.ts'
 
 export type * from './wire.ts'
 export * from './errors.ts'
 export type { AgentsClient } from './agents.ts'
+export type { Gap, WatchOptions } from './events.ts'
 export type { CallOptions } from './http.ts'
 export type { List } from './list.ts'
-export { isEnd, type Submission, type SubmitOptions, type TaskHandle, type TasksClient, type WaitOptions } from './tasks.ts'
+export { isEnd, type GetOptions, type Submission, type SubmitOptions, type TaskHandle, type TasksClient, type WaitOptions } from './tasks.ts'
 
 export type ClientOptions = {
   /** Where the router is; else the environment's SWITCHYARD_URL, else http://127.0.0.1:8080. */
@@ -33,6 +35,11 @@ export type ClientOptions = {
 export type Client = {
   tasks: TasksClient
   agents: AgentsClient
+  /**
+   * What happens to the tasks of a type, or to all, from now on, as it happens; broken connections are made again, without a gap or a
+   * repeat. An event of type `gap` says that some were forgotten before they could be sent. Leaving the loop ends the watching.
+   */
+  events(options?: WatchOptions & { agentType?: string | undefined }): AsyncGenerator<TaskEvent | Gap, void>
   /** Whether work goes on. Also answers, rather than throws, when it does not: look at `status`. */
   health(options?: CallOptions): Promise<Ready>
   /** The same as health. */
@@ -62,6 +69,7 @@ export const createClient = (o: ClientOptions = {}): Client => {
   return {
     tasks: createTasks(http),
     agents: createAgents(http),
+    events: ({ agentType, ...options } = {}) => watchEvents(http, '/events', { agent_type: agentType }, options, () => false),
     health: (options) => readiness('/health', options),
     ready: (options) => readiness('/health/ready', options),
     live: (options = {}) => http.json('GET', '/health/live', { ...options, again: 'always' }),

@@ -111,6 +111,8 @@ export class AlreadyRetried extends SwitchyardError {
 export class NoAgent extends SwitchyardError {}
 /** 429: the agent type has too many queues, or there are too many types. */
 export class TooManyQueues extends SwitchyardError {}
+/** 503: the API process has as many requests that wait or watch as it takes. */
+export class TooManyWatchers extends SwitchyardError {}
 /** 503: the router's Redis does not answer, or takes nothing now. */
 export class StoreUnavailable extends SwitchyardError {}
 /** 500: something went wrong on the router's side; its log says what. */
@@ -162,6 +164,7 @@ export const ERRORS: Readonly<Record<string, new (init: ErrorInit) => Switchyard
   'already-retried': AlreadyRetried,
   'no-agent': NoAgent,
   'too-many-queues': TooManyQueues,
+  'too-many-watchers': TooManyWatchers,
   'store-unavailable': StoreUnavailable,
   internal: InternalError,
 }

@@ -27,6 +27,8 @@ export type Request = CallOptions & {
 }
 
 export type Http = {
+  /** Opens a stream of events: the answer once its head is there. One try. */
+  stream(path: string, request: { query?: Request['query']; lastEventId: string | undefined; signal: AbortSignal }): Promise<Response>
   json<T>(method: string, path: string, request: Request): Promise<T>
   text(method: string, path: string, request: Request): Promise<string>
 }
@@ -148,7 +150,21 @@ export const createHttp = ({ url, apiKey, timeoutSeconds, parseJson, fetch }: Ht
     return value as T
   }
 
-  return { json, text }
+  const stream: Http['stream'] = async (path, { query, lastEventId, signal }) => {
+    const address = target(path, query)
+    const headers = { ...authorization, accept: 'text/event-stream', ...(lastEventId === undefined ? {} : { 'last-event-id': lastEventId }) }
+    let response: Response
+    try {
+      response = await fetch(address, { method: 'GET', headers, redirect: 'manual', signal })
+      if (response.ok) return response
+      throw faultOf(response, await response.text(), address)
+    } catch (error) {
+      signal.throwIfAborted()
+      throw error instanceof SwitchyardError ? error : connectionFailed(base, error)
+    }
+  }
+
+  return { json, text, stream }
 }
 
 /** @throws the signal's reason when it comes first */

@@ -1,12 +1,18 @@
 /** Tasks: submit, read, list, cancel, retry, and wait for an end. */
-import { ConnectionFailed, StoreUnavailable, TimedOut } from './errors.ts'
+import { ConnectionFailed, StoreUnavailable, TimedOut, TooManyWatchers } from './errors.ts'
+import { watchEvents, type Gap, type WatchOptions } from './events.ts'
 import { pause, type CallOptions, type Http } from './http.ts'
 import { createList, type List } from './list.ts'
-import type { AttemptResult, Cancelled, NewTask, ResultTaken, Submitted, Task, TaskFilter, TaskPage } from './wire.ts'
+import type { AttemptResult, Cancelled, NewTask, ResultTaken, Submitted, Task, TaskEvent, TaskFilter, TaskPage } from './wire.ts'
 
 export type SubmitOptions = CallOptions & {
   /** Refuse the task (`NoAgent`) when no agent that can do it is alive, instead of letting it wait. */
   requireAgent?: boolean | undefined
+}
+
+export type GetOptions = CallOptions & {
+  /** Answered when the task ends, or after so many seconds, 60 at most. */
+  waitSeconds?: number | undefined
 }
 
 export type WaitOptions = {
@@ -37,7 +43,12 @@ export type Submission = Promise<TaskHandle> & {
 export type TasksClient = {
   /** It is sent again only when it cannot have been taken: no connection was made, or the answer was 429 or 503. */
   submit(task: NewTask, options?: SubmitOptions): Submission
-  get(id: string, options?: CallOptions): Promise<Task>
+  get(id: string, options?: GetOptions): Promise<Task>
+  /**
+   * What happens to a task, from its submit to its end, as it happens; broken connections are made again, without a gap or a repeat.
+   * Leaving the loop ends the watching.
+   */
+  events(id: string, options?: WatchOptions): AsyncGenerator<TaskEvent | Gap, void>
   /** Newest first. */
   list(filter?: TaskFilter, options?: CallOptions): List<Task, TaskPage>
   cancel(id: string, options?: CallOptions): Promise<Cancelled>
@@ -49,9 +60,11 @@ export type TasksClient = {
   wait(id: string, options?: WaitOptions): Promise<Task>
 }
 
-const FIRST_POLL_MS = 50
-const LONGEST_POLL_MS = 1000
-const POLL_GROWTH = 1.3
+/** The router answers when the task ends, or after so long; then it is asked again. */
+const ASK_SECONDS = 30
+/** For the answer behind that. */
+const GRACE_SECONDS = 10
+const PAUSE_MS = 500
 /** A wait goes on while the router is away so long, as when it is started anew. */
 const LONGEST_OUTAGE_MS = 30_000
 
@@ -62,10 +75,12 @@ export const isEnd = (status: string): boolean => ENDS.has(status)
 const path = (id: string): string => `/tasks/${encodeURIComponent(id)}`
 
 export const createTasks = (http: Http): TasksClient => {
-  const get = (id: string, options: CallOptions = {}): Promise<Task> => http.json('GET', path(id), { ...options, again: 'always', holds: 'status' })
+  const get = (id: string, { waitSeconds, ...options }: GetOptions = {}): Promise<Task> =>
+    http.json('GET', path(id), { ...(waitSeconds === undefined ? {} : { timeoutSeconds: waitSeconds + GRACE_SECONDS, query: { wait: waitSeconds.toFixed(3) } }), ...options, again: 'always', holds: 'status' })
+  const events = (id: string, options: WatchOptions = {}) => watchEvents(http, `${path(id)}/events`, {}, options, (event) => isEnd(event.type.slice('task.'.length)))
   const cancel = (id: string, options: CallOptions = {}): Promise<Cancelled> => http.json('DELETE', path(id), { ...options, again: 'always', holds: 'status' })
 
-  const watch = createWatch(get)
+  const watch = createWatch(get, events)
   const wait = (id: string, options: WaitOptions = {}): Promise<Task> => watch(id, options, false)
 
   const submission = (answer: Promise<Submitted>): Submission => {
@@ -79,6 +94,7 @@ export const createTasks = (http: Http): TasksClient => {
   return {
     submit: (task, { requireAgent, ...options } = {}) => submission(http.json('POST', '/tasks', { ...options, query: { require_agent: requireAgent }, body: task, again: 'untaken', holds: 'task_id' })),
     get,
+    events,
     list: (filter = {}, options = {}) => createList((cursor) => http.json<TaskPage>('GET', '/tasks', { ...options, query: { ...filter, cursor }, again: 'always', holds: 'tasks' }), (page) => page.tasks),
     cancel,
     retry: (id, options = {}) => submission(http.json('POST', `${path(id)}/retry`, { ...options, again: 'untaken', holds: 'task_id' })),
@@ -87,30 +103,65 @@ export const createTasks = (http: Http): TasksClient => {
   }
 }
 
-/** Looks at a task again and again until it has ended; `known` is whether the router has answered before. */
+/** `known`: the router has answered before. */
 const createWatch =
-  (get: TasksClient['get']) =>
+  (get: TasksClient['get'], events: TasksClient['events']) =>
   async (id: string, { timeoutSeconds, signal, onChange }: WaitOptions, known: boolean): Promise<Task> => {
     const end = timeoutSeconds === undefined ? Infinity : performance.now() + timeoutSeconds * 1000
+    const leftMs = () => Math.max(0, end - performance.now())
     let last: Task | undefined
     let lastText = ''
     let answeredAt = known ? performance.now() : -Infinity
-    for (let pollMs = FIRST_POLL_MS; ; pollMs = Math.min(pollMs * POLL_GROWTH, LONGEST_POLL_MS)) {
-      try {
-        // The last look may come as late as the end of the wait, and is then cut short with it.
-        const task = await get(id, { signal, ...(end === Infinity ? {} : { timeoutSeconds: Math.max(end - performance.now(), 1000) / 1000 }) })
-        answeredAt = performance.now()
-        last = task
-        const text = onChange ? JSON.stringify(task) : ''
-        if (text !== lastText) onChange?.(task)
-        lastText = text
-        if (isEnd(task.status)) return task
-      } catch (error) {
-        const away = error instanceof ConnectionFailed || error instanceof StoreUnavailable || error instanceof TimedOut
-        if (!away || signal?.aborted || performance.now() - answeredAt > LONGEST_OUTAGE_MS) throw error
+
+    /** Asks, as often as it takes, `waitSeconds` at a time. */
+    const look = async (waitSeconds: () => number): Promise<Task> => {
+      for (;;) {
+        signal?.throwIfAborted()
+        try {
+          const wait = waitSeconds()
+          // The last answer may come as late as the end of the wait, and a little later: it must not be too short to be answered.
+          const timeoutSeconds = Math.min(wait > 0 ? wait + GRACE_SECONDS : Infinity, Math.max(leftMs() / 1000, 1) + (wait > 0 ? 1 : 0))
+          const task = await get(id, { signal, ...(wait > 0 ? { waitSeconds: wait } : {}), ...(timeoutSeconds === Infinity ? {} : { timeoutSeconds }) })
+          answeredAt = performance.now()
+          last = task
+          return task
+        } catch (error) {
+          const away = error instanceof ConnectionFailed || error instanceof StoreUnavailable || error instanceof TooManyWatchers || error instanceof TimedOut
+          if (!away || signal?.aborted || performance.now() - answeredAt > LONGEST_OUTAGE_MS) throw error
+          if (leftMs() === 0) throw late()
+          await pause(Math.min(PAUSE_MS, leftMs()), signal)
+        }
       }
-      const leftMs = end - performance.now()
-      if (leftMs <= 0) throw new TimedOut(`task ${id} is ${last ? `still ${last.status}` : 'not known to have ended'} after ${timeoutSeconds} s`, last)
-      await pause(Math.min(pollMs, leftMs), signal)
+    }
+    const late = () => new TimedOut(`task ${id} is ${last ? `still ${last.status}` : 'not known to have ended'} after ${timeoutSeconds} s`, last)
+
+    if (!onChange) {
+      for (;;) {
+        const task = await look(() => Math.min(ASK_SECONDS, leftMs() / 1000))
+        if (isEnd(task.status)) return task
+        if (leftMs() === 0) throw late()
+      }
+    }
+
+    const tell = (task: Task): boolean => {
+      const text = JSON.stringify(task)
+      if (text !== lastText) onChange(task)
+      lastText = text
+      return isEnd(task.status)
+    }
+    const first = await look(() => 0)
+    if (tell(first)) return first
+    const over = end === Infinity ? undefined : AbortSignal.timeout(Math.min(Math.ceil(leftMs()), 2 ** 31 - 1))
+    try {
+      const both = over && signal ? AbortSignal.any([over, signal]) : (over ?? signal)
+      for await (const _ of events(id, { signal: both })) {
+        const task = await look(() => 0)
+        if (tell(task)) return task
+      }
+      return await look(() => ASK_SECONDS)
+    } catch (error) {
+      signal?.throwIfAborted()
+      if (over?.aborted) throw late()
+      throw error
     }
   }

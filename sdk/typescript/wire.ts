@@ -342,6 +342,27 @@ export type ResultTaken = {
   status: TaskStatus
 }
 
+/** What happened to a task. */
+export type TaskEvent = {
+  /** Of this event: its agent type and its place in the type's log. */
+  id: string
+  /** The status that the task has come to, or its agent's word of progress; `task.withdrawn`: its submit was refused behind all. */
+  type: `task.${TaskStatus}` | 'task.progress' | 'task.withdrawn'
+  task_id: string
+  agent_type: string
+  /** By the clock of the router's store. */
+  at: string
+  /** The attempt that this is about, if it is about one. */
+  attempt: number | null
+  agent_id: string | null
+  /** How that attempt ended, if it did. */
+  outcome: AttemptOutcome | null
+  /** What went wrong, in brief; the task has it whole. */
+  error: string | null
+  /** What the agent said; null but for task.progress. */
+  progress: unknown
+}
+
 /** What an agent answers to it. Only `status` and `result` or `error` count; the rest may be left out. */
 export type DeliveryAnswer = {
   /** If given, the task's. */

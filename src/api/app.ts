@@ -8,13 +8,16 @@ import { SwitchyardError } from '../errors.ts'
 import type { Logger } from '../logger.ts'
 import { createBoard } from '../queues/board.ts'
 import { createCensus } from '../registry/census.ts'
+import type { Feed } from '../tasks/feed.ts'
 import { agentRoutes } from './agents.ts'
+import { eventRoutes } from './events.ts'
 import { healthRoutes } from './health.ts'
 import { createMetrics } from './metrics.ts'
 import { createDocument } from './openapi.ts'
 import { pageRoutes } from './pages.ts'
 import { notAllowed, notFound, problemHandler } from './problem.ts'
 import { describeTask, taskRoutes } from './tasks.ts'
+import { createWaiter } from './wait.ts'
 
 /** Nothing under it may be written, whatever the library behind it has routes for. */
 const readOnly: RequestHandler = (req, res, next) => (req.method === 'GET' || req.method === 'HEAD' ? next() : notAllowed('GET')(req, res, next))
@@ -25,8 +28,8 @@ const namesHost: RequestHandler = (req, _res, next) => {
   next()
 }
 
-export const createApp = ({ core, config, policy, log }: { core: Core; config: Config; policy: HostPolicy; log: Logger }): Express => {
-  const { redis, keys, types, queues, tasks, registry, presence } = core
+export const createApp = ({ core, feed, config, policy, log }: { core: Core; feed: Feed; config: Config; policy: HostPolicy; log: Logger }): Express => {
+  const { redis, keys, types, queues, tasks, events, registry, presence } = core
   const { version } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as { version: string }
   const maxTimeoutSeconds = config.maxTaskTimeoutSeconds
   const metrics = createMetrics({ census: createCensus({ redis, keys, types }) })
@@ -37,7 +40,8 @@ export const createApp = ({ core, config, policy, log }: { core: Core; config: C
   app.set('query parser', false) // input.ts reads queries
   app.use(metrics.measured)
   app.use(namesHost)
-  app.use(taskRoutes({ tasks, registry, maxTimeoutSeconds, log }))
+  app.use(taskRoutes({ tasks, whenEnded: createWaiter({ tasks, feed }), registry, maxTimeoutSeconds, log }))
+  app.use(eventRoutes({ events, feed, types, log }))
   app.use(agentRoutes({ registry, policy, log }))
   app.use(healthRoutes({ redis, presence }))
   app.use(metrics.routes)

@@ -20,7 +20,7 @@ export type Schema = {
   description?: string
   [more: string]: unknown
 }
-export type Parameter = { name: string; in: 'path' | 'query'; required?: boolean; description?: string; schema: Schema }
+export type Parameter = { name: string; in: 'path' | 'query' | 'header'; required?: boolean; description?: string; schema: Schema }
 export type Content = Record<string, { schema?: Schema; example?: unknown }>
 export type Answer = { description: string; content?: Content; headers?: Record<string, { description: string; schema: Schema }> }
 export type Described = { operationId: string; summary: string; description?: string; tags?: string[]; parameters?: Parameter[]; requestBody?: { required: boolean; content: Content }; responses: Record<string, Answer> }
@@ -89,11 +89,13 @@ const queryParameters = (query: z.ZodObject): Parameter[] =>
     return { name, in: 'query', ...(description === undefined ? {} : { description }), schema }
   })
 
+const headerParameter = ([name, description]: [string, string]): Parameter => ({ name, in: 'header', description, schema: { type: 'string' } })
+
 const answer = ({ description, schema, contentType, headers }: OperationAnswer, components: Components): Answer => ({
   description,
   ...(headers === undefined ? {} : { headers: Object.fromEntries(headers.map((h) => [h, HEADERS[h]!])) }),
-  ...(schema === undefined ? {} : { content: { 'application/json': { schema: components.add(schema) } } }),
-  ...(contentType === undefined ? {} : { content: { [contentType]: { schema: { type: contentType === 'application/json' ? 'object' : 'string' } } } }),
+  ...(schema === undefined || contentType !== undefined ? {} : { content: { 'application/json': { schema: components.add(schema) } } }),
+  ...(contentType === undefined ? {} : { content: { [contentType]: { schema: { type: contentType === 'application/json' ? 'object' : 'string', ...(schema ? { contentSchema: components.add(schema) } : {}) } } } }),
 })
 
 const problemsOf = (path: string, o: Operation): ProblemType[] => {
@@ -120,7 +122,7 @@ const problemAnswers = (path: string, o: Operation, components: Components): Rec
 }
 
 const describe = (method: string, path: string, o: Operation, components: Components): Described => {
-  const parameters = [...[...path.matchAll(/\{(\w+)\}/g)].map(([, name]) => pathParameter(path, name!)), ...(o.query ? queryParameters(o.query) : [])]
+  const parameters = [...[...path.matchAll(/\{(\w+)\}/g)].map(([, name]) => pathParameter(path, name!)), ...(o.query ? queryParameters(o.query) : []), ...Object.entries(o.requestHeaders ?? {}).map(headerParameter)]
   const answers = Object.fromEntries(Object.entries(o.answers).map(([status, a]) => [status, answer(a, components)]))
   return {
     operationId: [method.toLowerCase(), ...path.split(/\W+/).filter(Boolean)].join('_'),

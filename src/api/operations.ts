@@ -3,13 +3,16 @@ import type { z } from 'zod'
 import { Agent, AgentList, CleanedUp, Heartbeat, HeartbeatAnswer, Registered, Registration, Unregistered } from '../contracts/agent.ts'
 import { AttemptResult, Cancelled, newTaskSchema, ResultTaken, Submitted, Task, TaskList } from '../contracts/task.ts'
 import type { ProblemType } from '../errors.ts'
+import { TaskEvent } from '../contracts/event.ts'
 import { AgentOfTypeQuery, AgentQuery } from './agents.ts'
+import { EventQuery } from './events.ts'
 import { Live, Ready } from './health.ts'
 import { Empty } from './input.ts'
-import { SubmitQuery, TaskQuery } from './tasks.ts'
+import { SubmitQuery, TaskQuery, WaitQuery } from './tasks.ts'
 
 export const TAGS = {
   Tasks: 'What clients submit. A task reaches exactly one end, which never changes.',
+  Events: 'What happens to tasks, as it happens.',
   Agents: 'HTTP services that perform tasks. They register, send heartbeats and leave; several agents of one type share its tasks.',
   Service: 'Health, metrics and pages for people.',
 } as const
@@ -20,6 +23,8 @@ export type Operation = {
   summary: string
   description?: string
   query?: z.ZodObject
+  /** Request headers that mean something here, none of them needed: name and what it is. */
+  requestHeaders?: Record<string, string>
   body?: { schema: z.ZodType; optional?: true; example: object }
   answers: Record<number, OperationAnswer>
   /** Beside those that go with a body, a query or the store. */
@@ -27,6 +32,11 @@ export type Operation = {
   /** It neither reads nor writes the store. */
   storeless?: true
 }
+
+const STREAM =
+  'Server-sent events, each with an id: with that in the header `Last-Event-ID` a client goes on where it was, at any API process, without a gap or a repeat. Their data are `TaskEvent`s. A comment each 15 s says that the connection lives.'
+const requestHeaders = { 'Last-Event-ID': 'The id of the last event that was received; what happened since is told first.' }
+const events: OperationAnswer = { description: 'Events, as they happen.', schema: TaskEvent, contentType: 'text/event-stream' }
 
 const page = (summary: string, contentType = 'text/html'): Operation => ({ tag: 'Service', summary, answers: { 200: { description: 'The page.', contentType } }, storeless: true })
 
@@ -50,9 +60,27 @@ export const createOperations = (maxTimeoutSeconds: number): Record<string, Oper
   },
   'GET /tasks/{id}': {
     tag: 'Tasks',
-    summary: 'Read a task',
+    summary: 'Read a task, or wait for its end',
+    query: WaitQuery,
     answers: { 200: { description: 'The task, with every attempt made.', schema: Task } },
-    problems: ['not-found'],
+    problems: ['not-found', 'too-many-watchers'],
+  },
+  'GET /tasks/{id}/events': {
+    tag: 'Events',
+    summary: 'Watch a task',
+    description: `${STREAM} Begins with what the task has been through, and ends with its end.`,
+    requestHeaders,
+    answers: { 200: events, 204: { description: 'With `Last-Event-ID`: the task has ended, and all was told.' } },
+    problems: ['not-found', 'invalid-request', 'too-many-watchers'],
+  },
+  'GET /events': {
+    tag: 'Events',
+    summary: 'Watch the tasks of a type, or all',
+    description: `${STREAM} Begins now, or where \`Last-Event-ID\` says. The log of a type holds about 50,000 events: an event \`gap\` says that some were forgotten before they could be sent.`,
+    query: EventQuery,
+    requestHeaders,
+    answers: { 200: events },
+    problems: ['invalid-request', 'too-many-watchers'],
   },
   'DELETE /tasks/{id}': {
     tag: 'Tasks',

@@ -2,6 +2,8 @@
 import { createServer, type Server } from 'node:http'
 import { createHostPolicy, type HostPort } from '../contracts/host.ts'
 import { listen, type Role } from '../process.ts'
+import { createRedis, whenReady } from '../redis/client.ts'
+import { createFeed } from '../tasks/feed.ts'
 import { createApp } from './app.ts'
 import { announcesTooMuch } from './input.ts'
 import { MAX_HEADER_BYTES, refuseUnreadable } from './problem.ts'
@@ -41,10 +43,15 @@ export const api: Role = {
     server.on('clientError', refuseUnreadable)
     const url = await listen(server, { host: config.host, port: config.port, setting: 'PORT' })
     onEnd(() => close(server))
+    const subscriber = createRedis({ url: core.redisUrl, name: 'switchyard-api-events', log })
+    onEnd(() => subscriber.disconnect())
+    await whenReady(subscriber, core.redisUrl)
+    const feed = createFeed({ ...core, subscriber, log })
+    onEnd(() => feed.close())
     // The port may have been chosen just now. Nobody is served before the turn in which it became known ends.
     const { port } = server.address() as { port: number }
     const policy = createHostPolicy({ cidrs: config.agentCidrs, own: [{ host: config.host, port }, ...redisAt(core.redisUrl)] })
-    const app = createApp({ core, config, policy, log })
+    const app = createApp({ core, feed, config, policy, log })
     server.on('request', app)
     // Who asks before it sends a body gets its answer instead, if it would be too large; it will not send it, so the connection is of no more use.
     server.on('checkContinue', (req, res) => {

@@ -3,6 +3,7 @@ import { Router } from 'express'
 import { z } from 'zod'
 import { AgentId, AgentType, Capability } from '../contracts/agent.ts'
 import { AttemptResult, newTaskSchema, TaskStatus, TRACEPARENT, type NewTask } from '../contracts/task.ts'
+import { pattern } from '../contracts/members.ts'
 import { iso } from '../contracts/time.ts'
 import { rawMembers } from '../contracts/raw.ts'
 import { bounded, MAX_ERROR_CHARS, MAX_RESULT_DEPTH } from '../contracts/words.ts'
@@ -15,7 +16,9 @@ import type { Tasks } from '../tasks/tasks.ts'
 import { body, bodyAndQuery, Cursor, Empty, Flag, Limit, noQuery, query, readBody, toCursor, type Body } from './input.ts'
 import { rawJson, sendJson, stringify } from './json.ts'
 import { notAllowed } from './problem.ts'
+import { MAX_WAIT_SECONDS, type Waiter } from './wait.ts'
 
+const WAIT_FORM = `must be a number of seconds from 0 to ${MAX_WAIT_SECONDS}`
 const isoOrNull = (ms: number | null): string | null => (ms === null ? null : iso(ms))
 
 const wire = (t: TaskView): Record<string, unknown> => ({
@@ -71,13 +74,22 @@ export const TaskQuery = z.strictObject({
 })
 export const SubmitQuery = z.strictObject({ require_agent: Flag.default(false).describe('Refuse the task (503) when no agent that can do it is alive, instead of letting it wait.') })
 
+export const WaitQuery = z.strictObject({
+  wait: pattern(/^\d{1,2}(\.\d{1,3})?$/, WAIT_FORM)
+    .transform(Number)
+    .refine((seconds) => seconds <= MAX_WAIT_SECONDS, WAIT_FORM)
+    .default(0)
+    .meta({ type: 'number', minimum: 0, maximum: MAX_WAIT_SECONDS })
+    .describe('Answer when the task ends, or after so many seconds with the task as it is then.'),
+})
+
 /** An id that cannot be ours is simply not there. */
 const taskId = (id: string): string => {
   if (typeOfTask(id) === undefined) throw new NotFound('there is no such task; its id is not of the form that ids have')
   return id
 }
 
-export const taskRoutes = ({ tasks, registry, maxTimeoutSeconds, log }: { tasks: Tasks; registry: Registry; maxTimeoutSeconds: number; log: Logger }): Router => {
+export const taskRoutes = ({ tasks, whenEnded, registry, maxTimeoutSeconds, log }: { tasks: Tasks; whenEnded: Waiter; registry: Registry; maxTimeoutSeconds: number; log: Logger }): Router => {
   const routes = Router()
   const NewTaskBody = newTaskSchema(maxTimeoutSeconds)
 
@@ -144,8 +156,12 @@ export const taskRoutes = ({ tasks, registry, maxTimeoutSeconds, log }: { tasks:
   })
   routes.all('/tasks/:id/result', notAllowed('POST'))
 
-  routes.get('/tasks/:id', noQuery, async (req, res) => {
-    const task = await tasks.get(taskId(String(req.params.id)))
+  routes.get('/tasks/:id', async (req, res) => {
+    const { wait } = query(WaitQuery, req)
+    const id = taskId(String(req.params.id))
+    const gone = new AbortController()
+    res.once('close', () => gone.abort())
+    const task = wait > 0 ? await whenEnded(id, wait * 1000, gone.signal) : await tasks.get(id)
     if (!task) throw new NotFound(`there is no task ${req.params.id}; ended ones are forgotten after a while`)
     sendJson(res, 200, stringify(wire(task)))
   })

@@ -36,6 +36,8 @@ const SINGLE = {
   dispatchers: 'dispatchers',
   /** hash: `tick`, when a dispatcher last looked; `grace`, since when silence counts again */
   sweep: 'sweep',
+  /** stream: what happened to tasks, the latest (record.lua) */
+  events: 'events',
   /** hash: counts for /metrics */
   stats: 'stats',
   /** hash: queue → when a dispatcher was last told of it and has not come yet */
@@ -50,6 +52,7 @@ const SINGLE = {
 export const luaNames: Record<string, string> = Object.fromEntries([
   ...Object.entries(WITH_ID).map(([name, part]) => [`${name}_key`, `local function ${name}_key(id) return base .. '${part}' .. id end`]),
   ...Object.entries(SINGLE).map(([name, part]) => [name.toUpperCase(), `local ${name.toUpperCase()} = base .. '${part}'`]),
+  ['events_channel', "local function events_channel() return prefix .. ':events:' .. scope end"],
   ['wake_channel', "local function wake_channel(dispatcher) return prefix .. ':wake:' .. dispatcher end"],
 ])
 /** What every script begins with: `sy:{default/cost}:` gives prefix sy, scope default/cost, agent_type cost. */
@@ -83,11 +86,14 @@ export const createKeys = (prefix: string, namespace = 'default') => {
     timers: single('timers'),
     queues: single('queues'),
     dispatchers: single('dispatchers'),
+    events: single('events'),
     stats: single('stats'),
     types: single('types')(''),
     agentTypes: single('agent_types')(''),
     /** says `namespace/type` when one is new */
     typesChannel: `${prefix}:types`,
+    /** of a type, or of all: a pattern */
+    eventsChannel: (type: string) => `${prefix}:events:${namespace}/${type}`,
     wakeChannel: (dispatcher: string) => `${prefix}:wake:${dispatcher}`,
   }
 }

@@ -49,7 +49,8 @@ export const createTypes = ({ redis, keys }: { redis: Redis; keys: Keys }) => {
       if (inUse) return ensure(type)
       if (lately(asked, type)) return
       note(asked, type)
-      await forgetType(keys.base(''), type, FORGET_MS)
+      const forgotten = await forgetType(keys.base(''), type, FORGET_MS)
+      if (forgotten === 1) await redis.unlink(keys.events(type)) // what happened there is nobody's concern any more
     },
     list: (): Promise<string[]> => redis.zrange(keys.types, '0', '-1'),
   }

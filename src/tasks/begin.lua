@@ -105,6 +105,7 @@ local function begin(id, agent, hold, token, dispatcher, name)
     if timeout < HOLD_MS - LATE_MS then watch(agent, deadline + LATE_MS + 1) end -- sooner than the hold is looked at
   end
   local sending = table.concat({ agent, name, integer(now), integer(deadline), dispatcher }, '\t')
+  about[id] = { n, agent, '' }
   if n == 1 then set_status(id, status, 'sent', 'attempt', attempt, 'deliveries', n, 'sending', sending, 'started', integer(now))
   else set_status(id, status, 'sent', 'attempt', attempt, 'deliveries', n, 'sending', sending) end
   -- If nobody ends it, its job comes round again; should even the job be lost, the sweeper sees it here. (A young one has the sweeper's

@@ -9,13 +9,14 @@
 
 local id, attempt, lock = ARGV[1], ARGV[2], ARGV[3]
 local now = now_ms()
-local t = redis.call('HMGET', task_key(id), 'attempt', 'status', 'sending', 'spec', 'not_before', 'cancel')
+local t = redis.call('HMGET', task_key(id), 'attempt', 'status', 'sending', 'spec', 'not_before', 'cancel', 'deliveries')
 if t[1] ~= attempt or redis.call('GET', lock_key(queue_in(t[4]), id)) ~= lock then return { 'lost' } end
 if t[2] ~= 'sent' and t[2] ~= 'running' then return { 'over', t[2], integer(math.max(0, tonumber(t[5]) - now)) } end
 if t[6] == '1' then return { 'cancelled' } end
 local deadline = deadline_in(t[3])
 local left = math.max(0, deadline - now)
 redis.call('SET', lock_key(queue_in(t[4]), id), attempt, 'PX', integer(left + PARKED_MS))
+about[id] = { t[7], agent_in(t[3]), '' }
 set_status(id, t[2], 'running', 'parked', '1')
 look_at(id, deadline)
 write_lists()

@@ -2,6 +2,7 @@
 -- Fields: status spec parameters metadata created not_before expires started ended attempt (the last begun: while the status is sent or
 --   running, only it may speak) deliveries sending (the last delivery) a1 a2 … (those ended) retries redeliveries avoid (agents that
 --   failed it) result error execution_ms cancel parked (its result comes by callback) retry_of retried_as traceparent
+--   history (its changes of status, a line each: event id, status, delivery, agent)
 -- `spec` is what never changes, as text with tabs between: timeout ms, max_retries, retry delay ms, backoff, priority, pinned to,
 --   task_type, queue. One field instead of eight: it is written and read by every task.
 -- Every record stands in tasks:<status> (by id, so by age); one that is sent or running stays in tasks:queued, as it is there only for a
@@ -21,6 +22,10 @@ local PARKED_MS = 60000      -- a parked job stays locked so long behind its att
 local PARKED_OVER_MS = 3000  -- whoever ends a parked attempt has so long to move its job; else it comes round by itself
 local OVERDUE_MS = 30000     -- an attempt that nobody has ended so long after its deadline is lost, and its job too
 
+local EVENTS_KEPT = 50000    -- of an agent type, about
+local MAX_HISTORY = 8000     -- bytes; of a task delivered more often the oldest changes are forgotten
+local MAX_EVENT_ERROR = 500  -- bytes; the record has it whole
+
 -- Counts for /metrics of what only a script sees; callers count the rest, and write it once a second.
 local function count(what) redis.call('HINCRBY', STATS, what, 1) end
 
@@ -35,9 +40,35 @@ local function look_at(id, at)
   looks[#looks + 1] = id
 end
 
--- Changes a record's status, with further fields, and its index.
+-- The log: a stream of what happens to the tasks of a type, told to whoever listens as well. An event is text with tabs between:
+-- task, what, delivery, agent, outcome, error; of `progress` the last two are '' and a JSON text.
+local news = {}
+local function tell(id, what, n, agent, outcome, last)
+  local text = table.concat({ id, what, n, agent, outcome, last }, '\t')
+  local event = redis.call('XADD', EVENTS, 'MAXLEN', '~', EVENTS_KEPT, '*', 'e', text)
+  news[#news + 1] = event .. '\t' .. text
+  return event
+end
+local function brief(err)
+  if #err > MAX_EVENT_ERROR then err = string.gsub(string.sub(err, 1, MAX_EVENT_ERROR), '[\192-\255][\128-\191]*$', '') end
+  return (string.gsub(err, '%c', ' '))
+end
+
+-- The delivery that the next change of a task's status is about: {number, agent, outcome}.
+local NO_DELIVERY = { '', '', '' }
+local about = {}
+
+-- Changes a record's status, with further fields, its index, and tells of it.
 local function set_status(id, from, to, ...)
-  redis.call('HSET', task_key(id), 'status', to, ...)
+  local d, err = about[id] or NO_DELIVERY, ''
+  about[id] = nil
+  for i = 1, select('#', ...), 2 do
+    if select(i, ...) == 'error' then err = brief((select(i + 1, ...))) end
+  end
+  local event = tell(id, to, d[1], d[2], d[3], err)
+  local history = (from and redis.call('HGET', task_key(id), 'history') or '') .. table.concat({ event, to, d[1], d[2] }, ' ') .. '\n'
+  if #history > MAX_HISTORY then history = string.match(history, '\n(.*)', #history - MAX_HISTORY) end
+  redis.call('HSET', task_key(id), 'status', to, 'history', history, ...)
   local old, new = from and index_of(from), index_of(to)
   if moved[id] then moved[id][2] = new
   elseif old ~= new then moved[id] = { old, new } end
@@ -49,7 +80,7 @@ local function end_record(id, from, to, now, ...)
   ended[#ended + 1] = id
 end
 
--- The last thing done by each script that has changed a status or said when to look.
+-- The last thing done by each script that has changed a status, told of something or said when to look.
 local function write_lists()
   local leave, join = {}, {}
   for id, m in pairs(moved) do
@@ -66,6 +97,7 @@ local function write_lists()
   for _, command in pairs(join) do redis.call(unpack(command)) end
   if looks[1] then redis.call('ZADD', TIMERS, unpack(looks)) end
   if ended[1] then redis.call('ZREM', TIMERS, unpack(ended)) end
+  if news[1] then redis.call('PUBLISH', events_channel(), table.concat(news, '\n')) end
 end
 
 -- A parked attempt is over. Its job is moved next, under the attempt's lock.
@@ -85,6 +117,7 @@ local function dispatcher_in(sending) return string.match(sending, '[^\t]*$') en
 -- The field and value of a delivery that ends.
 local function delivery_ended(id, n, sending, now, outcome, status_code, err)
   n = tonumber(n)
+  about[id] = { n, agent_in(sending), outcome }
   if n > MAX_DELIVERIES_KEPT then redis.call('HDEL', task_key(id), 'a' .. (n - MAX_DELIVERIES_KEPT)) end
   return 'a' .. n, table.concat({ string.match(sending, '^[^\t]*\t[^\t]*\t%d+'), integer(now), outcome, status_code, err }, '\t')
 end

@@ -35,6 +35,7 @@ from .errors import (
     TaskEnded,
     TaskNotEnded,
     TooManyQueues,
+    TooManyWatchers,
     UnsupportedMediaType,
     WaitTimeout,
 )
@@ -69,6 +70,7 @@ __all__ = [
     "TaskHandle",
     "TaskNotEnded",
     "TooManyQueues",
+    "TooManyWatchers",
     "UnsupportedMediaType",
     "WaitTimeout",
     "__version__",

@@ -26,22 +26,24 @@ class Calls:
         self.timeout = timeout
         self.retries = retries
 
-    def json(self, method: str, path: str, body: Optional[Mapping[str, Any]] = None, query: Optional[Mapping[str, Any]] = None, headers: Optional[Dict[str, str]] = None, again: bool = False, until: Optional[float] = None) -> Any:
+    def json(self, method: str, path: str, body: Optional[Mapping[str, Any]] = None, query: Optional[Mapping[str, Any]] = None, headers: Optional[Dict[str, str]] = None, again: bool = False, until: Optional[float] = None, patience: Optional[float] = None) -> Any:
         """The answer's JSON. ``again``: it may be sent twice. Raises SwitchyardError."""
-        reply = self.reply(method, path, body, query, headers, again=again, until=until)
+        reply = self.reply(method, path, body, query, headers, again=again, until=until, patience=patience)
         value = reply.json()
         if value is None:
             raise SwitchyardError(f"{method} {path} was answered {reply.status} with what is no JSON; is Switchyard at {self.target.url}?", status=reply.status)
         return value
 
-    def reply(self, method: str, path: str, body: Optional[Mapping[str, Any]] = None, query: Optional[Mapping[str, Any]] = None, headers: Optional[Dict[str, str]] = None, accept: Tuple[int, ...] = (), again: bool = False, until: Optional[float] = None) -> Reply:
-        """The answer, when its status is 2xx or one of ``accept``. Raises SwitchyardError, soon after ``until`` (``time.monotonic()``) at the latest."""
+    def reply(self, method: str, path: str, body: Optional[Mapping[str, Any]] = None, query: Optional[Mapping[str, Any]] = None, headers: Optional[Dict[str, str]] = None, accept: Tuple[int, ...] = (), again: bool = False, until: Optional[float] = None, patience: Optional[float] = None) -> Reply:
+        """The answer, when its status is 2xx or one of ``accept``. Raises SwitchyardError, soon after ``until`` (``time.monotonic()``) at the latest.
+
+        ``patience``: seconds for each request, where the client's own are not meant."""
         given = {name: _text(value) for name, value in (query or {}).items() if value is not None}
         full = f"{path}?{urlencode(given)}" if given else path
         pause = FIRST_PAUSE
         for left in range(self.retries, -1, -1):
             try:
-                reply = exchange(self.target, method, full, None if body is None else dict(body), timeout=self._timeout(until), max_bytes=MAX_ANSWER_BYTES, headers=headers)
+                reply = exchange(self.target, method, full, None if body is None else dict(body), timeout=self._timeout(until, self.timeout if patience is None else patience), max_bytes=MAX_ANSWER_BYTES, headers=headers)
                 if 200 <= reply.status < 300 or reply.status in accept:
                     return reply
                 error = error_of(reply, f"{method} {path}")
@@ -54,9 +56,9 @@ class Calls:
             pause = min(pause * 2, LONGEST_PAUSE)
         raise AssertionError("not reached")
 
-    def _timeout(self, until: Optional[float]) -> float:
+    def _timeout(self, until: Optional[float], longest: float) -> float:
         # The last one may come as late as that, and must not be too short to be answered.
-        return self.timeout if until is None else min(self.timeout, max(until - time.monotonic(), 1.0))
+        return longest if until is None else min(longest, max(until - time.monotonic(), 0.0) + 1.0)
 
     def pages(self, path: str, member: str, query: Mapping[str, Any], page_size: int) -> Iterator[Any]:
         """Each item of a list, page after page, fetched when it is come to."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, Optional
+from typing import Any, Dict, Iterator, Optional
 
 from .agents import Agents
-from .calls import Calls
+from .calls import Calls, members
 from .errors import error_of
+from .events import watch
 from .settings import client_target
-from .shapes import Live, Ready
+from .shapes import Live, Ready, TaskEvent
 from .tasks import Tasks
 
 
@@ -30,6 +31,11 @@ class Client:
     @property
     def url(self) -> str:
         return self._calls.target.url
+
+    def events(self, agent_type: Optional[str] = None, last_event_id: Optional[str] = None) -> Iterator[TaskEvent]:
+        """What happens to the tasks of a type, or to all, from now on (or behind an event), as it happens; broken connections are made again,
+        without a gap or a repeat. One of type ``gap`` says that some events were forgotten before they could be sent."""
+        return watch(self._calls, "/events", members(agent_type=agent_type), last_event_id, lambda _: False)
 
     def health(self) -> Ready:
         """Whether work goes on, also when it does not."""

@@ -108,6 +108,10 @@ class TooManyQueues(SwitchyardError):
     problem = "too-many-queues"
 
 
+class TooManyWatchers(SwitchyardError):
+    problem = "too-many-watchers"
+
+
 class StoreUnavailable(SwitchyardError):
     problem = "store-unavailable"
 

@@ -68,6 +68,23 @@ class ResultTaken(TypedDict):
     status: TaskStatus
 
 
+class TaskEvent(TypedDict, total=False):
+    """What happened to a task. `type` is `task.` and the status that it has come to, or `task.progress`; of `gap` there is only `detail`:
+    some events were forgotten before they could be sent."""
+
+    id: str
+    type: str
+    task_id: str
+    agent_type: str
+    at: str
+    attempt: Optional[int]
+    agent_id: Optional[str]
+    outcome: Optional[Outcome]
+    error: Optional[str]
+    progress: Any
+    detail: str
+
+
 class AgentRecord(TypedDict):
     """An agent as Switchyard knows it."""
 

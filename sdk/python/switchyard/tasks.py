@@ -7,11 +7,15 @@ from datetime import datetime
 from typing import Any, Dict, Iterator, Literal, Optional, Union
 
 from .calls import Calls, members, part
-from .errors import ConnectionFailed, StoreUnavailable, WaitTimeout
-from .shapes import ENDS, Cancelled, ResultTaken, Task, TaskStatus
+from .errors import ConnectionFailed, StoreUnavailable, TooManyWatchers, WaitTimeout
+from .events import watch
+from .shapes import ENDS, Cancelled, ResultTaken, Task, TaskEvent, TaskStatus
 
-#: How often a wait looks, in seconds: at once, then ever less often.
-FIRST_LOOK, LONGEST_LOOK = 0.05, 1.0
+#: Switchyard answers a wait when the task ends, or after so many seconds; then it is asked again.
+LONGEST_ASK = 30.0
+#: For the answer behind that.
+GRACE = 10.0
+PAUSE = 0.5
 #: How long a wait bears with a Switchyard that does not answer; it may be just starting again.
 PATIENCE = 30.0
 
@@ -96,6 +100,10 @@ class Tasks:
         task: Task = self._calls.json("GET", f"/tasks/{part(task_id)}")
         return task
 
+    def events(self, task_id: str, last_event_id: Optional[str] = None) -> Iterator[TaskEvent]:
+        """What happens to a task, from its submit (or behind an event) to its end, as it happens; broken connections are made again, without a gap or a repeat."""
+        return watch(self._calls, f"/tasks/{part(task_id)}/events", {}, last_event_id, lambda event: event["type"].split(".")[-1] in ENDS)
+
     def list(self, *, status: Optional[TaskStatus] = None, agent_type: Optional[str] = None, task_type: Optional[str] = None, agent_id: Optional[str] = None, page_size: int = 50) -> Iterator[Task]:
         """All tasks that match, newest first; pages are fetched as they are come to."""
         query = members(status=status, agent_type=agent_type, task_type=task_type, agent_id=agent_id)
@@ -131,18 +139,19 @@ class Tasks:
     def wait(self, task_id: str, timeout: Optional[float] = None) -> Task:
         """The task when it has ended, whichever way: look at its status. Raises WaitTimeout after ``timeout`` seconds."""
         deadline = None if timeout is None else time.monotonic() + timeout
-        look, seen, silent_since = FIRST_LOOK, None, None
+        seen, silent_since = None, None
         while True:
             try:
-                seen = self._calls.json("GET", f"/tasks/{part(task_id)}", until=deadline)
+                ask = LONGEST_ASK if deadline is None else max(0.0, min(LONGEST_ASK, deadline - time.monotonic()))
+                seen = self._calls.json("GET", f"/tasks/{part(task_id)}", query={"wait": f"{ask:.3f}"}, until=deadline, patience=ask + GRACE)
                 silent_since = None
                 if seen["status"] in ENDS:
                     return seen
-            except (ConnectionFailed, StoreUnavailable):
+            except (ConnectionFailed, StoreUnavailable, TooManyWatchers):
                 silent_since = time.monotonic() if silent_since is None else silent_since
                 if time.monotonic() - silent_since > PATIENCE:
                     raise
             if deadline is not None and time.monotonic() >= deadline:
                 raise WaitTimeout(f"task {task_id} has not ended within {timeout:g} s; it is {seen['status'] if seen else 'not known how far'}", seen)
-            time.sleep(look if deadline is None else max(0.0, min(look, deadline - time.monotonic())))
-            look = min(look * 1.5, LONGEST_LOOK)
+            if silent_since is not None:
+                time.sleep(PAUSE if deadline is None else max(0.0, min(PAUSE, deadline - time.monotonic())))

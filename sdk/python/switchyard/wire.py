@@ -9,7 +9,8 @@ import ipaddress
 import json
 import socket
 import time
-from typing import Any, Callable, Dict, NamedTuple, Optional, Tuple, Union
+from contextlib import contextmanager
+from typing import Any, Callable, Dict, Iterator, NamedTuple, Optional, Tuple, Union
 from urllib.parse import unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
@@ -17,6 +18,8 @@ from .version import __version__
 
 USER_AGENT = f"switchyard-python/{__version__}"
 CHUNK = 64 * 1024
+#: Of a stream of events.
+MAX_LINE = 4 * 1024 * 1024
 
 
 class Target(NamedTuple):
@@ -74,9 +77,41 @@ Body = Union[None, Dict[str, Any], Callable[[str], Dict[str, Any]]]
 
 def exchange(target: Target, method: str, path: str, body: Body = None, *, timeout: float, max_bytes: int, headers: Optional[Dict[str, str]] = None) -> Reply:
     """One request and its answer; redirects are not followed. Raises Unreachable."""
-    deadline = time.monotonic() + timeout
+    with _asked(target, method, path, body, timeout, time.monotonic() + timeout, headers) as response:
+        return Reply(response.status, _headers(response), _read(response, max_bytes))
+
+
+@contextmanager
+def stream(target: Target, path: str, *, timeout: float, headers: Dict[str, str]) -> Iterator[Tuple[Reply, Iterator[bytes]]]:
+    """The head of an answer that goes on, and its lines as they come; each is waited for ``timeout`` at most. Reading raises Unreachable."""
+    with _asked(target, "GET", path, None, timeout, None, headers) as response:
+        if response.status != 200:
+            yield Reply(response.status, _headers(response), _read(response, MAX_LINE)), iter(())
+            return
+        yield Reply(response.status, _headers(response), b""), _lines(response)
+
+
+def _lines(response: http.client.HTTPResponse) -> Iterator[bytes]:
+    try:
+        while True:
+            line = response.readline(MAX_LINE)
+            if not line:
+                return
+            yield line.rstrip(b"\r\n")
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        raise Unreachable(words_of(error), True) from error
+
+
+def _headers(response: http.client.HTTPResponse) -> Dict[str, str]:
+    return {name.lower(): value for name, value in response.getheaders()}
+
+
+@contextmanager
+def _asked(target: Target, method: str, path: str, body: Body, timeout: float, deadline: Optional[float], headers: Optional[Dict[str, str]]) -> Iterator[http.client.HTTPResponse]:
+    """A request that was sent and the head of its answer. With a deadline all of the answer is read until then. Raises Unreachable."""
     connection, prefix, extra = _connection(target, timeout)
-    connection.response_class = _timed(deadline)  # type: ignore[assignment]
+    if deadline is not None:
+        connection.response_class = _timed(deadline)  # type: ignore[assignment]
     sent = False
     try:
         connection.connect()
@@ -92,9 +127,10 @@ def exchange(target: Target, method: str, path: str, body: Body = None, *, timeo
             all_headers["Authorization"] = f"Bearer {target.api_key}"
         sent = True
         connection.request(method, prefix + target.path + path, data, all_headers)
-        response = connection.getresponse()
-        return Reply(response.status, {name.lower(): value for name, value in response.getheaders()}, _read(response, max_bytes))
+        yield connection.getresponse()
     except (OSError, http.client.HTTPException) as error:
+        if isinstance(error, Unreachable):
+            raise
         raise Unreachable(words_of(error), sent) from error
     finally:
         connection.close()

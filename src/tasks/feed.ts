@@ -1,0 +1,259 @@
+/**
+ * What happens to tasks, as it happens. Scripts publish each event beside writing it to the log; a process that follows a type subscribes to
+ * it once, however many follow. The log closes every gap: events come in its order, each once, and after a break of the connection it is
+ * read on from where we were.
+ */
+import { TooManyWatchers } from '../errors.ts'
+import type { Logger } from '../logger.ts'
+import type { Redis } from '../redis/client.ts'
+import type { Keys } from '../redis/keys.ts'
+import type { Types } from '../registry/types.ts'
+import { BEGINNING, compare, parseEvent, type Events, type Position, type TaskEvent } from './events.ts'
+
+/** A type that nobody follows any more stays subscribed so long. */
+const LINGER_MS = 30_000
+const READ_AT_ONCE = 1000
+/** More is not kept while the log is read, but read from there too. */
+const MAX_HELD = 10_000
+const RETRY_MS = 200
+/** Requests of one process that wait or watch. */
+const MAX_FOLLOWERS = 5_000
+
+export type Follower = {
+  /** The type whose events are wanted; null: all. */
+  type: string | null
+  /** One task of it only. */
+  task?: string
+  event: (event: TaskEvent) => void
+  /** Events were forgotten before they could be read. */
+  gap: () => void
+  /** The process stops: nothing more comes. */
+  end: () => void
+}
+export type Following = {
+  /** Every event behind this is, or will be, told. */
+  position: (type: string) => Position
+  stop: () => void
+}
+
+/** What is known of a type. `held`: what came while the log is read. */
+type Source = { type: string; last: Position; held: [Position, string][] | null; overflowed: boolean; all: Set<Follower>; byTask: Map<string, Set<Follower>>; live: Promise<void>; linger?: NodeJS.Timeout }
+
+export type FeedDeps = {
+  /** A connection of its own: a subscriber can do nothing else. */
+  subscriber: Redis
+  events: Events
+  keys: Keys
+  types: Types
+  log: Logger
+}
+
+export type Feed = ReturnType<typeof createFeed>
+
+export const createFeed = ({ subscriber, events, keys, types, log }: FeedDeps) => {
+  const sources = new Map<string, Source>()
+  const ofAll = new Set<Follower>()
+  let allLive: Promise<void> | undefined
+  let allLinger: NodeJS.Timeout | undefined
+  let closed = false
+  const pattern = keys.eventsChannel('*')
+  const channelStart = keys.eventsChannel('')
+
+  const followersOf = (source: Source, taskId: string): Follower[] => [...(source.byTask.get(taskId) ?? []), ...source.all, ...ofAll]
+  const deliver = (source: Source, position: Position, text: string): void => {
+    if (compare(position, source.last) <= 0) return
+    source.last = position
+    const followers = followersOf(source, text.slice(0, text.indexOf('\t')))
+    if (followers.length === 0) return
+    const event = parseEvent(source.type, position, text)
+    for (const follower of followers) follower.event(event)
+  }
+
+  const newSource = (type: string): Source => {
+    const source: Source = { type, last: BEGINNING, held: null, overflowed: false, all: new Set(), byTask: new Map(), live: Promise.resolve() }
+    sources.set(type, source)
+    return source
+  }
+
+  const heard = (channel: string, message: string): void => {
+    const type = channel.slice(channelStart.length)
+    // Unknown, it is new: those that there were have been named when all were subscribed to.
+    const source = sources.get(type) ?? (allLive ? newSource(type) : undefined)
+    if (!source) return
+    for (const line of message.split('\n')) {
+      const tab = line.indexOf('\t')
+      const position = line.slice(0, tab)
+      const text = line.slice(tab + 1)
+      if (!source.held) deliver(source, position, text)
+      else if (source.held.length < MAX_HELD) source.held.push([position, text])
+      else source.overflowed = true
+    }
+  }
+  subscriber.on('message', heard)
+  subscriber.on('pmessage', (_pattern: string, channel: string, message: string) => heard(channel, message))
+
+  /** Tells what came meanwhile, and from now on what comes. */
+  const release = (source: Source): void | Promise<void> => {
+    if (source.overflowed) {
+      source.overflowed = false
+      return catchUp(source)
+    }
+    const held = source.held ?? []
+    source.held = null
+    for (const [position, text] of held) deliver(source, position, text)
+  }
+
+  /** Reads what the log has behind the last event told, before anything newer is told. */
+  const catchUp = async (source: Source): Promise<void> => {
+    source.held = []
+    if (source.last !== BEGINNING && (await events.forgotten(source.type, source.last))) for (const f of [...source.all, ...[...source.byTask.values()].flatMap((set) => [...set]), ...ofAll]) f.gap()
+    for (;;) {
+      const missed = await events.between(source.type, source.last, '+', READ_AT_ONCE)
+      for (const event of missed) {
+        source.last = event.position
+        for (const follower of followersOf(source, event.taskId)) follower.event(event)
+      }
+      if (missed.length < READ_AT_ONCE) break
+    }
+    return release(source)
+  }
+
+  subscriber.on('close', () => {
+    for (const source of sources.values()) source.held ??= []
+  })
+  /** The connection is back: subscribe again, and only then read what was missed. */
+  const resume = async (): Promise<void> => {
+    try {
+      if (allLive) await subscriber.psubscribe(pattern)
+      if (sources.size > 0) await subscriber.subscribe(...[...sources.keys()].map(keys.eventsChannel))
+      await Promise.all([...sources.values()].map(catchUp))
+    } catch (error) {
+      log.debug({ error: String(error) }, 'could not read on in the log of events; trying again')
+      if (!closed && subscriber.status === 'ready') setTimeout(() => void resume(), RETRY_MS).unref()
+    }
+  }
+  subscriber.on('ready', () => {
+    if (sources.size > 0 || allLive) void resume()
+  })
+
+  /** From where the log ends now on. */
+  const begin = async (source: Source): Promise<void> => {
+    source.held = []
+    await subscriber.subscribe(keys.eventsChannel(source.type))
+    source.last = await events.end(source.type)
+    return release(source)
+  }
+  const sourceOf = (type: string): Source => {
+    const known = sources.get(type)
+    if (known) return known
+    const source = newSource(type)
+    source.live = begin(source)
+    source.live.catch(() => {
+      if (sources.get(type) === source) sources.delete(type)
+    })
+    return source
+  }
+  const beginAll = async (): Promise<void> => {
+    await subscriber.psubscribe(pattern)
+    await Promise.all((await types.list()).map((type) => sourceOf(type).live))
+  }
+
+  const idle = (source: Source) => source.all.size === 0 && source.byTask.size === 0
+  const letGo = (source: Source): void => {
+    if (!idle(source) || source.linger || closed) return
+    source.linger = setTimeout(() => {
+      delete source.linger
+      if (!idle(source) || allLive || sources.get(source.type) !== source) return
+      sources.delete(source.type)
+      void subscriber.unsubscribe(keys.eventsChannel(source.type)).catch(() => {})
+    }, LINGER_MS).unref()
+  }
+  const letAllGo = (): void => {
+    if (ofAll.size > 0 || allLinger || closed) return
+    allLinger = setTimeout(() => {
+      allLinger = undefined
+      if (ofAll.size > 0) return
+      allLive = undefined
+      void subscriber.punsubscribe(pattern).catch(() => {})
+      for (const source of sources.values()) letGo(source)
+    }, LINGER_MS).unref()
+  }
+
+  const followOne = async (type: string, follower: Follower): Promise<Following> => {
+    const source = sourceOf(type)
+    const { task } = follower
+    const set = task === undefined ? source.all : (source.byTask.get(task) ?? new Set())
+    if (task !== undefined) source.byTask.set(task, set)
+    set.add(follower)
+    const stop = () => {
+      set.delete(follower)
+      if (task !== undefined && set.size === 0 && source.byTask.get(task) === set) source.byTask.delete(task)
+      letGo(source)
+    }
+    try {
+      await source.live
+    } catch (error) {
+      stop()
+      throw error
+    }
+    const from = source.last
+    return { position: () => from, stop }
+  }
+
+  const followAll = async (follower: Follower): Promise<Following> => {
+    ofAll.add(follower)
+    const stop = () => {
+      ofAll.delete(follower)
+      letAllGo()
+    }
+    try {
+      const live = (allLive ??= beginAll())
+      live.catch(() => {
+        if (allLive === live) allLive = undefined
+      })
+      await live
+    } catch (error) {
+      stop()
+      throw error
+    }
+    const from = new Map([...sources].map(([type, source]) => [type, source.last]))
+    return { position: (type) => from.get(type) ?? BEGINNING, stop }
+  }
+
+  let following = 0
+  const once = (stop: () => void) => {
+    let stopped = false
+    return () => {
+      if (stopped) return
+      stopped = true
+      following--
+      stop()
+    }
+  }
+
+  return {
+    /**
+     * Tells a follower every event from now on, in the order of the log.
+     * @throws TooManyWatchers
+     */
+    follow: async (follower: Follower): Promise<Following> => {
+      if (following >= MAX_FOLLOWERS) throw new TooManyWatchers(MAX_FOLLOWERS)
+      following++
+      try {
+        const { position, stop } = await (follower.type === null ? followAll(follower) : followOne(follower.type, follower))
+        return { position, stop: once(stop) }
+      } catch (error) {
+        following--
+        throw error
+      }
+    },
+    /** Nothing is told any more. */
+    close: (): void => {
+      closed = true
+      const all = new Set([...ofAll, ...[...sources.values()].flatMap((s) => [...s.all, ...[...s.byTask.values()].flatMap((set) => [...set])])])
+      for (const follower of all) follower.end()
+      for (const source of sources.values()) clearTimeout(source.linger)
+      clearTimeout(allLinger)
+    },
+  }
+}
