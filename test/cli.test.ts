@@ -28,6 +28,7 @@ const start = (args: string[], { env = {}, input, cwd }: Options = {}) => {
   let err = ''
   child.stdout!.on('data', (chunk) => (out += chunk))
   child.stderr!.on('data', (chunk) => (err += chunk))
+  child.stdin?.on('error', () => {}) // it may have ended without reading
   child.stdin?.end(input)
   const ended = new Promise<Ended>((done) => child.once('close', (code, signal) => done({ code: code ?? signal, out, err })))
   return { child, ended, out: () => out, err: () => err, ctrlC: () => process.kill(-child.pid!, 'SIGINT') }
@@ -194,6 +195,21 @@ describe('tasks', () => {
     const retried = await sy(['tasks', 'retry', ids[0]!])
     expect((await system.task(retried.out.trimEnd())).retry_of).toBe(ids[0])
     expect((await sy(['tasks', 'retry', ids[0]!])).err).toContain(`Look at that one: switchyard tasks show ${retried.out.trimEnd()}`)
+  })
+
+  test('events prints what happens until Ctrl-C', async () => {
+    const people = start(['events', '--type', 'told'])
+    await until('it listens', async () => Number((await system.redis.pubsub('NUMSUB', system.keys.eventsChannel('told')))[1]) === 1)
+    await system.agent({ type: 'told', name: 'teller' })
+    const id = await system.submit({ agent_type: 'told' })
+    const agent = system.agents.at(-1)!.id
+    const machine = start(['events', '--type', 'told', '--json', '--after', 'told.1-0'])
+    await until('its end is told', () => people.out().includes('completed') && machine.out().includes('completed'))
+    people.ctrlC()
+    machine.ctrlC()
+    expect((await people.ended).code).toBe(130)
+    expect(people.out().replace(/\d\d:\d\d:\d\d/g, 'hh:mm:ss')).toBe(`hh:mm:ss  ${id}  queued\nhh:mm:ss  ${id}  sent       attempt 1 at ${agent}\nhh:mm:ss  ${id}  completed  attempt 1 at ${agent}: completed\n`)
+    expect(machine.out().trim().split('\n').map((line) => JSON.parse(line).type)).toEqual(['task.queued', 'task.sent', 'task.completed'])
   })
 
   test('watch prints each change until the end', async () => {

@@ -148,6 +148,11 @@ except WaitTimeout as error:
 while handle.get()["status"] != "sent": time.sleep(0.05)
 handle.cancel()
 out["cancelled"] = handle.wait(10)
+out["events"] = [e["type"] for e in client.tasks.events(handle.task_id)]
+first = next(client.tasks.events(handle.task_id))
+out["rest"] = [e["type"] for e in client.tasks.events(handle.task_id, first["id"])]
+out["none"] = list(client.tasks.events(handle.task_id, list(client.tasks.events(handle.task_id))[-1]["id"]))
+out["all"] = next(client.events("test", first["id"]))["id"] > first["id"]
 again = client.tasks.retry(out["value"]["task_id"])
 out["again"] = [again.retry_of == out["value"]["task_id"], again.wait(10)["status"]]
 def refused(call):
@@ -172,6 +177,7 @@ print(json.dumps(out))`,
     expect(seen.value).toMatchObject({ status: 'failed', error: 'ValueError: on purpose', attempts: [{ outcome: 'failed', status_code: 500 }] })
     expect(seen.nan).toMatchObject({ status: 'failed', error: expect.stringContaining('the handler returns returned a value that is no JSON'), attempts: [{ outcome: 'rejected' }] })
     expect(seen.timeout.status).toBe('timeout')
+    expect([seen.events, seen.rest, seen.none, seen.all]).toEqual([['task.queued', 'task.sent', 'task.cancelled'], ['task.sent', 'task.cancelled'], [], true])
     expect(seen.unended).toEqual([true, true])
     expect(seen.cancelled).toMatchObject({ status: 'cancelled' })
     expect(seen.again).toEqual([true, 'failed'])

@@ -3,13 +3,14 @@ import { Command, CommanderError } from 'commander'
 import { agentTestCommand } from './agent-test/command.ts'
 import { agentCommands } from './agents.ts'
 import { completionCommand } from './completion.ts'
+import { eventsCommand } from './events.ts'
 import { EXIT, explain, spoken } from './failure.ts'
 import { initCommand } from './init/command.ts'
 import { openSession, withShared, type Register, type Runner, type Session, type World } from './session.ts'
 import { startCommands } from './start.ts'
 import { taskCommands } from './tasks.ts'
 
-const COMMANDS: readonly Register[] = [startCommands, agentCommands, taskCommands, agentTestCommand, initCommand, completionCommand]
+const COMMANDS: readonly Register[] = [startCommands, agentCommands, taskCommands, eventsCommand, agentTestCommand, initCommand, completionCommand]
 
 const HELP = `
 Examples:

@@ -5,7 +5,7 @@ import type { Style, Terminal } from './terminal.ts'
 import { ago, counted, duration, plain, plainLines } from './text.ts'
 
 export const STATUSES: readonly TaskStatus[] = ['pending', 'queued', 'sent', 'running', 'retrying', 'completed', 'failed', 'timeout', 'cancelled']
-const STYLES: Partial<Record<string, Style>> = { sent: 'cyan', running: 'cyan', retrying: 'yellow', completed: 'green', failed: 'red', timeout: 'red', cancelled: 'dim' }
+export const STYLES: Partial<Record<string, Style>> = { sent: 'cyan', running: 'cyan', retrying: 'yellow', completed: 'green', failed: 'red', timeout: 'red', cancelled: 'dim' }
 
 export const COLUMNS: readonly Column<Task>[] = [
   { title: 'ID', of: (t) => t.task_id },
