@@ -11,7 +11,7 @@ import { typeOfTask } from '../redis/keys.ts'
 import type { Types } from '../registry/types.ts'
 import { BEGINNING, compare, msOf, type Events, type Position, type TaskEvent } from '../tasks/events.ts'
 import type { Feed } from '../tasks/feed.ts'
-import { openEventStream, type EventStream } from './event-stream.ts'
+import { createEventStreams, type EventStream } from './event-stream.ts'
 import { noQuery, query } from './input.ts'
 import { rawJson, stringify } from './json.ts'
 import { notAllowed } from './problem.ts'
@@ -46,10 +46,12 @@ const readPlaces = (req: Request): Places | null => {
   return places
 }
 
+const latest = (places: Places): number => Math.max(0, ...[...places.values()].map(msOf))
+
 /** The id under which a client of all types resumes: the last event of each type in the latest millisecond; of older ones it has them all. */
-const createCursor = () => {
-  let ms = 0
-  let places: Places = new Map()
+const createCursor = (from: Places) => {
+  let ms = latest(from)
+  let places: Places = new Map(from)
   return (e: TaskEvent): string => {
     if (msOf(e.position) !== ms) {
       ms = msOf(e.position)
@@ -62,6 +64,7 @@ const createCursor = () => {
 
 export const eventRoutes = ({ events, feed, types, log }: { events: Events; feed: Feed; types: Types; log: Logger }): Router => {
   const routes = Router()
+  const openEventStream = createEventStreams()
 
   /** What goes wrong behind the first byte ends the stream: the client resumes. */
   const orCut = (res: Response, work: Promise<void>): Promise<void> =>
@@ -91,8 +94,11 @@ export const eventRoutes = ({ events, feed, types, log }: { events: Events; feed
     })
     return {
       ...following,
-      live: () => {
-        for (const event of held ?? []) tell(event)
+      live: async (open: EventStream) => {
+        while (held!.length > 0) {
+          for (const event of held!.splice(0, 20)) tell(event)
+          await open.readable()
+        }
         held = null
       },
     }
@@ -100,7 +106,7 @@ export const eventRoutes = ({ events, feed, types, log }: { events: Events; feed
 
   /** The log from where a client was, of all types by time. */
   const replay = async (from: Places, of: string[], until: (type: string) => Position, stream: EventStream, tell: (event: TaskEvent) => void): Promise<void> => {
-    const ms = Math.max(...[...from.values()].map(msOf))
+    const ms = latest(from)
     const runs = of.map((type) => ({ type, at: from.get(type) ?? `${Math.max(0, ms - 1)}-${2 ** 50}`, page: [] as TaskEvent[], more: true }))
     if ((await Promise.all(runs.map(({ type, at }) => events.forgotten(type, at)))).includes(true)) gap(stream)
     while (stream.open) {
@@ -115,6 +121,7 @@ export const eventRoutes = ({ events, feed, types, log }: { events: Events; feed
       for (const run of runs) if (run.page[0] && (!first || compare(run.page[0].position, first.page[0]!.position) < 0)) first = run
       if (!first) return
       tell(first.page.shift()!)
+      await stream.readable()
     }
   }
 
@@ -123,7 +130,7 @@ export const eventRoutes = ({ events, feed, types, log }: { events: Events; feed
     const from = readPlaces(req)
     return orCut(res, (async () => {
       let stream: EventStream | undefined
-      const cursor = createCursor()
+      const cursor = createCursor(from ?? new Map())
       const told = new Map<string, Position>()
       const tell = (event: TaskEvent): void => {
         if (compare(event.position, told.get(event.type) ?? BEGINNING) <= 0) return
@@ -135,7 +142,7 @@ export const eventRoutes = ({ events, feed, types, log }: { events: Events; feed
       if (res.closed) return following.stop()
       stream = openEventStream(req, res)
       if (from) await replay(from, only === undefined ? await types.list() : [only], following.position, stream, tell)
-      following.live()
+      await following.live(stream)
     })())
   })
   routes.all('/events', notAllowed('GET'))
@@ -150,6 +157,7 @@ export const eventRoutes = ({ events, feed, types, log }: { events: Events; feed
         while (rest[0] && compare(rest[0].position, event.position) < 0) tell(rest.shift()!)
         tell(event)
       }
+      await stream.readable()
       at = page.length === READ_AT_ONCE ? page.at(-1)!.position : undefined
     }
     for (const event of rest) tell(event)
@@ -179,7 +187,7 @@ export const eventRoutes = ({ events, feed, types, log }: { events: Events; feed
       if (isEnd(past.task.status) && last && compare(last.position, told) <= 0) return void res.writeHead(204).end()
       stream = openEventStream(req, res)
       await replayTask(id, from, past.events, following.position(type), stream, tell)
-      following.live()
+      await following.live(stream)
     })())
   })
   routes.all('/tasks/:id/events', notAllowed('GET'))

@@ -41,13 +41,16 @@ export const parseEvent = (type: string, position: Position, text: string): Task
   }
 }
 
+/** As record.lua's `brief`. */
+const brief = (error: string | null): string | null => error?.slice(0, 500).replace(/[\x00-\x1f\x7f]/g, ' ') || null
+
 /** A task's changes of status, as its record tells them, oldest first: the same events as in the log. */
 const readHistory = (id: string, task: TaskView, history: string): TaskEvent[] =>
   history.split('\n').filter(Boolean).map((line) => {
     const [position, status, n, agentId] = line.split(' ') as [Position, TaskStatus, string, string]
     const attempt = n === '' ? undefined : task.attempts.find((a) => a.attempt === Number(n))
     const over = attempt !== undefined && status !== 'sent' && status !== 'running'
-    const error = isEnd(status) ? task.error : status === 'retrying' && attempt ? attempt.error : null
+    const error = brief(isEnd(status) ? task.error : status === 'retrying' && attempt ? attempt.error : null)
     return { type: task.agentType, position, taskId: id, what: status, attempt: n === '' ? null : Number(n), agentId: agentId || null, outcome: over ? attempt.outcome : null, error, progress: null }
   })
 
