@@ -42,3 +42,32 @@ local function head(queue, nth, back)
   if not entry[1] then return nil end
   return math.floor(tonumber(entry[2]) / 4294967296), entry[1]
 end
+
+-- The jobs that go before one in its queue: how many came back from a dead worker, and of each priority {priority, how many, …}, the highest
+-- first; and its own priority (16 when it came back itself: before all others). nil when it does not stand in line, or came back and is not
+-- among the first so many of those.
+local MAX_BACK = 5000
+local function before_in_line(queue, id)
+  local back, line = redis.call('LLEN', bull_key(queue, 'wait')), bull_key(queue, 'prioritized')
+  local score, place = redis.call('ZSCORE', line, id), redis.call('ZRANK', line, id)
+  if not score then
+    local at = back > 0 and redis.call('LPOS', bull_key(queue, 'wait'), id, 'RANK', -1, 'MAXLEN', MAX_BACK)
+    if not at then return nil end
+    return back - 1 - at, {}, 16
+  end
+  local rank, before = math.floor(tonumber(score) / 4294967296), {}
+  for r = 1, rank - 1 do
+    local count = redis.call('ZCOUNT', line, string.format('%.0f', r * 4294967296), string.format('(%.0f', (r + 1) * 4294967296))
+    if count > 0 then
+      before[#before + 1], before[#before + 2] = 16 - r, count
+      place = place - count
+    end
+  end
+  if place > 0 then before[#before + 1], before[#before + 2] = 16 - rank, place end
+  return back, before, 16 - rank
+end
+-- How many jobs of a queue go before any of that priority.
+local function above(queue, priority)
+  if priority > 15 then return 0 end
+  return redis.call('LLEN', bull_key(queue, 'wait')) + redis.call('ZCOUNT', bull_key(queue, 'prioritized'), '-inf', string.format('(%.0f', (16 - priority) * 4294967296))
+end

@@ -10,16 +10,18 @@ local LOOK_MS = 10000
 local QUIET = 0.75
 
 -- The ms at which the agent's silence began: its last beat, or the end of our own absence if that is later. That may be now: whoever
--- asks first, before anyone has noted that we are back, is told the same as those after.
-local function silent_since(seen, now)
-  local sweep = redis.call('HMGET', SWEEP, 'grace', 'tick')
+-- asks first, before anyone has noted that we are back, is told the same as those after. `sweep` is what `our_absence` says; given by
+-- whoever asks for many agents.
+local function our_absence() return redis.call('HMGET', SWEEP, 'grace', 'tick') end
+local function silent_since(seen, now, sweep)
+  sweep = sweep or our_absence()
   if sweep[2] and now - tonumber(sweep[2]) > AWAY_MS then return now end
   return math.max(tonumber(seen), tonumber(sweep[1] or 0))
 end
 
 -- The status that everyone is told, of an agent's fields: as it reported, or by its silence and `out`.
-local function status_of(seen, ttl, out, reported, now)
-  local silence = (now - silent_since(seen, now)) / tonumber(ttl)
+local function status_of(seen, ttl, out, reported, now, sweep)
+  local silence = (now - silent_since(seen, now, sweep)) / tonumber(ttl)
   if out == 'dead' or silence >= 1 then return 'dead' end
   if out ~= '' or silence >= QUIET then return 'unreachable' end
   return reported

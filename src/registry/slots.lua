@@ -13,6 +13,7 @@ local HOLD_MS = 10000 -- a slot waits so long for its job; then it is free again
 local DAY_MS = 86400000 -- no attempt may last longer (MAX_TASK_TIMEOUT_SECONDS): what is noted of one goes by then
 local CLASS = 2 ^ 51
 local FULL = 2 * CLASS
+local UNUSABLE = 3 * CLASS
 
 -- ms since the epoch; and microseconds, which order agents by how long they have waited (wraps every 12 days: one unfair turn).
 local function now_ms()
@@ -66,24 +67,37 @@ end
 -- were it not so, each beat of an agent that nobody can connect to would cost as many attempts as it has slots.
 -- Its field `trial` is 0 until that attempt, then the ms at which it has passed.
 local TRIAL_MS = 1000
+-- Whether it is on trial now; and when that ends, if its attempt has begun.
 local function on_trial(agent, now)
-  if agent.trial == '0' then
-    if agent.in_flight == 0 then return true end
-    agent.trial = integer(now + TRIAL_MS)
-    redis.call('HSET', agent_key(agent.id), 'trial', agent.trial)
+  if not agent.trial then return false end
+  if agent.trial == '0' then return true, agent.in_flight > 0 and now + TRIAL_MS or nil end
+  return now < tonumber(agent.trial), tonumber(agent.trial)
+end
+-- Writes down what has become of the trial.
+local function note_trial(agent, now)
+  local lasts, ends = on_trial(agent, now)
+  if not lasts then redis.call('HDEL', agent_key(agent.id), 'trial')
+  elseif ends then
+    if agent.trial == '0' then
+      agent.trial = integer(ends)
+      redis.call('HSET', agent_key(agent.id), 'trial', agent.trial)
+    end
+    watch(agent.id, ends)
   end
-  local passed = now >= tonumber(agent.trial)
-  if passed then redis.call('HDEL', agent_key(agent.id), 'trial') else watch(agent.id, tonumber(agent.trial)) end
-  return not passed
 end
 
-local function score_of(agent, now)
+-- Where an agent belongs. Writes nothing.
+local function weigh(agent, now)
   local class = 0
-  local load = agent.in_flight / (agent.trial and on_trial(agent, now) and 1 or agent.max)
+  local load = agent.in_flight / (on_trial(agent, now) and 1 or agent.max)
   if agent.out ~= '' or (agent.status ~= 'healthy' and agent.status ~= 'degraded') or agent.rest > now then class = 3
   elseif load >= 1 then class = 2
   elseif agent.status == 'degraded' then class = 1 end
   return class * CLASS + policy_score(math.min(load, 0.9999), agent.turn)
+end
+local function score_of(agent, now)
+  if agent.trial then note_trial(agent, now) end
+  return weigh(agent, now)
 end
 
 local function place(agent, score)
@@ -130,12 +144,20 @@ local function best_queue(queues, taken)
   return best
 end
 
--- The agent that is next in a pool and has room, or nil; and its score. A pinned task's pool is its agent.
+-- The agent of a pool that is one agent: of tasks pinned to it. nil for others.
+local function pinned_in(pool) return string.byte(pool) == 64 and string.sub(pool, 2) or nil end
+-- Its score for such a task, and the agent as read; nil when it is not there, or dead.
+local function pinned_score(id)
+  local agent = read_agent(id)
+  if agent and agent.out ~= 'dead' then return weigh(agent, now_ms()), agent end
+end
+
+-- The agent that is next in a pool and has room, or nil; and its score. Writes nothing.
 local function next_agent(pool)
-  if string.byte(pool) == 64 then
-    local agent = read_agent(string.sub(pool, 2))
-    local score = agent and agent.out ~= 'dead' and score_of(agent, now_ms())
-    if score and score < FULL then return agent.id, score end
+  local pinned = pinned_in(pool)
+  if pinned then
+    local score = pinned_score(pinned)
+    if score and score < FULL then return pinned, score end
     return nil
   end
   local top = redis.call('ZRANGE', pool_key(pool), 0, 0, 'WITHSCORES')

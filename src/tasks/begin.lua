@@ -73,21 +73,15 @@ local function begin(id, agent, hold, token, dispatcher, name)
     return { 'later', integer(not_before - now), lost ~= '' and { status, lost, lost_at } or '' }
   end
   if expired(t[3], now) then
-    end_record(id, status, 'timeout', now, 'error', 'expired')
+    end_expired(id, status, t[6], not_before, t[3], now)
     count('ended:timeout')
     return { 'ended', 'timeout', { 'timeout', lost, lost_at } }
   end
   -- A retry goes to another agent than those that failed it, if one has room.
   local moved, other = '', nil
   local avoid = t[11]
-  if avoid and string.find(avoid, ' ' .. agent .. ' ', 1, true) then
-    local others = redis.call('ZRANGE', pool_key(pool_of(queue_in(t[6]))), 0, MAX_AVOIDED, 'WITHSCORES')
-    for i = 1, #others, 2 do
-      if tonumber(others[i + 1]) < FULL and not string.find(avoid, ' ' .. others[i] .. ' ', 1, true) then
-        other = read_agent(others[i])
-        if other then break end
-      end
-    end
+  if avoid and is_avoided(avoid, agent) then
+    other = other_agent(pool_of(queue_in(t[6])), avoid)
     if other then
       redis.call('ZREM', leases_key(agent), hold)
       if rescore(agent, now) then offer(agent) end

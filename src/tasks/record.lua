@@ -1,8 +1,9 @@
 -- The record of a task: one hash, changed only here, by scripts that compare before they set. Included by them.
 -- Fields: status spec parameters metadata created not_before expires started ended attempt (the last begun: while the status is sent or
 --   running, only it may speak) deliveries sending (the last delivery) a1 a2 … (those ended) retries redeliveries avoid (agents that
---   failed it) result error execution_ms cancel parked (its result comes by callback) retry_of retried_as traceparent
---   history (its changes of status, a line each: event id, status, delivery, agent)
+--   failed it) result error execution_ms cancel parked (its result comes by callback) retry_of retried_as traceparent waited_for (what it
+--   waited for when it expired: a reason of contracts/explain.ts) history (its changes of status, a line each: event id, status, delivery,
+--   agent)
 -- `spec` is what never changes, as text with tabs between: timeout ms, max_retries, retry delay ms, backoff, priority, pinned to,
 --   task_type, queue. One field instead of eight: it is written and read by every task.
 -- Every record stands in tasks:<status> (by id, so by age); one that is sent or running stays in tasks:queued, as it is there only for a
@@ -108,6 +109,17 @@ end
 
 local function queue_in(spec) return string.match(spec, '[^\t]*$') end
 
+-- `avoid` is text with a space before and behind each agent.
+local function is_avoided(avoid, agent) return string.find(avoid, ' ' .. agent .. ' ', 1, true) ~= nil end
+-- The first agent of a pool that has room and has not failed the task before; nil when there is none. Among so many there is one, if at all.
+local function other_agent(pool, avoid)
+  local first = redis.call('ZRANGE', pool_key(pool), 0, MAX_AVOIDED, 'WITHSCORES')
+  for i = 1, #first, 2 do
+    local agent = tonumber(first[i + 1]) < FULL and not is_avoided(avoid, first[i]) and read_agent(first[i])
+    if agent then return agent end
+  end
+end
+
 -- `sending` is text with tabs between: agent, its name, sent at, deadline, dispatcher. Names hold no control characters.
 local function agent_in(sending) return string.match(sending, '^[^\t]*') end
 local function deadline_in(sending) return tonumber(string.match(sending, '^[^\t]*\t[^\t]*\t%d+\t(%d+)')) end
@@ -124,3 +136,20 @@ end
 
 -- Does it still wait for a start, in vain?
 local function expired(expires, now) return now >= tonumber(expires) end
+
+-- What a task has waited for in vain until it expired: a reason of contracts/explain.ts. Dispatchers look once a second, and note when they
+-- come back from having been away.
+local DISPATCHER_GONE_MS = 5000
+local function waited_for(pool, status, not_before, expires)
+  if tonumber(not_before) >= tonumber(expires) then return status == 'pending' and 'not_due' or 'retry_delay' end
+  local sweep, pinned = redis.call('HMGET', SWEEP, 'tick', 'grace'), pinned_in(pool)
+  if expires - tonumber(sweep[1] or 0) > DISPATCHER_GONE_MS or tonumber(sweep[2] or 0) >= tonumber(expires) then return 'no_dispatcher' end
+  local score
+  if pinned then score = pinned_score(pinned) else score = tonumber(redis.call('ZRANGE', pool_key(pool), 0, 0, 'WITHSCORES')[2]) end
+  if not score then return pinned and 'pinned_agent_absent' or 'no_agent_alive' end
+  return score >= UNUSABLE and 'no_agent_usable' or score >= FULL and 'waiting_for_slot' or 'behind_others'
+end
+-- The end of a task that has waited too long.
+local function end_expired(id, from, spec, not_before, expires, now)
+  end_record(id, from, 'timeout', now, 'error', 'expired', 'waited_for', waited_for(pool_of(queue_in(spec)), from, not_before, expires))
+end

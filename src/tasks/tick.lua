@@ -56,7 +56,8 @@ for _, id in ipairs(due) do
       became(id, became_of, t[6], agent_in(t[5]))
     end
   elseif expired(t[3], now) then
-    give_end(id, status, 'timeout', 'error', 'expired')
+    end_expired(id, status, t[4], t[2], t[3], now)
+    count('ended:timeout')
     became(id, 'timeout')
     act('remove', id, queue)
   elseif not has_job(queue, id) then
