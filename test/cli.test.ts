@@ -148,10 +148,10 @@ describe('tasks submit', () => {
     expect((await system.task(task.task_id)).status).toBe('queued')
   })
 
-  test('--wait says when no agent is alive for the task', async () => {
+  test('--wait says what the task waits for when that may be for good', async () => {
     const { code, err } = await sy(['tasks', 'submit', 'idle', 'mispelt', '--wait', '6'])
     expect(code).toBe(4)
-    expect(err).toMatch(/^switchyard: \S+ is queued: no agent is alive that can do mispelt for idle\nIt waits for one; see which there are: switchyard agents list\n/)
+    expect(err).toMatch(/^switchyard: (\S+) is queued\. No agent of type idle is registered: start one that offers mispelt\.\nSee more: switchyard tasks explain \1\n/)
   })
 
   test('--require-agent is refused with 1 when there is none', async () => {
@@ -162,6 +162,25 @@ describe('tasks submit', () => {
 })
 
 describe('tasks', () => {
+  test('explain tells people why a task waits and what of each agent, and machines the same', async () => {
+    const agent = await system.agent({ type: 'why', name: 'slow', maxConcurrency: 1, handle: () => undefined })
+    const other = await system.agent({ type: 'why', name: 'leaving\u202e', status: 'draining' })
+    await system.becomes(await system.submit({ agent_type: 'why' }), 'sent')
+    await system.submit({ agent_type: 'why', priority: 10 })
+    const id = await system.submit({ agent_type: 'why' })
+    const { code, out, err } = await sy(['tasks', 'explain', id])
+    expect([code, err]).toEqual([0, ''])
+    expect(out.split('\n')[0]).toBe('No agent of type why that offers echo has a free slot (1 full); before it goes 1 task of its queue. It goes when a slot comes free: wait, start another agent, or raise max_concurrency.')
+    expect(out).toMatch(/^reason +waiting_for_slot, since /m)
+    expect(out).toMatch(/^queue +1 task before it \(1 of priority 10\); 2 in line, 1 under way$/m)
+    expect(out).toMatch(new RegExp(`^${agent.id}  slow +at_capacity  1/1 +healthy$`, 'm'))
+    expect(out).toMatch(new RegExp(`^${other.id}  leaving\ufffd  draining +0/10 +draining +it said that it takes nothing new$`, 'm'))
+    const json = JSON.parse((await sy(['tasks', 'explain', id, '--json'])).out)
+    const { json: api } = await system.get(`/tasks/${id}/explain`)
+    expect(json).toEqual({ ...api, at: json.at })
+    expect(await sy(['tasks', 'explain', 'nobody'])).toEqual({ code: 1, out: '', err: expect.stringMatching(/^switchyard: there is no task nobody/) })
+  })
+
   test('list and show, for people and for machines', async () => {
     const ids: string[] = []
     for (let i = 0; i < 3; i++) ids.unshift(await system.submit({ agent_type: 'many', parameters: { i } }))

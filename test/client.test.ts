@@ -33,6 +33,7 @@ test('has a method for every route but the pages for people', async () => {
   const agent = await client.agents.register({ name: 'a', type: 'routes', host: '127.0.0.1', port: 9 })
   const { id } = await client.tasks.submit({ agent_type: 'nobody', task_type: 'echo' })
   await client.tasks.get(id)
+  expect((await client.tasks.explain(id)).reason).toBe('no_agent_registered')
   await client.tasks.list().page()
   await failure(client.tasks.result(id, { attempt_id: 'none', status: 'completed' }))
   await client.tasks.cancel(id)

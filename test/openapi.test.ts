@@ -112,6 +112,7 @@ test('what is answered has the members that it says, and all of them', async () 
     AgentList: (await system.get('/agents')).json,
     HeartbeatAnswer: (await system.post(`/agents/${agent.id}/heartbeat`)).json,
     Task: (await system.get(`/tasks/${task.task_id}`)).json,
+    Explanation: (await system.get(`/tasks/${task.task_id}/explain`)).json,
     TaskList: (await system.get('/tasks')).json,
     Cancelled: (await system.call('DELETE', `/tasks/${task.task_id}`)).json,
     Unregistered: (await system.call('DELETE', `/agents/${agent.id}`)).json,

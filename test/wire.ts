@@ -3,6 +3,7 @@
  * them has, or an optional one that is required in the other, is a type error here.
  */
 import type { z } from 'zod'
+import type * as explain from '../sdk/typescript/explain.ts'
 import type * as wire from '../sdk/typescript/wire.ts'
 import type { AgentQuery } from '../src/api/agents.ts'
 import type { Live, Ready } from '../src/api/health.ts'
@@ -10,6 +11,7 @@ import type { Problem } from '../src/api/problem.ts'
 import type { TaskQuery } from '../src/api/tasks.ts'
 import type * as agent from '../src/contracts/agent.ts'
 import type * as event from '../src/contracts/event.ts'
+import type * as explained from '../src/contracts/explain.ts'
 import type * as task from '../src/contracts/task.ts'
 import type { END_STATUSES } from '../src/contracts/task.ts'
 import type { Fault } from '../src/errors.ts'
@@ -57,5 +59,6 @@ export type Answers = Held<
     Same<wire.Fault, Fault>,
     Same<wire.Problem, z.output<typeof Problem>>,
     Same<wire.Delivery, z.output<typeof task.Delivery>>,
+    Same<explain.Explanation, z.output<typeof explained.Explanation>>,
   ]
 >

@@ -12,6 +12,7 @@ import { DEFAULT_URL } from './url.ts'
 import type { Live, Ready, TaskEvent } from './wire.ts'
 
 export type * from './wire.ts'
+export type * from './explain.ts'
 export * from './errors.ts'
 export type { AgentsClient } from './agents.ts'
 export type { Gap, WatchOptions } from './events.ts'

@@ -1,6 +1,7 @@
 /** Tasks: submit, read, list, cancel, retry, and wait for an end. */
 import { ConnectionFailed, StoreUnavailable, TimedOut, TooManyWatchers } from './errors.ts'
 import { watchEvents, type Gap, type WatchOptions } from './events.ts'
+import type { Explanation } from './explain.ts'
 import { pause, type CallOptions, type Http } from './http.ts'
 import { createList, type List } from './list.ts'
 import type { AttemptResult, Cancelled, NewTask, ResultTaken, Submitted, Task, TaskEvent, TaskFilter, TaskPage } from './wire.ts'
@@ -49,6 +50,8 @@ export type TasksClient = {
    * Leaving the loop ends the watching.
    */
   events(id: string, options?: WatchOptions): AsyncGenerator<TaskEvent | Gap, void>
+  /** Why it waits, or where it is, and which agents it may go to. */
+  explain(id: string, options?: CallOptions): Promise<Explanation>
   /** Newest first. */
   list(filter?: TaskFilter, options?: CallOptions): List<Task, TaskPage>
   cancel(id: string, options?: CallOptions): Promise<Cancelled>
@@ -95,6 +98,7 @@ export const createTasks = (http: Http): TasksClient => {
     submit: (task, { requireAgent, ...options } = {}) => submission(http.json('POST', '/tasks', { ...options, query: { require_agent: requireAgent }, body: task, again: 'untaken', holds: 'task_id' })),
     get,
     events,
+    explain: (id, options = {}) => http.json('GET', `${path(id)}/explain`, { ...options, again: 'always', holds: 'reason' }),
     list: (filter = {}, options = {}) => createList((cursor) => http.json<TaskPage>('GET', '/tasks', { ...options, query: { ...filter, cursor }, again: 'always', holds: 'tasks' }), (page) => page.tasks),
     cancel,
     retry: (id, options = {}) => submission(http.json('POST', `${path(id)}/retry`, { ...options, again: 'untaken', holds: 'task_id' })),

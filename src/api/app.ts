@@ -8,9 +8,11 @@ import { SwitchyardError } from '../errors.ts'
 import type { Logger } from '../logger.ts'
 import { createBoard } from '../queues/board.ts'
 import { createCensus } from '../registry/census.ts'
+import { createExplain } from '../tasks/explain.ts'
 import type { Feed } from '../tasks/feed.ts'
 import { agentRoutes } from './agents.ts'
 import { eventRoutes } from './events.ts'
+import { explainRoutes } from './explain.ts'
 import { healthRoutes } from './health.ts'
 import { createMetrics } from './metrics.ts'
 import { createDocument } from './openapi.ts'
@@ -42,6 +44,7 @@ export const createApp = ({ core, feed, config, policy, log }: { core: Core; fee
   app.use(namesHost)
   app.use(taskRoutes({ tasks, whenEnded: createWaiter({ tasks, feed }), registry, maxTimeoutSeconds, log }))
   app.use(eventRoutes({ events, feed, types, log }))
+  app.use(explainRoutes({ explain: createExplain({ redis, keys, presence }), tasks }))
   app.use(agentRoutes({ registry, policy, log }))
   app.use(healthRoutes({ redis, presence }))
   app.use(metrics.routes)

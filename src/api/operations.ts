@@ -1,6 +1,7 @@
 /** Every route as the API's document tells it. A route that is missing here, or is here and nowhere else, fails a test. */
 import type { z } from 'zod'
 import { Agent, AgentList, CleanedUp, Heartbeat, HeartbeatAnswer, Registered, Registration, Unregistered } from '../contracts/agent.ts'
+import { Explanation } from '../contracts/explain.ts'
 import { AttemptResult, Cancelled, newTaskSchema, ResultTaken, Submitted, Task, TaskList } from '../contracts/task.ts'
 import type { ProblemType } from '../errors.ts'
 import { TaskEvent } from '../contracts/event.ts'
@@ -81,6 +82,13 @@ export const createOperations = (maxTimeoutSeconds: number): Record<string, Oper
     requestHeaders,
     answers: { 200: events },
     problems: ['invalid-request', 'too-many-watchers'],
+  },
+  'GET /tasks/{id}/explain': {
+    tag: 'Tasks',
+    summary: 'Say why a task waits, and which agents it may go to',
+    description: 'Of any task, also one that is at an agent or has ended. `reason` and the reasons of agents are codes that stay; `summary` is for people. All of one moment, but for `dispatchers`.',
+    answers: { 200: { description: 'Why it is where it is.', schema: Explanation } },
+    problems: ['not-found'],
   },
   'DELETE /tasks/{id}': {
     tag: 'Tasks',

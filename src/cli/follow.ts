@@ -1,12 +1,16 @@
 /** Waiting for a task's end: a line that moves meanwhile, and what is said when the waiting stops and the task does not. */
-import { TimedOut, type Task, type WaitOptions } from '../../sdk/typescript/client.ts'
+import { TimedOut, type ExplainReason, type Task, type WaitOptions } from '../../sdk/typescript/client.ts'
 import { EXIT, Interrupted, spoken } from './failure.ts'
 import type { Session } from './session.ts'
 import { whereabouts } from './task-view.ts'
 import { duration } from './text.ts'
 
-/** A task that has waited so long has perhaps nobody to go to. */
+/** A task that has waited so long may have to wait for good. */
 const LONELY_MS = 3_000
+/** What it waits for then is worth a word; other waits end by themselves in a moment, or say when. */
+const WORTH_SAYING: readonly ExplainReason[] = [
+  'no_dispatcher', 'no_agent_registered', 'no_agent_capable', 'no_agent_alive', 'pinned_agent_absent', 'no_agent_usable', 'agents_resting', 'waiting_for_slot', 'behind_others', 'dispatcher_lost',
+]
 
 export type Followed = {
   code: number
@@ -21,6 +25,7 @@ export const follow = async (session: Session, id: string, wait: (options: WaitO
   const { terminal, signal, hint } = session
   const began = performance.now()
   let last: Task | undefined
+  let isWaiting = true
   const stop = terminal.progress(() => `${last?.status ?? 'waiting'} ${last ? `${whereabouts(last)} ` : ''}· ${duration(Math.max(1, Math.floor((performance.now() - began) / 1000)) * 1000)} · Ctrl-C stops waiting`)
   const goesOn = (how: string, code: number): Followed => {
     stop()
@@ -28,10 +33,9 @@ export const follow = async (session: Session, id: string, wait: (options: WaitO
     return { code, task: last, ended: false }
   }
   const lonely = setTimeout(() => {
-    void nobodyFor(session, last).then((who) => {
-      if (who === null) return
-      stop()
-      for (const line of spoken([`${id} is ${last!.status}: no agent is alive that ${who}`, 'It waits for one; see which there are: ' + hint('agents list')])) terminal.note(line)
+    void session.client.tasks.explain(id, { signal }).then((why) => {
+      if (!isWaiting || !WORTH_SAYING.includes(why.reason)) return
+      for (const line of spoken([`${id} is ${why.status}. ${why.summary}`, `See more: ${hint(`tasks explain ${id}`)}`])) terminal.note(line)
     }, () => {})
   }, LONELY_MS)
   try {
@@ -49,15 +53,8 @@ export const follow = async (session: Session, id: string, wait: (options: WaitO
     if (error instanceof TimedOut && timeoutSeconds !== undefined) return goesOn(last ? `${id} is still ${last.status} after ${timeoutSeconds} s` : error.message, EXIT.late)
     throw error
   } finally {
+    isWaiting = false
     clearTimeout(lonely)
     stop()
   }
-}
-
-/** What no living agent can, for a task that waits in vain; null when there is one, or it does not wait. */
-const nobodyFor = async ({ client, signal }: Session, task: Task | undefined): Promise<string | null> => {
-  if (!task || (task.status !== 'queued' && task.status !== 'retrying')) return null
-  if (task.attempts.length === 0 && task.agent_id !== null) return null // pinned: it waits for that one
-  const { agents } = await client.agents.list({ type: task.agent_type, capability: task.task_type, limit: 1 }, { signal }).page()
-  return agents.length > 0 ? null : `can do ${task.task_type} for ${task.agent_type}`
 }

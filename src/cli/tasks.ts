@@ -1,6 +1,7 @@
 /** `switchyard tasks …` */
 import { Option, type Command } from 'commander'
 import { SwitchyardError, type Task, type TaskFilter, type TaskStatus } from '../../sdk/typescript/client.ts'
+import { explainCommand } from './explain.ts'
 import { EXIT, explain, spoken } from './failure.ts'
 import { follow } from './follow.ts'
 import { number } from './input.ts'
@@ -60,6 +61,8 @@ export const taskCommands: Register = (program, run) => {
         return EXIT.ok
       }),
     )
+
+  explainCommand(tasks, run)
 
   add('cancel', 'cancel tasks; one that an agent has ends when its attempt is over')
     .argument('<id...>')

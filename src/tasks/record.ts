@@ -45,7 +45,8 @@ export const readSpec = (spec: string): Spec => {
   return { timeoutMs: Number(timeout), maxRetries: Number(maxRetries), retryDelayMs: Number(retryDelay), backoff: backoff!, priority: Number(priority), pinnedTo: pin ? pin : null, taskType: taskType! }
 }
 
-const readAttempts = (f: Record<string, string>): Attempt[] => {
+/** The deliveries whose fields are given, oldest first. */
+export const readAttempts = (f: Record<string, string>): Attempt[] => {
   const attempts: Attempt[] = []
   const last = Number(f.deliveries ?? 0)
   for (let n = Math.max(1, last - 99); n <= last; n++) {

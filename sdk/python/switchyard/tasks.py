@@ -9,6 +9,7 @@ from typing import Any, Dict, Iterator, Literal, Optional, Union
 from .calls import Calls, members, part
 from .errors import ConnectionFailed, StoreUnavailable, TooManyWatchers, WaitTimeout
 from .events import watch
+from .explanation import Explanation
 from .shapes import ENDS, Cancelled, ResultTaken, Task, TaskEvent, TaskStatus
 
 #: Switchyard answers a wait when the task ends, or after so many seconds; then it is asked again.
@@ -103,6 +104,11 @@ class Tasks:
     def events(self, task_id: str, last_event_id: Optional[str] = None) -> Iterator[TaskEvent]:
         """What happens to a task, from its submit (or behind an event) to its end, as it happens; broken connections are made again, without a gap or a repeat."""
         return watch(self._calls, f"/tasks/{part(task_id)}/events", {}, last_event_id, lambda event: event["type"].split(".")[-1] in ENDS)
+
+    def explain(self, task_id: str) -> Explanation:
+        """Why it waits, or where it is, and which agents it may go to."""
+        explanation: Explanation = self._calls.json("GET", f"/tasks/{part(task_id)}/explain")
+        return explanation
 
     def list(self, *, status: Optional[TaskStatus] = None, agent_type: Optional[str] = None, task_type: Optional[str] = None, agent_id: Optional[str] = None, page_size: int = 50) -> Iterator[Task]:
         """All tasks that match, newest first; pages are fetched as they are come to."""
