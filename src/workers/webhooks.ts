@@ -13,7 +13,7 @@ import { webhookBody } from './webhook-body.ts'
 
 /** At once, in this process: each may be 1 MiB in memory. */
 const PLACES = 64
-/** For a whole try, less than half the lease of it: what came of it must be said within that. */
+/** For a whole try, and then for saying what came of it: together less than the lease of it. */
 const TRY_MS = 15_000
 const SAY_MS = 10_000
 const CLAIM_AT_ONCE = 16

@@ -83,7 +83,7 @@ export const createWebhooks = ({ redis, keys, log, maxKept = MAX_KEPT }: { redis
     trim: async (type: string): Promise<void> => {
       for (let round = 0; round < TRIM_ROUNDS; round++) {
         const [forgotten, dropped] = (await scripts.trim(keys.base(type), maxKept, TRIM_AT_ONCE)) as [number, number]
-        if (dropped > 0) log.warn({ agent_type: type, webhooks: dropped }, `dropped webhooks that were still to be sent: more than ${maxKept} are kept of no agent type`)
+        if (dropped > 0) log.warn({ agent_type: type, webhooks: dropped }, `dropped webhooks that were still to be sent: there were more than ${maxKept}, or they were ten days old`)
         if (forgotten < TRIM_AT_ONCE) return
       }
     },
