@@ -2,6 +2,7 @@
 import { isIP } from 'node:net'
 import { z } from 'zod'
 import { isRange } from './contracts/host.ts'
+import { readSecret, SECRET_FORM } from './contracts/signature.ts'
 import { ConfigError } from './errors.ts'
 
 const integer = (min: number, max: number) =>
@@ -22,6 +23,18 @@ const isRedisUrl = (url: string): boolean => {
   }
 }
 
+const cidrs = () =>
+  z
+    .string()
+    .transform((s) => s.split(',').map((c) => c.trim()).filter(Boolean))
+    .superRefine((list, context) => {
+      for (const cidr of list) if (!isRange(cidr)) context.addIssue({ code: 'custom', message: `${cidr} is not a range of addresses like 10.0.0.0/8 or fd00::/8` })
+    })
+    .default([])
+
+/** Whose values are not repeated in a message. */
+const SECRET = new Set(['REDIS_URL', 'WEBHOOK_SECRET'])
+
 const Environment = z.object({
   HOST: z
     .string()
@@ -38,13 +51,15 @@ const Environment = z.object({
   WORKER_CONCURRENCY: integer(1, 10_000).default(128),
   MAX_TASK_TIMEOUT_SECONDS: integer(1, 86_400).default(300),
   /** Ranges to which agents are limited, `10.0.0.0/8,192.168.0.0/16`; empty: anything but what we never post to. */
-  AGENT_CIDRS: z
+  AGENT_CIDRS: cidrs(),
+  /** Ranges to which webhooks may go although they are not public, by http too; empty: to public addresses, by https. */
+  WEBHOOK_CIDRS: cidrs(),
+  /** What webhooks are signed with, each of several; without it one is made and kept in Redis. */
+  WEBHOOK_SECRET: z
     .string()
-    .transform((s) => s.split(',').map((c) => c.trim()).filter(Boolean))
-    .superRefine((cidrs, context) => {
-      for (const cidr of cidrs) if (!isRange(cidr)) context.addIssue({ code: 'custom', message: `${cidr} is not a range of addresses like 10.0.0.0/8 or fd00::/8` })
-    })
-    .default([]),
+    .transform((s) => s.split(/\s+/).filter(Boolean))
+    .refine((secrets) => secrets.length > 0 && secrets.length <= 8 && secrets.every((one) => readSecret(one) !== null), SECRET_FORM)
+    .optional(),
   RETENTION_COMPLETED_SECONDS: integer(1, 365 * 86_400).default(3600),
   RETENTION_FAILED_SECONDS: integer(1, 365 * 86_400).default(7 * 86_400),
   /** Ended records kept per agent type, of completed and cancelled, and of failed and timed-out ones. */
@@ -64,6 +79,8 @@ export type Config = Readonly<{
   workerConcurrency: number
   maxTaskTimeoutSeconds: number
   agentCidrs: readonly string[]
+  webhookCidrs: readonly string[]
+  webhookSecrets: readonly string[]
   retention: Readonly<{ completedMs: number; failedMs: number; completedCount: number; failedCount: number }>
   drainMs: number
 }>
@@ -76,7 +93,7 @@ export const readConfig = (env: NodeJS.ProcessEnv = process.env): Config => {
   const set = Object.fromEntries(Object.keys(Environment.shape).flatMap((k) => (env[k] ? [[k, env[k]]] : [])))
   const read = Environment.safeParse(set)
   if (!read.success) {
-    const lines = read.error.issues.map((i) => `  ${i.path.join('.')}${i.path[0] === 'REDIS_URL' ? '' : `=${String(env[String(i.path[0])])}`}: ${i.message}`)
+    const lines = read.error.issues.map((i) => `  ${i.path.join('.')}${SECRET.has(String(i.path[0])) ? '' : `=${String(env[String(i.path[0])])}`}: ${i.message}`)
     throw new ConfigError(`The environment has ${lines.length === 1 ? 'a faulty setting' : 'faulty settings'}; mend and start again:\n${lines.join('\n')}`)
   }
   const e = read.data
@@ -91,6 +108,8 @@ export const readConfig = (env: NodeJS.ProcessEnv = process.env): Config => {
     workerConcurrency: e.WORKER_CONCURRENCY,
     maxTaskTimeoutSeconds: e.MAX_TASK_TIMEOUT_SECONDS,
     agentCidrs: e.AGENT_CIDRS,
+    webhookCidrs: e.WEBHOOK_CIDRS,
+    webhookSecrets: e.WEBHOOK_SECRET ?? [],
     retention: Object.freeze({
       completedMs: e.RETENTION_COMPLETED_SECONDS * 1000,
       failedMs: e.RETENTION_FAILED_SECONDS * 1000,

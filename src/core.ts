@@ -1,8 +1,9 @@
 /** What the API and the workers are both made of: one Redis connection and everything that speaks over it. */
 import type { Config } from './config.ts'
+import { createCallbackPolicy } from './contracts/callback.ts'
 import type { Logger } from './logger.ts'
 import { createQueues } from './queues/queues.ts'
-import { checkRedis, createRedis, whenReady } from './redis/client.ts'
+import { addressOf, checkRedis, createRedis, whenReady } from './redis/client.ts'
 import { joinEmbedded } from './redis/embedded.ts'
 import { createKeys } from './redis/keys.ts'
 import { createPresence } from './registry/presence.ts'
@@ -11,6 +12,7 @@ import { createTypes } from './registry/types.ts'
 import { createEvents } from './tasks/events.ts'
 import { createStats } from './tasks/stats.ts'
 import { createTasks } from './tasks/tasks.ts'
+import { createWebhooks } from './tasks/webhooks/webhooks.ts'
 
 export type Core = Awaited<ReturnType<typeof createCore>>
 
@@ -34,8 +36,11 @@ export const createCore = async ({ config, log, name }: { config: Config; log: L
   const queues = createQueues({ redis, keys })
   await queues.ready()
   const stats = createStats({ redis, keys })
-  const tasks = createTasks({ redis, keys, types, queues, stats, retention: config.retention, log })
+  // Where the API listens is known but for a port that was left open.
+  const callbacks = createCallbackPolicy({ cidrs: config.webhookCidrs, own: [{ host: config.host, port: config.port }, ...addressOf(redisUrl)] })
+  const webhooks = createWebhooks({ redis, keys, log })
+  const tasks = createTasks({ redis, keys, types, queues, stats, callbacks, webhooks, retention: config.retention, log })
   const events = createEvents({ redis, keys })
   const presence = createPresence({ redis, keys })
-  return { redisUrl, redis, keys, types, registry, queues, tasks, events, stats, presence }
+  return { redisUrl, redis, keys, types, registry, queues, tasks, callbacks, webhooks, events, stats, presence }
 }

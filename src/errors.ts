@@ -96,8 +96,8 @@ export class StaleAttempt extends SwitchyardError {
 }
 
 export class TaskNotEnded extends SwitchyardError {
-  constructor(id: string, status: string) {
-    super('task-not-ended', `task ${id} is ${status}; only an ended task can be retried: wait for its end, or cancel it first`, { extra: { task_id: id, task_status: status } })
+  constructor(id: string, status: string, why = 'only an ended task can be retried: wait for its end, or cancel it first') {
+    super('task-not-ended', `task ${id} is ${status}; ${why}`, { extra: { task_id: id, task_status: status } })
   }
 }
 

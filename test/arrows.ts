@@ -29,6 +29,8 @@ const allowed: Record<string, readonly string[]> = {
   workers: [...core, 'core', 'process', 'transports'],
   // It starts processes and takes no part in their work.
   start: [...base, 'redis'],
+  // It asks the store one thing.
+  secret: [...base, 'redis', 'tasks'],
   // They speak HTTP only.
   cli: ['sdk'],
   sdk: [],

@@ -177,7 +177,15 @@ describe('members', () => {
       delay_seconds: [-1, 1e15, { raw: '1e999' }, '5', null],
       run_at: ['tomorrow', '2026-02-30T00:00:00Z', '2026-01-01', '2026-01-01T00:00:00', '9999-12-31T23:59:59Z', '+275760-09-13T00:00:00Z', 5, null],
       expires_in_seconds: [0, -1, 1e15, null],
+      callback_url: ['', 'app.example', 'ftp://a.example/', 'https://u:p@a.example/', 'https://2130706433/', 'https://a.example/#x', 'https://[::ffff:127.0.0.1]/', 'https://a.example/\r\nx: y', `https://a.example/${'x'.repeat(2048)}`, 5, null, [], {}],
     }))
+
+  test('a callback_url that is not public is 403', async () => {
+    const port = new URL(system.api[0]!.url).port
+    for (const callback_url of ['https://127.0.0.1/', `http://127.0.0.1:${port}/agents/cleanup`, 'https://169.254.169.254/latest/meta-data', 'https://10.0.0.1', 'https://[::1]/', 'https://[fd00::1]/', 'https://localhost/', 'http://app.example/']) {
+      await refused('host-not-allowed', { method: 'POST', path: '/tasks', body: JSON.stringify(taskBody({ callback_url })) })
+    }
+  })
 
   test('of a task, together', async () => {
     await refused('invalid-request', { method: 'POST', path: '/tasks', body: JSON.stringify(taskBody({ delay_seconds: 1, run_at: '2026-01-01T00:00:00Z' })) })

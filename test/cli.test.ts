@@ -231,6 +231,16 @@ describe('tasks', () => {
     expect(machine.out().trim().split('\n').map((line) => JSON.parse(line).type)).toEqual(['task.queued', 'task.sent', 'task.completed'])
   })
 
+  test('redeliver asks for the webhook of an ended task again', async () => {
+    const id = await system.submit({ agent_type: 'hooked', callback_url: 'https://hooks.invalid/a' })
+    const refused = sy(['tasks', 'submit', 'hooked', 'x', '--callback', 'https://127.0.0.1/'])
+    expect(await sy(['tasks', 'redeliver', id])).toMatchObject({ code: 1, err: expect.stringContaining(`task ${id} is queued`) })
+    await system.call('DELETE', `/tasks/${id}`)
+    expect(await sy(['tasks', 'redeliver', id])).toMatchObject({ code: 0, out: `msg_${id.split('.')[1]} is being sent\n` })
+    expect((await sy(['tasks', 'show', id])).out).toMatch(/^ *webhook +https:\/\/hooks\.invalid\/a pending after \d attempts?/m)
+    expect(await refused).toMatchObject({ code: 1, err: expect.stringContaining('not a public address') })
+  })
+
   test('watch prints each change until the end', async () => {
     const id = await system.submit({ agent_type: 'watched', max_retries: 0 })
     const people = start(['tasks', 'watch', id])
@@ -374,6 +384,22 @@ describe('the launcher', () => {
     expect(await starts.ended).toBe(0)
     expect(starts.output()).toBe('setting up\nstarted\n')
   })
+})
+
+test('webhooks secret prints what all processes sign with, made once', async () => {
+  const env = { REDIS_URL: system.redisUrl, REDIS_PREFIX: system.prefix }
+  await using folder = await tempFolder()
+  const [made, again, set, none] = await Promise.all([
+    sy(['webhooks', 'secret'], { env }),
+    sy(['webhooks', 'secret'], { env }),
+    sy(['webhooks', 'secret'], { env: { ...env, WEBHOOK_SECRET: 'whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw' } }),
+    sy(['webhooks', 'secret'], { env: { REDIS_URL: undefined, DATA_DIR: folder.path } }),
+  ])
+  expect(made).toEqual({ code: 0, out: expect.stringMatching(/^whsec_[\w+/=]{44}\n$/), err: '' })
+  expect(again.out).toBe(made.out)
+  expect(await system.redis.get(system.keys.webhookSecret)).toBe(made.out.trim())
+  expect(set.out).toBe('whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\n')
+  expect(none).toEqual({ code: 1, out: '', err: expect.stringContaining('No Redis runs') })
 })
 
 test('starts the router’s processes, which end with it: by Ctrl-C with 0, and when it is killed', async () => {

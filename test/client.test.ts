@@ -40,6 +40,7 @@ test('has a method for every route but the pages for people', async () => {
   for await (const event of client.tasks.events(id)) expect(event.type).toMatch(/^task\.(queued|cancelled)$/)
   for await (const _ of client.events({ agentType: 'nobody', lastEventId: 'nobody.1-0' })) break
   await client.tasks.retry(id)
+  await failure(client.tasks.redeliver(id))
   await client.agents.heartbeat(agent.agent_id)
   await client.agents.get(agent.agent_id)
   await client.agents.list().page()

@@ -18,16 +18,17 @@ const faultsOf = (env: Record<string, string>): string[] => {
 }
 
 test('all faults are told together, one line each, and no secret among them', () => {
-  const faults = faultsOf({ PORT: '99999', HEALTH_PORT: 'x', HOST: 'http://x', REDIS_URL: 'redis://:sec/ret@h:6379', AGENT_CIDRS: '10.0.0.0/33, fd00::/8, localhost', LOG_LEVEL: 'loud', DRAIN_SECONDS: '-1' })
-  expect(faults.map((fault) => fault.split(/[=:]/)[0])).toEqual(['HOST', 'PORT', 'HEALTH_PORT', 'REDIS_URL', 'LOG_LEVEL', 'AGENT_CIDRS', 'AGENT_CIDRS', 'DRAIN_SECONDS'])
+  const faults = faultsOf({ PORT: '99999', HEALTH_PORT: 'x', HOST: 'http://x', REDIS_URL: 'redis://:sec/ret@h:6379', AGENT_CIDRS: '10.0.0.0/33, fd00::/8, localhost', LOG_LEVEL: 'loud', WEBHOOK_CIDRS: 'here', WEBHOOK_SECRET: 'whsec_c2VjcmV0', DRAIN_SECONDS: '-1' })
+  expect(faults.map((fault) => fault.split(/[=:]/)[0])).toEqual(['HOST', 'PORT', 'HEALTH_PORT', 'REDIS_URL', 'LOG_LEVEL', 'AGENT_CIDRS', 'AGENT_CIDRS', 'WEBHOOK_CIDRS', 'WEBHOOK_SECRET', 'DRAIN_SECONDS'])
   expect(faults.filter((fault) => fault.startsWith('AGENT_CIDRS')).join()).toMatch(/10\.0\.0\.0\/33 is not a range.*localhost is not a range/)
-  expect(faults.join('\n')).not.toContain('sec/ret')
+  for (const secret of ['sec/ret', 'c2VjcmV0']) expect(faults.join('\n')).not.toContain(secret)
 })
 
 describe('each is told by itself', () => {
   test.each([
     ['HOST', ['http://x', '127.0.0.1:80', '[::1]', 'a b', '/', 'x/']],
     ['REDIS_URL', ['localhost:6379', 'http://x', 'redis://h:99999', 'redis://[', 'redis://:a/b@h', 'unix://relative', 'unix:///%', 'redis:/h']],
+    ['WEBHOOK_SECRET', ['whsec_', 'MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw', ' ', `whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw whsec_short`]],
     ['AGENT_CIDRS', ['10.0.0.0/33', 'x/8', '10.0.0.0/8,10.0.0/8', '10.0.0.0/8 192.168.0.0/16', '::/129', '*']],
   ])('%s', (name, values) => {
     for (const value of values) expect(faultsOf({ [name]: value }), value).toEqual([expect.stringContaining(name)])

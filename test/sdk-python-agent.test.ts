@@ -256,7 +256,7 @@ print(json.dumps([declined, send()]))`,
     expect(
       await asked(`
 import json
-from switchyard import sign, verify
+from switchyard import WebhookVerificationError, sign, verify, verify_webhook
 from switchyard.signature import keys_of
 secret, body, now = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", b'{"test": 2432232314}', 1614265330
 right = sign(secret, "msg_p5jXN8AQM9LWM0D4loKWxJek", now, body)
@@ -269,11 +269,17 @@ def bad(secret):
         return bool(keys_of(secret)) and False
     except ValueError as error:
         return secret == "whsec_" or secret not in str(error)
-print(json.dumps([right,
+def event(**more):
+    headers = {"Webhook-Id": "msg_p5jXN8AQM9LWM0D4loKWxJek", "WEBHOOK-TIMESTAMP": str(now), "webhook-signature": right, **more}
+    try:
+        return verify_webhook(other + " " + secret, headers, body.decode(), now)
+    except WebhookVerificationError as error:
+        return str(error)
+print(json.dumps([right, [event(), event(**{"webhook-signature": "v1,AAAA"})],
   [ok(), ok(at=now + 299), ok(at=now - 299), ok([other, secret]), ok(other + " " + secret), ok(signature="v1,AAAA v1a,x " + right)],
   [ok(other), ok(body=body + b" "), ok(at=now + 301), ok(at=now - 301), ok(signature=""), ok(id="x"), ok(timestamp="16e8"), ok(signature=right[3:]), ok(signature="v1," + "é"), ok(timestamp=str(now + 1))],
   [bad("MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"), bad("whsec_"), bad("whsec_!!"), bad("whsec_" + "QUJD" * 7), bad("whsec_" + "QUJD" * 22)]]))`),
-    ).toEqual(['v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=', Array(6).fill(true), Array(10).fill(false), Array(5).fill(true)])
+    ).toEqual(['v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=', [{ test: 2432232314 }, expect.stringContaining('webhook-signature')], Array(6).fill(true), Array(10).fill(false), Array(5).fill(true)])
   })
 
   test('an agent with secrets does only what is signed (S1)', async () => {

@@ -13,6 +13,7 @@ import type * as agent from '../src/contracts/agent.ts'
 import type * as event from '../src/contracts/event.ts'
 import type * as explained from '../src/contracts/explain.ts'
 import type * as task from '../src/contracts/task.ts'
+import type * as webhook from '../src/contracts/webhook.ts'
 import type { END_STATUSES } from '../src/contracts/task.ts'
 import type { Fault } from '../src/errors.ts'
 
@@ -44,6 +45,10 @@ export type Answers = Held<
     Same<wire.AttemptOutcome, z.output<typeof task.AttemptOutcome>>,
     Same<wire.Attempt, z.output<typeof task.Attempt>>,
     Same<wire.Task, z.output<typeof task.Task>>,
+    Same<wire.WebhookAttempt, z.output<typeof webhook.WebhookAttempt>>,
+    Same<wire.TaskWebhook, z.output<typeof webhook.TaskWebhook>>,
+    Same<wire.WebhookEvent, z.output<typeof task.WebhookEvent>>,
+    Same<wire.Redelivery, z.output<typeof webhook.Redelivery>>,
     Same<wire.TaskPage, z.output<typeof task.TaskList>>,
     Same<wire.Cancelled, z.output<typeof task.Cancelled>>,
     Same<wire.ReportedStatus, z.output<typeof agent.ReportedStatus>>,

@@ -18,6 +18,7 @@ export type { AgentsClient } from './agents.ts'
 export type { Gap, WatchOptions } from './events.ts'
 export type { CallOptions } from './http.ts'
 export type { List } from './list.ts'
+export { verifyWebhook, WebhookVerificationError, type WebhookHeaders } from './webhook.ts'
 export { isEnd, type GetOptions, type Submission, type SubmitOptions, type TaskHandle, type TasksClient, type WaitOptions } from './tasks.ts'
 
 export type ClientOptions = {

@@ -4,7 +4,7 @@ import { watchEvents, type Gap, type WatchOptions } from './events.ts'
 import type { Explanation } from './explain.ts'
 import { pause, type CallOptions, type Http } from './http.ts'
 import { createList, type List } from './list.ts'
-import type { AttemptResult, Cancelled, NewTask, ResultTaken, Submitted, Task, TaskEvent, TaskFilter, TaskPage } from './wire.ts'
+import type { AttemptResult, Cancelled, NewTask, Redelivery, ResultTaken, Submitted, Task, TaskEvent, TaskFilter, TaskPage } from './wire.ts'
 
 export type SubmitOptions = CallOptions & {
   /** Refuse the task (`NoAgent`) when no agent that can do it is alive, instead of letting it wait. */
@@ -57,6 +57,8 @@ export type TasksClient = {
   cancel(id: string, options?: CallOptions): Promise<Cancelled>
   /** Submits an ended task again, as a new one; once. */
   retry(id: string, options?: CallOptions): Submission
+  /** Has the webhook of an ended task sent again, at once. */
+  redeliver(id: string, options?: CallOptions): Promise<Redelivery>
   /** Says how an attempt has ended that its agent answered with 202. Said again, it is answered alike; StaleAttempt when it counts no more. */
   result(id: string, result: AttemptResult, options?: CallOptions): Promise<ResultTaken>
   /** Waits for a task's end, whichever that is: look at `status`. Throws TimedOut after `timeoutSeconds`. */
@@ -102,6 +104,8 @@ export const createTasks = (http: Http): TasksClient => {
     list: (filter = {}, options = {}) => createList((cursor) => http.json<TaskPage>('GET', '/tasks', { ...options, query: { ...filter, cursor }, again: 'always', holds: 'tasks' }), (page) => page.tasks),
     cancel,
     retry: (id, options = {}) => submission(http.json('POST', `${path(id)}/retry`, { ...options, again: 'untaken', holds: 'task_id' })),
+    // Said twice it is sent once, or twice under the same id.
+    redeliver: (id, options = {}) => http.json('POST', `${path(id)}/webhooks/redeliver`, { ...options, again: 'always', holds: 'webhook' }),
     result: (id, result, options = {}) => http.json('POST', `${path(id)}/result`, { ...options, body: result, again: 'always', holds: 'task_id' }),
     wait,
   }

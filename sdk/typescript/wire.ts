@@ -37,6 +37,8 @@ export type NewTask = {
   run_at?: string | undefined
   /** Ends as `timeout` (error `expired`) when no attempt could begin within so long; a day unless given. */
   expires_in_seconds?: number | undefined
+  /** Is sent a webhook when the task ends, whichever way: see `verifyWebhook`. */
+  callback_url?: string | undefined
   /** Goes along to the agent, and comes back as it is here. */
   metadata?: JsonObject | undefined
 }
@@ -108,8 +110,49 @@ export type Task = {
   retried_as: string | null
   /** As the agent says. */
   execution_time_ms: number | null
+  callback_url: string | null
+  /** What is sent to `callback_url`, from the task's end on; null in the webhook itself. */
+  webhook: TaskWebhook | null
   /** Deliveries, oldest first; the last 100. */
   attempts: Attempt[]
+}
+
+/** One try to deliver a webhook. */
+export type WebhookAttempt = {
+  at: string
+  /** What the receiver answered, if it did. */
+  status_code: number | null
+  error: string | null
+  /** Null when the process that sent it stopped. */
+  duration_ms: number | null
+}
+
+/** The webhook that tells of a task's end. */
+export type TaskWebhook = {
+  /** The header `webhook-id`, the same at every try. */
+  id: string
+  /** `failed`: it was sent as often as it is, in vain. `disabled`: the receiver answered 410, to this one or to another one sent there. */
+  status: 'pending' | 'delivered' | 'failed' | 'disabled'
+  /** Oldest first; the last 20. */
+  attempts: WebhookAttempt[]
+  /** Null while it is being sent, and when no other try comes. */
+  next_attempt_at: string | null
+}
+
+/** What a `callback_url` is sent when its task ends. */
+export type WebhookEvent = {
+  type: 'task.completed' | 'task.failed' | 'task.timeout' | 'task.cancelled'
+  /** When the task ended. */
+  timestamp: string
+  data: Task
+  /** Members of the task that were left out, and are empty here, as the whole was larger than 1 MiB. */
+  omitted?: string[] | undefined
+}
+
+/** The answer to a call for another delivery. */
+export type Redelivery = {
+  task_id: string
+  webhook: TaskWebhook
 }
 
 /** One page of tasks, newest first. */

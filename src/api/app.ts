@@ -20,6 +20,7 @@ import { pageRoutes } from './pages.ts'
 import { notAllowed, notFound, problemHandler } from './problem.ts'
 import { describeTask, taskRoutes } from './tasks.ts'
 import { createWaiter } from './wait.ts'
+import { webhookRoutes } from './webhooks.ts'
 
 /** Nothing under it may be written, whatever the library behind it has routes for. */
 const readOnly: RequestHandler = (req, res, next) => (req.method === 'GET' || req.method === 'HEAD' ? next() : notAllowed('GET')(req, res, next))
@@ -31,7 +32,7 @@ const namesHost: RequestHandler = (req, _res, next) => {
 }
 
 export const createApp = ({ core, feed, config, policy, log }: { core: Core; feed: Feed; config: Config; policy: HostPolicy; log: Logger }): Express => {
-  const { redis, keys, types, queues, tasks, events, registry, presence } = core
+  const { redis, keys, types, queues, tasks, webhooks, events, registry, presence } = core
   const { version } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as { version: string }
   const maxTimeoutSeconds = config.maxTaskTimeoutSeconds
   const metrics = createMetrics({ census: createCensus({ redis, keys, types }) })
@@ -45,6 +46,7 @@ export const createApp = ({ core, feed, config, policy, log }: { core: Core; fee
   app.use(taskRoutes({ tasks, whenEnded: createWaiter({ tasks, feed }), registry, maxTimeoutSeconds, log }))
   app.use(eventRoutes({ events, feed, types, log }))
   app.use(explainRoutes({ explain: createExplain({ redis, keys, presence }), tasks }))
+  app.use(webhookRoutes({ webhooks, log }))
   app.use(agentRoutes({ registry, policy, log }))
   app.use(healthRoutes({ redis, presence }))
   app.use(metrics.routes)

@@ -20,6 +20,8 @@ const createInstruments = (register: Registry) => {
     attempts: counter('attempts', 'Attempts that ended, by outcome.', 'agent_type', 'outcome'),
     redeliveries: counter('redeliveries', 'Deliveries repeated at no cost to the task: no room, a stopped or a lost dispatcher.', 'agent_type', 'reason'),
     retries: counter('retries', 'Retries of failed attempts.', 'agent_type'),
+    webhooks: counter('webhooks', 'Webhooks by what came of them: delivered, failed, disabled by a 410, or dropped as there were too many.', 'agent_type', 'status'),
+    webhookTries: counter('webhook_attempts', 'Tries to deliver a webhook, by outcome.', 'agent_type', 'outcome'),
     waiting: gauge('queue_waiting', 'Tasks that could go now.', 'agent_type', 'queue'),
     delayed: gauge('queue_delayed', 'Tasks whose time has not come: delayed, or waiting to be retried.', 'agent_type', 'queue'),
     active: gauge('queue_active', 'Tasks at a dispatcher or an agent.', 'agent_type', 'queue'),
@@ -48,6 +50,8 @@ const fill = (m: Instruments, census: Census | null): void => {
     for (const status of END_STATUSES) m.ended.inc({ agent_type, status }, stats[`ended:${status}`] ?? 0)
     for (const [outcome, n] of prefixed(stats, 'attempts:')) m.attempts.inc({ agent_type, outcome }, n)
     for (const [reason, n] of prefixed(stats, 'redelivered:')) m.redeliveries.inc({ agent_type, reason }, n)
+    for (const [status, n] of prefixed(stats, 'webhooks:')) m.webhooks.inc({ agent_type, status }, n)
+    for (const [outcome, n] of prefixed(stats, 'webhook_tries:')) m.webhookTries.inc({ agent_type, outcome }, n)
     for (const [status, n] of Object.entries(agents)) m.agents.set({ agent_type, status }, n)
     m.resting.set({ agent_type }, resting)
     m.slotsUsed.set({ agent_type }, slotsUsed)

@@ -1,7 +1,7 @@
 /** The API's document, OpenAPI 3.1, made from the zod schemas that check requests and the table of operations. */
 import { z } from 'zod'
 import { AgentId, AgentType } from '../contracts/agent.ts'
-import { Delivery, DeliveryAnswer } from '../contracts/task.ts'
+import { Delivery, DeliveryAnswer, WebhookEvent } from '../contracts/task.ts'
 import type { ProblemType } from '../errors.ts'
 import { createOperations, TAGS, type Operation, type OperationAnswer } from './operations.ts'
 import { Problem, PROBLEMS } from './problem.ts'
@@ -149,6 +149,20 @@ const delivery = (components: Components): Described => ({
   },
 })
 
+/** What we tell whoever asked to be told. */
+const taskEnded = (components: Components): Described => ({
+  operationId: 'tell_end',
+  summary: 'What a callback_url is sent when its task ends',
+  description:
+    'Signed as Standard Webhooks has it: `webhook-id` (the same at every try), `webhook-timestamp`, `webhook-signature`. It may come more than once. Until it is answered 2xx it is sent ten times over three days; redirects are not followed.',
+  requestBody: { required: true, content: { 'application/json': { schema: components.add(WebhookEvent) } } },
+  responses: {
+    '2XX': { description: 'Taken. The body is not read.' },
+    410: { description: 'Nobody wants it any more: for a day nothing is sent to this URL.' },
+    429: { description: 'Too much (so are 502, 503 and 504): the receiver is left alone for as long as Retry-After says, at most 5 minutes.', headers: { 'Retry-After': HEADERS['Retry-After']! } },
+  },
+})
+
 /** @param o.maxTimeoutSeconds the operator's upper bound for `timeout_seconds` */
 export const createDocument = ({ version, maxTimeoutSeconds }: { version: string; maxTimeoutSeconds: number }): Document => {
   const components = createComponents()
@@ -157,7 +171,7 @@ export const createDocument = ({ version, maxTimeoutSeconds }: { version: string
     const [method, path] = route.split(' ', 2) as [string, string]
     paths[path] = { ...paths[path], [method.toLowerCase()]: describe(method, path, operation, components) }
   }
-  const webhooks = { task: { post: delivery(components) } }
+  const webhooks = { task: { post: delivery(components) }, ended: { post: taskEnded(components) } }
   return {
     openapi: '3.1.0',
     info: { title: 'Switchyard', version, description: DESCRIPTION, license: { name: 'MIT', identifier: 'MIT' } },

@@ -3,6 +3,7 @@ import type { z } from 'zod'
 import { Agent, AgentList, CleanedUp, Heartbeat, HeartbeatAnswer, Registered, Registration, Unregistered } from '../contracts/agent.ts'
 import { Explanation } from '../contracts/explain.ts'
 import { AttemptResult, Cancelled, newTaskSchema, ResultTaken, Submitted, Task, TaskList } from '../contracts/task.ts'
+import { Redelivery } from '../contracts/webhook.ts'
 import type { ProblemType } from '../errors.ts'
 import { TaskEvent } from '../contracts/event.ts'
 import { AgentOfTypeQuery, AgentQuery } from './agents.ts'
@@ -50,7 +51,7 @@ export const createOperations = (maxTimeoutSeconds: number): Record<string, Oper
     query: SubmitQuery,
     body: { schema: newTaskSchema(maxTimeoutSeconds), example: { task_type: 'analyze_cost', agent_type: 'cost', parameters: { account: '123', days: 30 }, priority: 'high' } },
     answers: { 201: { description: 'Taken: this task will reach an end.', schema: Submitted, headers: ['Location'] } },
-    problems: ['not-found', 'no-agent', 'too-many-queues'],
+    problems: ['not-found', 'host-not-allowed', 'no-agent', 'too-many-queues'],
   },
   'GET /tasks': {
     tag: 'Tasks',
@@ -114,6 +115,14 @@ export const createOperations = (maxTimeoutSeconds: number): Record<string, Oper
     body: { schema: AttemptResult, example: { attempt_id: '1763638423123.8f3c', status: 'completed', result: { total: 12.5 }, execution_time_ms: 61_200 } },
     answers: { 200: { description: 'It counts.', schema: ResultTaken } },
     problems: ['not-found', 'stale-attempt'],
+  },
+  'POST /tasks/{id}/webhooks/redeliver': {
+    tag: 'Tasks',
+    summary: 'Send the webhook of an ended task again',
+    description: 'At once, under the same `webhook-id`, and on the whole schedule should that fail; whatever came of it before, also when its URL was turned off by a 410.',
+    body: { schema: Empty, optional: true, example: {} },
+    answers: { 202: { description: 'It is being sent.', schema: Redelivery } },
+    problems: ['not-found', 'task-not-ended'],
   },
   'POST /agents/register': {
     tag: 'Agents',

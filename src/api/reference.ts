@@ -81,20 +81,20 @@ const methodHtml = (method: string) => `<span class="method ${method}">${method.
 export const referenceHtml = (document: Document, inline: Inline): { nav: string; main: string } => {
   const operations = Object.entries(document.paths).flatMap(([path, item]) => METHODS.flatMap((method) => (item[method] ? [{ method, path, o: item[method] }] : [])))
   const groups = document.tags.map((tag) => ({ tag, members: operations.filter(({ o }) => o.tags?.includes(tag.name)) }))
-  const webhooks = Object.entries(document.webhooks).flatMap(([name, item]) => Object.values(item).map((o) => ({ id: `webhook-${name}`, o })))
+  const webhooks = Object.entries(document.webhooks).flatMap(([name, item]) => Object.values(item).map((o) => ({ id: `webhook-${name}`, to: name === 'task' ? '/task' : 'callback_url', o })))
   const schemas = Object.entries(document.components.schemas)
 
   const nav = [
     `<p><a href="/">Switchyard</a> <span class="soft">${escapeHtml(document.info.version)}</span></p>`,
     ...groups.map(({ tag, members }) => `<strong>${escapeHtml(tag.name)}</strong><ul>${members.map(({ method, path }) => `<li><a href="#${anchor(method, path)}">${methodHtml(method)} ${escapeHtml(path)}</a></li>`).join('')}</ul>`),
-    `<strong>Your agent</strong><ul>${webhooks.map(({ id }) => `<li><a href="#${id}">${methodHtml('post')} /task</a></li>`).join('')}</ul>`,
+    `<strong>Sent to you</strong><ul>${webhooks.map(({ id, to }) => `<li><a href="#${id}">${methodHtml('post')} ${to}</a></li>`).join('')}</ul>`,
     `<strong>Schemas</strong><ul>${schemas.map(([name]) => `<li><a href="#schema-${name}">${name}</a></li>`).join('')}</ul>`,
   ].join('')
 
   const main = [
     `<h1>${escapeHtml(document.info.title)} API</h1><p>${inline(document.info.description)}</p><p><a href="/openapi.json">openapi.json</a> · <a href="/docs/errors">Errors</a></p>`,
     ...groups.map(({ tag, members }) => `<h2>${escapeHtml(tag.name)}</h2><p>${inline(tag.description)}</p>${members.map(({ method, path, o }) => operationHtml(anchor(method, path), `${methodHtml(method)} <code>${escapeHtml(path)}</code>`, o, document, inline, curl(method, path, o))).join('')}`),
-    `<h2>Your agent</h2>${webhooks.map(({ id, o }) => operationHtml(id, `${methodHtml('post')} <code>/task</code>`, o, document, inline, '')).join('')}`,
+    `<h2>Sent to you</h2>${webhooks.map(({ id, to, o }) => operationHtml(id, `${methodHtml('post')} <code>${to}</code>`, o, document, inline, '')).join('')}`,
     `<h2>Schemas</h2>${schemas.map(([name, s]) => `<section><h3 id="schema-${name}">${name}</h3>${membersTable(s, inline)}</section>`).join('')}`,
   ].join('')
   return { nav, main }

@@ -1,8 +1,8 @@
 /** What an API process is made of, in the order in which it comes up. */
 import { createServer, type Server } from 'node:http'
-import { createHostPolicy, type HostPort } from '../contracts/host.ts'
+import { createHostPolicy } from '../contracts/host.ts'
 import { listen, type Role } from '../process.ts'
-import { createRedis, whenReady } from '../redis/client.ts'
+import { addressOf, createRedis, whenReady } from '../redis/client.ts'
 import { createFeed } from '../tasks/feed.ts'
 import { createApp } from './app.ts'
 import { announcesTooMuch } from './input.ts'
@@ -10,13 +10,6 @@ import { MAX_HEADER_BYTES, refuseUnreadable } from './problem.ts'
 
 /** Requests under way get so long to end when we stop. */
 const LAST_REQUESTS_MS = 5_000
-
-/** Where our Redis listens, which is no agent either; a Unix socket is nowhere. */
-const redisAt = (url: string): HostPort[] => {
-  if (url.startsWith('unix:')) return []
-  const { hostname, port } = new URL(url)
-  return [{ host: hostname, port: Number(port || 6379) }]
-}
 
 /** Takes nothing new, and resolves when the last request has ended or its time is over. */
 const close = (server: Server): Promise<void> =>
@@ -50,7 +43,7 @@ export const api: Role = {
     onEnd(() => feed.close())
     // The port may have been chosen just now. Nobody is served before the turn in which it became known ends.
     const { port } = server.address() as { port: number }
-    const policy = createHostPolicy({ cidrs: config.agentCidrs, own: [{ host: config.host, port }, ...redisAt(core.redisUrl)] })
+    const policy = createHostPolicy({ cidrs: config.agentCidrs, own: [{ host: config.host, port }, ...addressOf(core.redisUrl)] })
     const app = createApp({ core, feed, config, policy, log })
     server.on('request', app)
     // Who asks before it sends a body gets its answer instead, if it would be too large; it will not send it, so the connection is of no more use.

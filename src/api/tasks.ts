@@ -4,51 +4,20 @@ import { z } from 'zod'
 import { AgentId, AgentType, Capability } from '../contracts/agent.ts'
 import { AttemptResult, newTaskSchema, TaskStatus, TRACEPARENT, type NewTask } from '../contracts/task.ts'
 import { pattern } from '../contracts/members.ts'
-import { iso } from '../contracts/time.ts'
 import { rawMembers } from '../contracts/raw.ts'
 import { bounded, MAX_ERROR_CHARS, MAX_RESULT_DEPTH } from '../contracts/words.ts'
 import { InvalidRequest, NotFound } from '../errors.ts'
 import type { Logger } from '../logger.ts'
 import { typeOfTask } from '../redis/keys.ts'
 import type { Registry } from '../registry/registry.ts'
-import type { TaskView } from '../tasks/record.ts'
 import type { Tasks } from '../tasks/tasks.ts'
+import { wire } from '../tasks/wire.ts'
 import { body, bodyAndQuery, Cursor, Empty, Flag, Limit, noQuery, query, readBody, toCursor, type Body } from './input.ts'
 import { rawJson, sendJson, stringify } from './json.ts'
 import { notAllowed } from './problem.ts'
 import { MAX_WAIT_SECONDS, type Waiter } from './wait.ts'
 
 const WAIT_FORM = `must be a number of seconds from 0 to ${MAX_WAIT_SECONDS}`
-const isoOrNull = (ms: number | null): string | null => (ms === null ? null : iso(ms))
-
-const wire = (t: TaskView): Record<string, unknown> => ({
-  task_id: t.taskId,
-  task_type: t.taskType,
-  agent_type: t.agentType,
-  agent_id: t.agentId,
-  priority: t.priority,
-  status: t.status,
-  parameters: rawJson(t.parameters),
-  result: rawJson(t.result),
-  error: t.error,
-  created_at: iso(t.createdMs),
-  started_at: isoOrNull(t.startedMs),
-  completed_at: isoOrNull(t.endedMs),
-  // A time that has come says nothing: what still waits then waits for a slot. Only shown, so our clock is good enough.
-  run_at: (t.status === 'pending' || t.status === 'retrying') && t.notBeforeMs > Date.now() ? iso(t.notBeforeMs) : null,
-  expires_at: iso(t.expiresMs),
-  timeout_seconds: t.timeoutMs / 1000,
-  retry_count: t.retries,
-  max_retries: t.maxRetries,
-  redeliveries: t.redeliveries,
-  progress: null,
-  metadata: rawJson(t.metadata),
-  cancel_requested: t.cancelRequested,
-  retry_of: t.retryOf,
-  retried_as: t.retriedAs,
-  execution_time_ms: t.executionMs,
-  attempts: t.attempts,
-})
 
 /** Longer payloads are not shown on the Board, which loads many tasks at once. */
 const MAX_SHOWN_TEXT = 10_000

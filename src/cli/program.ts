@@ -9,8 +9,9 @@ import { initCommand } from './init/command.ts'
 import { openSession, withShared, type Register, type Runner, type Session, type World } from './session.ts'
 import { startCommands } from './start.ts'
 import { taskCommands } from './tasks.ts'
+import { webhookCommands } from './webhooks.ts'
 
-const COMMANDS: readonly Register[] = [startCommands, agentCommands, taskCommands, eventsCommand, agentTestCommand, initCommand, completionCommand]
+const COMMANDS: readonly Register[] = [startCommands, agentCommands, taskCommands, eventsCommand, webhookCommands, agentTestCommand, initCommand, completionCommand]
 
 const HELP = `
 Examples:

@@ -30,7 +30,7 @@ const isSource = import.meta.url.endsWith('.ts')
 const home = (env: Environment): Record<string, string> => (env['DATA_DIR'] ? { DATA_DIR: resolve(env['DATA_DIR']) } : isSource ? { DATA_DIR: fileURLToPath(new URL('../../.data', import.meta.url)) } : {})
 
 /** Runs a main file as a child that gets our signals and whose end is ours. */
-const become = (script: string, env: Environment): Promise<number> =>
+export const become = (script: string, env: Environment): Promise<number> =>
   new Promise((done, fail) => {
     const path = fileURLToPath(new URL(`${script}${isSource ? '.ts' : '.js'}`, import.meta.url))
     // By the channel it learns when we are gone, however we went; it then drains and stops.

@@ -19,6 +19,7 @@ type SubmitOptions = {
   delay?: number
   expires?: number
   agent?: string
+  callback?: string
   requireAgent?: true
   metadata?: JsonObject
 }
@@ -61,6 +62,7 @@ export const submitCommand = (tasks: Command, run: Runner): void => {
     .addOption(new Option('--delay <seconds>', 'not before so long from now').argParser(number()))
     .addOption(new Option('--expires <seconds>', 'end it when no attempt could begin within so long').argParser(number()))
     .addOption(new Option('--agent <id>', 'only this agent may do it'))
+    .addOption(new Option('--callback <url>', 'is sent a webhook when the task ends'))
     .addOption(new Option('--require-agent', 'refuse it when no agent that can do it is alive, instead of letting it wait'))
     .addOption(new Option('--metadata <name=value>', 'something to go along; may be repeated').argParser(member))
   command.addHelpText('after', HELP).action(run<[string, string, SubmitOptions]>(submit))
@@ -82,6 +84,7 @@ const submit = async (session: Session, type: string, capability: string, o: Sub
     max_retries: o.retries,
     delay_seconds: o.delay,
     expires_in_seconds: o.expires,
+    callback_url: o.callback,
     metadata: o.metadata,
   }
   const handle = await client.tasks.submit(task, { signal, requireAgent: o.requireAgent })

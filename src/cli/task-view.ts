@@ -1,5 +1,5 @@
 /** Tasks as people see them: in a table, alone, and as a line for each change. */
-import type { Attempt, Task, TaskStatus } from '../../sdk/typescript/client.ts'
+import type { Attempt, Task, TaskStatus, TaskWebhook } from '../../sdk/typescript/client.ts'
 import { fields, table, type Column } from './table.ts'
 import type { Style, Terminal } from './terminal.ts'
 import { ago, counted, duration, plain, plainLines } from './text.ts'
@@ -32,6 +32,12 @@ const isEmpty = (object: object): boolean => Object.keys(object).length === 0
 /** JSON for people. */
 export const jsonLines = (value: unknown): string => plainLines(JSON.stringify(value, null, 2))
 
+const webhookLine = (url: string, w: TaskWebhook | null): string => {
+  const last = w?.attempts.at(-1)
+  const next = w?.next_attempt_at ? `, again ${ago(w.next_attempt_at)}` : ''
+  return plain(`${url}${w === null ? '' : ` ${w.status} after ${counted(w.attempts.length, 'attempt')}${last?.error ? ` (${last.error})` : ''}${next}`}`)
+}
+
 export const showTask = (t: Task, { paint, width }: Terminal): string[] => {
   const when = t.completed_at !== null ? `, ${ago(t.completed_at)}` : t.run_at !== null ? `, goes ${ago(t.run_at)}` : t.cancel_requested ? ', its cancellation is asked for' : ''
   return [
@@ -45,6 +51,7 @@ export const showTask = (t: Task, { paint, width }: Terminal): string[] => {
         ['limits', `${t.timeout_seconds} s an attempt; ${t.retry_count} of ${t.max_retries} retries made${t.redeliveries > 0 ? `; ${t.redeliveries} redeliveries` : ''}`],
         ['retry of', t.retry_of ?? undefined],
         ['retried as', t.retried_as ?? undefined],
+        ['webhook', t.callback_url === null ? undefined : webhookLine(t.callback_url, t.webhook)],
         ['metadata', isEmpty(t.metadata) ? undefined : jsonLines(t.metadata)],
         ['parameters', isEmpty(t.parameters) ? undefined : jsonLines(t.parameters)],
         ['error', t.error === null ? undefined : plainLines(t.error)],

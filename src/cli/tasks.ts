@@ -95,6 +95,17 @@ export const taskCommands: Register = (program, run) => {
       }),
     )
 
+  add('redeliver', 'send the webhook of an ended task again, at once')
+    .argument('<id>')
+    .action(
+      run<[string, object]>(async ({ client, terminal, json, signal, hint }, id) => {
+        const answer = await client.tasks.redeliver(id, { signal })
+        terminal.out(json ? JSON.stringify(answer) : `${answer.webhook.id} is being sent`)
+        if (!json && terminal.watched) terminal.note(`See what comes of it: ${hint(`tasks show ${id}`)}`)
+        return EXIT.ok
+      }),
+    )
+
   add('watch', 'print each change of a task until its end')
     .argument('<id>')
     .action(

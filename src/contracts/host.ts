@@ -39,7 +39,7 @@ const hextets = (address: string): number[] => {
 const dotted = (high: number, low: number): string => `${high >> 8}.${high & 255}.${low >> 8}.${low & 255}`
 
 /** The IPv4 address that an IPv6 address stands for (mapped, compatible, translated, NAT64, 6to4, Teredo), or null. */
-const embeddedIPv4 = (address: string): string | null => {
+export const embeddedIPv4 = (address: string): string | null => {
   const [a, b, c, d, e, f, g, h] = hextets(address) as [number, number, number, number, number, number, number, number]
   const low = dotted(g, h)
   if ((a | b | c | d) === 0) {
@@ -138,8 +138,9 @@ const METADATA_NAMES = new Set([
   'metadata.tencentyun.com',
   'metadata.platformequinix.com',
 ])
+export const isMetadataName = (name: string): boolean => METADATA_NAMES.has(name)
 
-const neverPostedTo = (): BlockList => {
+export const neverPostedTo = (): BlockList => {
   const list = new BlockList()
   list.addSubnet('0.0.0.0', 8, 'ipv4')
   list.addSubnet('169.254.0.0', 16, 'ipv4') // link-local, and the metadata address of most clouds
@@ -170,7 +171,7 @@ const readRange = (cidr: string): Range | null => {
 }
 export const isRange = (cidr: string): boolean => readRange(cidr) !== null
 
-const ranges = (cidrs: readonly string[]): BlockList | null => {
+export const ranges = (cidrs: readonly string[]): BlockList | null => {
   if (cidrs.length === 0) return null
   const list = new BlockList()
   for (const cidr of cidrs) {
@@ -181,13 +182,19 @@ const ranges = (cidrs: readonly string[]): BlockList | null => {
   return list
 }
 
-const holds = (list: BlockList, address: string): boolean => list.check(address, isIPv4(address) ? 'ipv4' : 'ipv6')
-const isLoopback = (host: string): boolean => host === '::1' || (isIPv4(host) && host.startsWith('127.')) || host === 'localhost' || host.endsWith('.localhost')
+export const holds = (list: BlockList, address: string): boolean => list.check(address, isIPv4(address) ? 'ipv4' : 'ipv6')
+export const isLoopback = (host: string): boolean => host === '::1' || (isIPv4(host) && host.startsWith('127.')) || host === 'localhost' || host.endsWith('.localhost')
 const isThisMachine = (host: string): boolean => isLoopback(host) || Object.values(networkInterfaces()).some((cards) => cards?.some((card) => card.address === host))
 const isWildcard = (host: string): boolean => host === '0.0.0.0' || host === '::' || host === ''
 
 /** Whether `host` is one that `own`, an address we listen at, answers to. */
 const isOwn = (own: string, host: string): boolean => own === host || (isWildcard(own) ? isThisMachine(host) : isLoopback(own) && isLoopback(host))
+
+/** Tells of a host and a port, if that is known, whether we or our Redis listen there. */
+export const createOwn = (listening: readonly HostPort[]): ((host: string, port: number | undefined) => boolean) => {
+  const own = listening.map(({ host, port }) => ({ host: host.toLowerCase().replace(/^\[(.*)\]$/, '$1'), port }))
+  return (host, port) => port !== undefined && own.some((at) => at.port === port && isOwn(at.host, host))
+}
 
 /**
  * The policy of hosts: never metadata services, `0.0.0.0/8`, link-local, multicast or broadcast addresses, in whatever form;
@@ -199,9 +206,7 @@ const isOwn = (own: string, host: string): boolean => own === host || (isWildcar
 export const createHostPolicy = (rules: { cidrs: readonly string[]; own?: readonly HostPort[] }): HostPolicy => {
   const forbidden = neverPostedTo()
   const allowed = ranges(rules.cidrs)
-  const own = (rules.own ?? []).map(({ host, port }) => ({ host: host.toLowerCase().replace(/^\[(.*)\]$/, '$1'), port }))
-
-  const isOurs = (host: string, port: number | undefined): boolean => port !== undefined && own.some((at) => at.port === port && isOwn(at.host, host))
+  const isOurs = createOwn(rules.own ?? [])
 
   /** Why we do not post to an address, or null. */
   const objection = (address: string, port: number | undefined): string | null => {
@@ -220,7 +225,7 @@ export const createHostPolicy = (rules: { cidrs: readonly string[]; own?: readon
         if (why !== null) throw new HostNotAllowed(`${host}:${port} ${why}`)
         return
       }
-      if (METADATA_NAMES.has(name)) throw new HostNotAllowed(`${host} is never posted to: it is a metadata service`)
+      if (isMetadataName(name)) throw new HostNotAllowed(`${host} is never posted to: it is a metadata service`)
       if (isOurs(name, port)) throw new HostNotAllowed(`${host}:${port} is where this Switchyard or its store listens, not an agent`)
     },
     allowsAddress: (address, port) => objection(address, port) === null,

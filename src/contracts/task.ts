@@ -1,7 +1,9 @@
 /** A task as clients submit and read it: zod schemas, and the types inferred from them. */
 import { z } from 'zod'
 import { AgentId, AgentType, Capability, JsonObject } from './agent.ts'
+import { CallbackUrl } from './callback.ts'
 import { always, integer, number, oneOf, text } from './members.ts'
+import { TaskWebhook, webhookEvent } from './webhook.ts'
 
 /** Priorities as people say them; 15 goes first. */
 export const NAMED_PRIORITIES = { low: 1, normal: 5, high: 10, critical: 15 } as const
@@ -42,6 +44,7 @@ export const newTaskSchema = (maxTimeoutSeconds: number) =>
         .optional()
         .describe('Not before this time. One that is past means now.'),
       expires_in_seconds: number(0.01, MAX_DAYS_SECONDS).default(86_400).describe('Ends as timeout (error: expired) when no attempt could begin within so long.'),
+      callback_url: CallbackUrl.optional().describe('Is sent a webhook when the task ends, whichever way.'),
       metadata: JsonObject.optional().describe('Goes along to the agent, and comes back as it is here.'),
     })
     .refine((t) => t.agent_type !== undefined || t.agent_id !== undefined, { path: ['agent_type'], message: 'is required unless agent_id is given', ...always })
@@ -110,9 +113,14 @@ export const Task = z
     retry_of: z.string().nullable().describe('The ended task that this one repeats.'),
     retried_as: z.string().nullable().describe('The task that repeats this one.'),
     execution_time_ms: z.number().nullable(),
+    callback_url: z.string().nullable().describe('Is sent a webhook when the task ends.'),
+    webhook: TaskWebhook.nullable().describe('That webhook, from the task’s end on. Null in the webhook itself.'),
     attempts: z.array(Attempt).describe('Deliveries, oldest first; the last 100.'),
   })
   .meta({ id: 'Task' })
+
+/** What a task's callback_url is sent when it ends. */
+export const WebhookEvent = webhookEvent(Task)
 
 export const TaskList = z
   .object({ tasks: z.array(Task), count: z.int().describe('How many are in this page.'), next_cursor: z.string().nullable().describe('Give it as cursor for the next page; null at the end.') })

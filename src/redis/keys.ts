@@ -20,6 +20,12 @@ const WITH_ID = {
   task: 'task:',
   /** zset, all scores 0: the ids of the tasks of a status; by id is by time */
   tasks: 'tasks:',
+  /** hash: the webhook of an ended task: see tasks/webhooks/outbox.lua */
+  webhook: 'webhook:',
+  /** hash: a task's record, kept for its webhook after its own time was over */
+  webhook_task: 'webhook-task:',
+  /** zset: the webhooks of one origin (`https://app.example`) that are to be sent, task → when */
+  webhook_queue: 'webhook-queue:',
 } as const
 
 /** Keys of which an agent type has one. */
@@ -42,6 +48,16 @@ const SINGLE = {
   stats: 'stats',
   /** hash: queue → when a dispatcher was last told of it and has not come yet */
   woken: 'woken',
+  /** zset: task → when its webhook is to be forgotten */
+  webhooks: 'webhooks',
+  /** zset: origin → when its first webhook is to be sent, or its rest is over */
+  webhook_origins: 'webhook-origins',
+  /** zset: origin → until when it asked not to be sent anything */
+  webhook_rests: 'webhook-rests',
+  /** zset: URL that answered 410 → until when nothing is sent there */
+  webhooks_disabled: 'webhooks-disabled',
+  /** of the empty type only, string: what webhooks are signed with where no secret was set (webhooks/secret.ts) */
+  webhook_secret: 'webhook-secret',
   /** of the empty type only, zset: agent type → ms at which it was last seen in use (types.ts) */
   types: 'types',
   /** of the empty type only, hash: agent id → its type; written before the agent, and again behind it */
@@ -88,6 +104,13 @@ export const createKeys = (prefix: string, namespace = 'default') => {
     dispatchers: single('dispatchers'),
     events: single('events'),
     stats: single('stats'),
+    webhook: withId('webhook'),
+    webhookTask: withId('webhook_task'),
+    webhookQueue: withId('webhook_queue'),
+    webhooks: single('webhooks'),
+    webhookOrigins: single('webhook_origins'),
+    webhooksDisabled: single('webhooks_disabled'),
+    webhookSecret: single('webhook_secret')(''),
     types: single('types')(''),
     agentTypes: single('agent_types')(''),
     /** says `namespace/type` when one is new */

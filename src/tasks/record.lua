@@ -1,9 +1,9 @@
 -- The record of a task: one hash, changed only here, by scripts that compare before they set. Included by them.
 -- Fields: status spec parameters metadata created not_before expires started ended attempt (the last begun: while the status is sent or
 --   running, only it may speak) deliveries sending (the last delivery) a1 a2 … (those ended) retries redeliveries avoid (agents that
---   failed it) result error execution_ms cancel parked (its result comes by callback) retry_of retried_as traceparent waited_for (what it
---   waited for when it expired: a reason of contracts/explain.ts) history (its changes of status, a line each: event id, status, delivery,
---   agent)
+--   failed it) result error execution_ms cancel parked (its result comes by callback) callback (who is told of its end) retry_of retried_as traceparent
+--   waited_for (what it waited for when it expired: a reason of contracts/explain.ts) history (its changes of status, a line each: event id,
+--   status, delivery, agent)
 -- `spec` is what never changes, as text with tabs between: timeout ms, max_retries, retry delay ms, backoff, priority, pinned to,
 --   task_type, queue. One field instead of eight: it is written and read by every task.
 -- Every record stands in tasks:<status> (by id, so by age); one that is sent or running stays in tasks:queued, as it is there only for a
@@ -29,6 +29,8 @@ local MAX_EVENT_ERROR = 500  -- bytes; the record has it whole
 
 -- Counts for /metrics of what only a script sees; callers count the rest, and write it once a second.
 local function count(what) redis.call('HINCRBY', STATS, what, 1) end
+
+--- @include "webhooks/outbox.lua"
 
 local INDEX = { sent = 'queued', running = 'queued' }
 local function index_of(status) return tasks_key(INDEX[status] or status) end
@@ -97,7 +99,10 @@ local function write_lists()
   for _, command in pairs(leave) do redis.call(unpack(command)) end
   for _, command in pairs(join) do redis.call(unpack(command)) end
   if looks[1] then redis.call('ZADD', TIMERS, unpack(looks)) end
-  if ended[1] then redis.call('ZREM', TIMERS, unpack(ended)) end
+  if ended[1] then
+    redis.call('ZREM', TIMERS, unpack(ended))
+    put_webhooks(ended, now_ms())
+  end
   if news[1] then redis.call('PUBLISH', events_channel(), table.concat(news, '\n')) end
 end
 

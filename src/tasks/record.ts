@@ -1,6 +1,7 @@
 /** The record of a task as TypeScript sees it: its types, and its fields read and written. record.lua says what they hold. */
 import type { Attempt, TaskStatus } from '../contracts/task.ts'
 import { iso } from '../contracts/time.ts'
+import type { TaskWebhook } from '../contracts/webhook.ts'
 import { typeOfTask } from '../redis/keys.ts'
 
 /** A record as read. `parameters`, `result` and `metadata` are JSON texts, byte for byte as they came. */
@@ -32,6 +33,9 @@ export type TaskView = {
   retriedAs: string | null
   executionMs: number | null
   traceparent: string | null
+  callbackUrl: string | null
+  /** From its end on, where it was read as well. */
+  webhook: TaskWebhook | null
   attempts: Attempt[]
 }
 
@@ -89,5 +93,7 @@ export const readRecord = (taskId: string, f: Record<string, string>, spec = rea
   retriedAs: f.retried_as ?? null,
   executionMs: num(f.execution_ms),
   traceparent: f.traceparent ?? null,
+  callbackUrl: f.callback?.slice(f.callback.indexOf('\t') + 1) ?? null,
+  webhook: null,
   attempts: readAttempts(f),
 })

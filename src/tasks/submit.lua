@@ -1,7 +1,8 @@
 -- Makes tasks' records. Their jobs are added next; the sweeper looks after a while whether they were.
 -- KEYS[1] base
 -- ARGV, for each task: id; queue; delay ms, or ''; run at (ms since the epoch), or ''; expires in, ms; at most so many queues;
---   1 to refuse when no agent is alive for it; 1 when the id may be known already; 1 when the queue may be new; spec; parameters; metadata; traceparent or ''; retry_of or ''
+--   1 to refuse when no agent is alive for it; 1 when the id may be known already; 1 when the queue may be new; spec; parameters; metadata; traceparent or ''; retry_of or '';
+--   callback or ''
 -- Returns for each {'ok', status, created, 1 when an agent has room for it now}, {'exists', status, created, 1}, {'queues'} or {'no_agent'}
 --- @include "record.lua"
 --- @include "../redis/batch.lua"
@@ -14,7 +15,7 @@ local function has_room(pool)
   return room[pool]
 end
 
-local function submit(id, queue, delay, run_at, expires_in, max_queues, require_agent, maybe_known, maybe_new, spec, parameters, metadata, traceparent, retry_of)
+local function submit(id, queue, delay, run_at, expires_in, max_queues, require_agent, maybe_known, maybe_new, spec, parameters, metadata, traceparent, retry_of, callback)
   if maybe_known == '1' then
     local known = redis.call('HMGET', task_key(id), 'status', 'created')
     if known[1] then return { 'exists', known[1], known[2], 1 } end
@@ -39,8 +40,9 @@ local function submit(id, queue, delay, run_at, expires_in, max_queues, require_
     'parameters', parameters, 'metadata', metadata)
   if traceparent ~= '' then redis.call('HSET', task_key(id), 'traceparent', traceparent) end
   if retry_of ~= '' then redis.call('HSET', task_key(id), 'retry_of', retry_of) end
+  if callback ~= '' then redis.call('HSET', task_key(id), 'callback', callback) end
   look_at(id, math.min(now + CONFIRM_MS, status == 'pending' and not_before or expires))
   return { 'ok', status, integer(now), has_room(pool) and 1 or 0 }
 end
 
-return for_each(14, submit, write_lists)
+return for_each(15, submit, write_lists)

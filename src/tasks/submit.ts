@@ -1,5 +1,6 @@
 /** Takes tasks. */
 import type { NewTask, Submitted, TaskStatus } from '../contracts/task.ts'
+import { readReceiver, type CallbackPolicy } from '../contracts/callback.ts'
 import { NoAgent, TooManyQueues } from '../errors.ts'
 import type { Queues } from '../queues/queues.ts'
 import { createBatch } from '../redis/batch.ts'
@@ -30,11 +31,12 @@ export type SubmitDeps = {
   types: Types
   queues: Queues
   stats: Stats
+  callbacks: CallbackPolicy
   /** Tells a dispatcher of a task's job, if it is there. */
   wake: (type: string, id: string, queue: string) => Promise<unknown>
 }
 
-export const createSubmit = ({ redis, keys, types, queues, stats, wake }: SubmitDeps) => {
+export const createSubmit = ({ redis, keys, types, queues, stats, callbacks, wake }: SubmitDeps) => {
   const script = (file: string) => loadScript(redis, new URL(file, import.meta.url))
   const scripts = {
     submit: createBatch(script('./submit.lua')),
@@ -55,9 +57,11 @@ export const createSubmit = ({ redis, keys, types, queues, stats, wake }: Submit
    * Takes a task: its record, then its job, then a wake, each sent behind the other without waiting, as one packet; answered when all have.
    * Dying anywhere between leaves a record that the sweeper finds and completes.
    * @param agentType its agent type, resolved from `agent_id` where the body named none
-   * @throws NoAgent, TooManyQueues
+   * @throws NoAgent, TooManyQueues, HostNotAllowed
    */
   return async (t: NewTask, agentType: string, extra: SubmitExtra): Promise<Submitted> => {
+    // What was taken once is taken again; when it is sent, the policy of that day decides.
+    if (t.callback_url !== undefined && extra.retryOf === undefined) callbacks.check(t.callback_url)
     // With require_agent there must be an agent, which has made the type known; a refused submit leaves nothing behind.
     if (!extra.requireAgent) await types.ensure(agentType)
     const id = extra.id ?? `${agentType}.${uuidv7()}`
@@ -72,6 +76,7 @@ export const createSubmit = ({ redis, keys, types, queues, stats, wake }: Submit
       [
         id, queue, t.delay_seconds === undefined ? '' : Math.round(t.delay_seconds * 1000), t.run_at === undefined ? '' : Date.parse(t.run_at), Math.ceil(t.expires_in_seconds * 1000), MAX_QUEUES_PER_TYPE,
         extra.requireAgent ? 1 : 0, extra.id === undefined ? 0 : 1, isNew ? 1 : 0, writeSpec(spec, queue), extra.parameters, extra.metadata, extra.traceparent ?? '', extra.retryOf ?? '',
+        t.callback_url === undefined ? '' : `${readReceiver(t.callback_url).origin}\t${t.callback_url}`,
       ],
       sent.resolve,
     ) as Promise<[string, TaskStatus, string, number]>

@@ -3,6 +3,7 @@
  * speak, and comes before BullMQ hears of it. A late, stale, doubled or cancelled outcome cannot change a record.
  */
 import { isEnd, type NewTask, type Submitted, type TaskStatus } from '../contracts/task.ts'
+import type { CallbackPolicy } from '../contracts/callback.ts'
 import { AlreadyRetried, NotFound, TaskEnded, TaskNotEnded } from '../errors.ts'
 import type { Config } from '../config.ts'
 import type { Logger } from '../logger.ts'
@@ -18,6 +19,7 @@ import { createParked } from './parked.ts'
 import { readRecord, readSpec, type TaskView } from './record.ts'
 import type { Stats } from './stats.ts'
 import { createSubmit } from './submit.ts'
+import type { Webhooks } from './webhooks/webhooks.ts'
 import { readSlot, type Slot } from '../registry/registry.ts'
 import type { Types } from '../registry/types.ts'
 
@@ -29,7 +31,9 @@ export type Due = { what: 'promote' | 'add' | 'remove' | 'time_out'; id: string;
 
 export type Tasks = ReturnType<typeof createTasks>
 
-export const createTasks = ({ redis, keys, types, queues, stats, retention, log }: { redis: Redis; keys: Keys; types: Types; queues: Queues; stats: Stats; retention: Config['retention']; log: Logger }) => {
+export type TasksDeps = { redis: Redis; keys: Keys; types: Types; queues: Queues; stats: Stats; callbacks: CallbackPolicy; webhooks: Webhooks; retention: Config['retention']; log: Logger }
+
+export const createTasks = ({ redis, keys, types, queues, stats, callbacks, webhooks, retention, log }: TasksDeps) => {
   const script = (file: string) => loadScript(redis, new URL(file, import.meta.url))
   const scripts = {
     confirm: script('./confirm.lua'),
@@ -45,7 +49,7 @@ export const createTasks = ({ redis, keys, types, queues, stats, retention, log 
 
   /** Tells a dispatcher of a task's job, if it is there. */
   const wake = (type: string, id: string, queue: string) => scripts.confirm(keys.base(type), id, queue)
-  const submit = createSubmit({ redis, keys, types, queues, stats, wake })
+  const submit = createSubmit({ redis, keys, types, queues, stats, callbacks, wake })
 
   /** The log's line for a change of status that no outcome of an attempt brought about, as scripts tell it: {status, attempt that was lost, its agent}. */
   const tell = (task: string, news: unknown): void => {
@@ -113,19 +117,29 @@ export const createTasks = ({ redis, keys, types, queues, stats, retention, log 
 
   const readOne = async (id: string): Promise<TaskView | null> => {
     const fields = await redis.hgetall(keys.task(typeOfTask(id)!, id))
-    return fields.status === undefined ? null : readRecord(id, fields)
+    if (fields.status === undefined) return null
+    const t = readRecord(id, fields)
+    return t.callbackUrl === null || t.endedMs === null ? t : { ...t, webhook: await webhooks.read(t.agentType, id) }
+  }
+
+  /** A task whose time is over is there for as long as its webhook may be asked for again. */
+  const keptForWebhook = async (type: string, id: string): Promise<TaskView | null> => {
+    const webhook = await webhooks.read(type, id)
+    const t = webhook && (await webhooks.task(type, id))
+    return t && { ...t, webhook }
   }
 
   /** The task, or null: unknown, forgotten, or not of our form. */
   const get = async (id: string): Promise<TaskView | null> => {
     const type = typeOfTask(id)
-    const t = type === undefined ? null : await readOne(id)
+    if (type === undefined) return null
+    const t = (await readOne(id)) ?? (await keptForWebhook(type, id))
     // By our clock it may have expired; the script asks Redis's.
     if (!t || !['pending', 'queued', 'retrying'].includes(t.status) || Date.now() < t.expiresMs) return t
-    const queue = await scripts.expire(keys.base(type!), id)
+    const queue = await scripts.expire(keys.base(type), id)
     if (queue === null) return t
     tell(id, ['timeout'])
-    await queues.remove(type!, text(queue), id).catch(() => false)
+    await queues.remove(type, text(queue), id).catch(() => false)
     return readOne(id)
   }
 
@@ -174,6 +188,7 @@ export const createTasks = ({ redis, keys, types, queues, stats, retention, log 
       retry_delay_seconds: old.retryDelayMs / 1000,
       backoff: old.backoff as NewTask['backoff'],
       expires_in_seconds: (old.expiresMs - old.createdMs) / 1000,
+      ...(old.callbackUrl === null ? {} : { callback_url: old.callbackUrl }),
     }
     return submit(again, old.agentType, { id: what, parameters: old.parameters, metadata: old.metadata, retryOf: id, traceparent: old.traceparent ?? undefined })
   }

@@ -1,4 +1,5 @@
--- Forgets ended records: those kept long enough, and the oldest of those over their number. Looked at from the oldest on, by id.
+-- Forgets ended records: those kept long enough, and the oldest of those over their number. Looked at from the oldest on, by id. One whose
+-- webhook may still be sent is handed over to that.
 -- KEYS[1] base
 -- ARGV[1] at most so many looked at of a status
 -- ARGV[2…] for each status: its name, kept for ms, how many are kept, the id to go on behind or ''
@@ -11,6 +12,10 @@ local LEAST_MS = 10000
 -- forget. Their clocks may differ a little, so it takes so many in a row to stop. A record submitted earlier that ended late stops
 -- nothing: however many of them there are, those behind are looked at next time.
 local YOUNG = 20
+local function forget(id, callback)
+  local webhook = callback and redis.call('HGET', webhook_key(id), 'status')
+  if webhook and webhook ~= 'delivered' then redis.call('RENAME', task_key(id), webhook_task_key(id)) else redis.call('DEL', task_key(id)) end
+end
 local now, most = now_ms(), tonumber(ARGV[1])
 local answer = { 0 }
 for i = 2, #ARGV, 4 do
@@ -19,9 +24,9 @@ for i = 2, #ARGV, 4 do
   local ids = redis.call('ZRANGEBYLEX', tasks_key(status), (over > 0 or behind == '') and '-' or '(' .. behind, '+', 'LIMIT', 0, most)
   local young = 0
   for n, id in ipairs(ids) do
-    local t = redis.call('HMGET', task_key(id), 'ended', 'created')
+    local t = redis.call('HMGET', task_key(id), 'ended', 'created', 'callback')
     if not t[1] or now >= tonumber(t[1]) + (n <= over and math.min(LEAST_MS, keep_ms) or keep_ms) then
-      redis.call('DEL', task_key(id))
+      forget(id, t[3])
       redis.call('ZREM', tasks_key(status), id)
       answer[1] = answer[1] + 1
       young = 0

@@ -1,10 +1,11 @@
 /**
- * Connections to agents, one undici Client each. A Client is taken by one attempt at a time, kept while its connection lives, and dropped
+ * Connections to agents, and to the receivers of webhooks, one undici Client each. A Client is taken by one attempt at a time, kept while its connection lives, and dropped
  * with it: so an attempt can stop its own connection, also while that is still being made, and what nobody talks to takes no memory.
  * The last one used is taken first; the others fall idle and close. How many there are is bounded by the agents' slots.
  */
 import dns from 'node:dns/promises'
-import net, { type LookupFunction, type Socket } from 'node:net'
+import net, { isIP, type LookupFunction, type Socket } from 'node:net'
+import tls from 'node:tls'
 import { Client, type buildConnector } from 'undici'
 import { parseHost, type HostPolicy } from '../contracts/host.ts'
 
@@ -26,12 +27,16 @@ const describe = (error: unknown): string => (error instanceof Error ? error.mes
 /** Every failed address of a host in one line; Node leaves the message of its AggregateError empty. */
 export const describeConnectError = (error: Error): string => (error instanceof AggregateError && error.errors.length > 0 ? error.errors.map(describe).join('; ') : error.message)
 
+/** No address of a host is one that we may connect to. */
+export class AddressesNotAllowed extends Error {}
+
 /**
+ * @param deps.secure whether they are made with TLS
  * @param deps.policy every resolved address is held against it, and literals when the first connection is made
  * @param deps.resolve the system's resolver unless given
  */
-export const createConnections = (deps: { policy: HostPolicy; resolve?: Resolve | undefined }) => {
-  const { policy, resolve = (hostname) => dns.lookup(hostname, { all: true }) } = deps
+export const createConnections = (deps: { policy: HostPolicy; resolve?: Resolve | undefined; secure?: boolean }) => {
+  const { policy, resolve = (hostname) => dns.lookup(hostname, { all: true }), secure = false } = deps
   const origins = new Map<string, Origin>()
   const resolving = new Map<string, ReturnType<Resolve>>()
   let closed = false
@@ -53,7 +58,7 @@ export const createConnections = (deps: { policy: HostPolicy; resolve?: Resolve 
         (all) => {
           const allowed = all.filter(({ address }) => policy.allowsAddress(address, port))
           if (allowed.length > 0) return callback(null, allowed)
-          callback(new Error(`${hostname} resolves only to addresses that are not allowed: ${all.map((a) => a.address).join(', ') || 'none'}`), [])
+          callback(new AddressesNotAllowed(`${hostname} resolves only to addresses that are not allowed: ${all.map((a) => a.address).join(', ') || 'none'}`), [])
         },
         (error) => callback(error as Error, []),
       )
@@ -63,11 +68,13 @@ export const createConnections = (deps: { policy: HostPolicy; resolve?: Resolve 
     (link: Link): buildConnector.connector =>
     (_options, callback) => {
       const { host, port } = link.origin
-      const socket = net.connect({ host, port, lookup: guardedLookup(port), autoSelectFamily: true, noDelay: true, keepAlive: true, keepAliveInitialDelay: 60_000 })
+      const to = { host, port, lookup: guardedLookup(port), autoSelectFamily: true, noDelay: true, keepAlive: true, keepAliveInitialDelay: 60_000 }
+      // An address has no name to be asked for, and a certificate's names end in no dot.
+      const socket = secure ? tls.connect({ ...to, servername: isIP(host) === 0 ? host.replace(/\.$/, '') : '', ALPNProtocols: ['http/1.1'] }) : net.connect(to)
       const timer = setTimeout(() => socket.destroy(new Error(`no connection to ${host}:${port} within ${CONNECT_MS / 1000} s`)), CONNECT_MS)
       link.socket = socket
       socket.once('close', () => clearTimeout(timer))
-      socket.once('connect', () => {
+      socket.once(secure ? 'secureConnect' : 'connect', () => {
         clearTimeout(timer)
         socket.off('error', failed)
         callback(null, socket)
@@ -86,7 +93,7 @@ export const createConnections = (deps: { policy: HostPolicy; resolve?: Resolve 
     // Checked at registration too; here for what a record of older rules may hold. Without this the URL below would read 2130706433 as 127.0.0.1.
     const at = parseHost(host, port)
     policy.checkLiteral(at.host, at.port)
-    const made = { key, url: `http://${at.host.includes(':') ? `[${at.host}]` : at.host}:${at.port}`, ...at, idle: [], links: 0 }
+    const made = { key, url: `${secure ? 'https' : 'http'}://${at.host.includes(':') ? `[${at.host}]` : at.host}:${at.port}`, ...at, idle: [], links: 0 }
     origins.set(key, made)
     return made
   }

@@ -14,12 +14,14 @@ import { loadScript } from '../redis/scripts.ts'
 import { PROGRESS_MS, type Presence } from '../registry/presence.ts'
 import type { Registry, Slot } from '../registry/registry.ts'
 import type { Types } from '../registry/types.ts'
+import type { Webhooks } from '../tasks/webhooks/webhooks.ts'
 import type { Tasks } from '../tasks/tasks.ts'
 import type { Transport } from '../transports/transport.ts'
 import { createDispatch } from './dispatch.ts'
 import { createLocks } from './locks.ts'
 import type { Metrics } from './metrics.ts'
 import { createSweeper } from './sweeper.ts'
+import type { WebhookDeliverer } from './webhooks.ts'
 
 const SURVEY_MS = 1000
 /** Longer than from a submit's record to its job, shorter than anyone notices. */
@@ -38,6 +40,8 @@ export type DispatcherDeps = {
   queues: Queues
   presence: Presence
   transport: Transport
+  webhooks: Webhooks
+  deliverer: WebhookDeliverer
   concurrency: number
   drainMs: number
   log: Logger
@@ -47,7 +51,7 @@ export type DispatcherDeps = {
 export type Dispatcher = ReturnType<typeof createDispatcher>
 
 export const createDispatcher = (deps: DispatcherDeps) => {
-  const { redis, subscriber, keys, types, registry, tasks, queues, presence, concurrency, log, metrics } = deps
+  const { redis, subscriber, keys, types, registry, tasks, queues, presence, webhooks, deliverer, concurrency, log, metrics } = deps
   const id = randomUUID()
   const surveyScript = loadScript(redis, new URL('./survey.lua', import.meta.url))
   const locks = createLocks({ log })
@@ -62,7 +66,7 @@ export const createDispatcher = (deps: DispatcherDeps) => {
   /** No such check before this: behind an outage all locks have run out, but whoever holds a job is about to say what came of it. */
   let stallChecksFrom = 0
 
-  const sweeper = createSweeper({ tasks, queues, registry, log })
+  const sweeper = createSweeper({ tasks, queues, registry, webhooks, log })
   /** The load of the least busy other dispatcher of a type when last seen; -1: there is none. */
   const leastOther = new Map<string, number>()
   /** Agents that are to be looked at again in a moment. */
@@ -150,9 +154,10 @@ export const createDispatcher = (deps: DispatcherDeps) => {
 
   /** Looks at one agent type: what is due, what waits, what has stalled. */
   const survey = async (type: string): Promise<void> => {
-    const [recordsDue, agentsDue, busy, least, inUse, idle] = (await surveyScript(keys.base(type), id, running)) as [number, number, [string, number, number, number][], string, number, string[]]
+    const [recordsDue, agentsDue, webhooksDue, busy, least, inUse, idle] = (await surveyScript(keys.base(type), id, running)) as [number, number, number, [string, number, number, number][], string, number, string[]]
     leastOther.set(type, Number(least))
     const now = performance.now()
+    if (webhooksDue === 1) deliverer.look(type)
     if (agentsDue === 1) await sweeper.agents(type)
     if (recordsDue === 1) await sweeper.records(type)
     const seen = new Set<string>()
@@ -217,6 +222,7 @@ export const createDispatcher = (deps: DispatcherDeps) => {
       return void survey(first.slice(mine.length)).catch(() => {})
     }
     if (first === 'cancel') return dispatch.cancel(second!)
+    if (first === 'webhooks') return deliverer.look(second!.slice(mine.length))
     const type = first.slice(mine.length)
     if (inMs === undefined) return void pump(type, second!)
     lookIn(Number(inMs) + 1, () => sweeper.records(type))
@@ -257,6 +263,7 @@ export const createDispatcher = (deps: DispatcherDeps) => {
         await idle(5000)
       }
       locks.stop()
+      for (const type of known) deliverer.look(type) // what has ended meanwhile
     },
   }
 }

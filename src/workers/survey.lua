@@ -1,7 +1,7 @@
 -- A dispatcher's look at an agent type, once a second: what waits, what is due; it also says that the dispatcher is there.
 -- KEYS[1] base   ARGV[1] dispatcher  [2] its attempts in flight
--- Returns {1 when records are due, 1 when agents are due, list of {queue, waiting, active, room}, the load of the least busy other
--- dispatcher or -1, 1 when the type is in use: there is an agent, a queue or a task,
+-- Returns {1 when records are due, 1 when agents are due, 1 when webhooks are due, list of {queue, waiting, active, room}, the load of the least busy other
+-- dispatcher or -1, 1 when the type is in use: there is an agent, a queue, a task or a webhook,
 -- queues without jobs for an hour: some of them, to be forgotten}
 -- Of a type not in use the rest goes by itself when nobody has looked at it for an hour.
 --- @include "../registry/health.lua"
@@ -15,6 +15,7 @@ redis.call('HSET', SWEEP, 'tick', integer(now))
 
 local next_record = redis.call('ZRANGE', TIMERS, 0, 0, 'WITHSCORES')[2]
 local next_look = redis.call('ZRANGE', WATCH, 0, 0, 'WITHSCORES')[2]
+local next_webhook = redis.call('ZRANGE', WEBHOOK_ORIGINS, 0, 0, 'WITHSCORES')[2]
 local busy, idle = {}, {}
 local least, two = '-1', redis.call('ZRANGE', DISPATCHERS, 0, 1, 'WITHSCORES')
 if two[1] and two[1] ~= ARGV[1] then least = two[2] elseif two[3] then least = two[4] end
@@ -31,13 +32,14 @@ for i = 1, #queues, 2 do
 end
 local lists = {}
 for i, status in ipairs({ 'pending', 'queued', 'retrying', 'completed', 'failed', 'timeout', 'cancelled' }) do lists[i] = tasks_key(status) end
-local in_use = redis.call('EXISTS', AGENTS, QUEUES, unpack(lists)) > 0 and 1 or 0
+local in_use = redis.call('EXISTS', AGENTS, QUEUES, WEBHOOKS, unpack(lists)) > 0 and 1 or 0
 for _, key in ipairs({ DISPATCHERS, SWEEP, STATS, WOKEN }) do
   if in_use == 1 then redis.call('PERSIST', key) else redis.call('PEXPIRE', key, HOUR) end
 end
 return {
   next_record and tonumber(next_record) <= now and 1 or 0,
   next_look and tonumber(next_look) <= now and 1 or 0,
+  next_webhook and tonumber(next_webhook) <= now and 1 or 0,
   busy,
   least,
   in_use,

@@ -3,10 +3,11 @@ import type { Logger } from '../logger.ts'
 import type { Queues } from '../queues/queues.ts'
 import type { Registry } from '../registry/registry.ts'
 import type { Tasks } from '../tasks/tasks.ts'
+import type { Webhooks } from '../tasks/webhooks/webhooks.ts'
 
 const TRIM_MS = 2_000
 
-export const createSweeper = ({ tasks, queues, registry, log }: { tasks: Tasks; queues: Queues; registry: Registry; log: Logger }) => {
+export const createSweeper = ({ tasks, queues, registry, webhooks, log }: { tasks: Tasks; queues: Queues; registry: Registry; webhooks: Webhooks; log: Logger }) => {
   const lastTrim = new Map<string, number>()
   return {
     /** Due, expired, overdue and unconfirmed records; and those to be forgotten. Bounded: what is left waits for the next look. */
@@ -39,13 +40,14 @@ export const createSweeper = ({ tasks, queues, registry, log }: { tasks: Tasks; 
         if (!more) return
       }
     },
-    /** Ended records that are old enough, or too many. */
+    /** Ended records that are old enough, or too many; and webhooks. */
     trim: async (type: string): Promise<void> => {
       const now = performance.now()
       if (now - (lastTrim.get(type) ?? -TRIM_MS) < TRIM_MS) return
       if (lastTrim.size > 10_000) lastTrim.clear()
       lastTrim.set(type, now)
       await tasks.trim(type)
+      await webhooks.trim(type)
     },
   }
 }

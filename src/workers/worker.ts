@@ -2,10 +2,13 @@
 import { createHostPolicy } from '../contracts/host.ts'
 import { listen, type Role } from '../process.ts'
 import { createRedis, whenReady } from '../redis/client.ts'
+import { createSecrets } from '../tasks/webhooks/secret.ts'
 import { createTransports } from '../transports/index.ts'
+import { createWebhookSender } from '../transports/webhook.ts'
 import { createDispatcher } from './dispatcher.ts'
 import { createHealthServer } from './health.ts'
 import { createMetrics } from './metrics.ts'
+import { createWebhookDeliverer } from './webhooks.ts'
 
 export const worker: Role = {
   name: 'worker',
@@ -18,7 +21,11 @@ export const worker: Role = {
     const metrics = createMetrics()
     const transports = createTransports({ policy: createHostPolicy({ cidrs: config.agentCidrs }) })
     onEnd(() => transports.http.close())
-    const dispatcher = createDispatcher({ ...core, subscriber, transport: transports.http, concurrency: config.workerConcurrency, drainMs: config.drainMs, log, metrics })
+    const secrets = createSecrets({ redis: core.redis, keys: core.keys, configured: config.webhookSecrets })
+    const sender = createWebhookSender({ policy: core.callbacks, system: config.webhookCidrs.length > 0 })
+    const deliverer = createWebhookDeliverer({ webhooks: core.webhooks, sender, keys: secrets.keys, log })
+    onEnd(() => deliverer.stop()) // behind the dispatcher: what ends while it drains is told
+    const dispatcher = createDispatcher({ ...core, deliverer, subscriber, transport: transports.http, concurrency: config.workerConcurrency, drainMs: config.drainMs, log, metrics })
     const health = createHealthServer({ dispatcher, redis: core.redis, metrics })
     const url = await listen(health, { host: config.host, port: config.healthPort, setting: 'HEALTH_PORT' })
     onEnd(() => health.close())

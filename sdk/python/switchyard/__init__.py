@@ -42,6 +42,7 @@ from .errors import (
 from .signature import sign, verify
 from .tasks import TaskHandle
 from .version import __version__
+from .webhook import WebhookVerificationError, verify_webhook
 
 __all__ = [
     "Agent",
@@ -73,7 +74,9 @@ __all__ = [
     "TooManyWatchers",
     "UnsupportedMediaType",
     "WaitTimeout",
+    "WebhookVerificationError",
     "__version__",
     "sign",
     "verify",
+    "verify_webhook",
 ]

@@ -25,6 +25,22 @@ class Attempt(TypedDict):
     error: Optional[str]
 
 
+class WebhookAttempt(TypedDict):
+    at: str
+    status_code: Optional[int]
+    error: Optional[str]
+    duration_ms: Optional[int]
+
+
+class TaskWebhook(TypedDict):
+    """`id` is the header `webhook-id`, the same at every try."""
+
+    id: str
+    status: Literal["pending", "delivered", "failed", "disabled"]
+    attempts: List[WebhookAttempt]
+    next_attempt_at: Optional[str]
+
+
 class Task(TypedDict):
     """Times are ISO 8601 in UTC."""
 
@@ -52,7 +68,18 @@ class Task(TypedDict):
     retry_of: Optional[str]
     retried_as: Optional[str]
     execution_time_ms: Optional[float]
+    callback_url: Optional[str]
+    webhook: Optional[TaskWebhook]
     attempts: List[Attempt]
+
+
+class WebhookEvent(TypedDict, total=False):
+    """What a `callback_url` is sent. `omitted` is there, and names members of the task, when the whole was too large."""
+
+    type: Literal["task.completed", "task.failed", "task.timeout", "task.cancelled"]
+    timestamp: str
+    data: Task
+    omitted: List[str]
 
 
 class Cancelled(TypedDict):
@@ -61,6 +88,11 @@ class Cancelled(TypedDict):
     task_id: str
     status: TaskStatus
     cancel_requested: bool
+
+
+class Redelivery(TypedDict):
+    task_id: str
+    webhook: TaskWebhook
 
 
 class ResultTaken(TypedDict):

@@ -10,7 +10,7 @@ from .calls import Calls, members, part
 from .errors import ConnectionFailed, StoreUnavailable, TooManyWatchers, WaitTimeout
 from .events import watch
 from .explanation import Explanation
-from .shapes import ENDS, Cancelled, ResultTaken, Task, TaskEvent, TaskStatus
+from .shapes import ENDS, Cancelled, Redelivery, ResultTaken, Task, TaskEvent, TaskStatus
 
 #: Switchyard answers a wait when the task ends, or after so many seconds; then it is asked again.
 LONGEST_ASK = 30.0
@@ -71,6 +71,7 @@ class Tasks:
         delay_seconds: Optional[float] = None,
         run_at: Union[str, datetime, None] = None,
         expires_in_seconds: Optional[float] = None,
+        callback_url: Optional[str] = None,
         metadata: Optional[Dict[str, Any]] = None,
         require_agent: bool = False,
         traceparent: Optional[str] = None,
@@ -92,6 +93,7 @@ class Tasks:
             delay_seconds=delay_seconds,
             run_at=run_at,
             expires_in_seconds=expires_in_seconds,
+            callback_url=callback_url,
             metadata=metadata,
         )
         headers = {"traceparent": traceparent} if traceparent else None
@@ -123,6 +125,11 @@ class Tasks:
     def retry(self, task_id: str) -> TaskHandle:
         """Submits an ended task again, as a new one; once."""
         return TaskHandle(self, self._calls.json("POST", f"/tasks/{part(task_id)}/retry", {}))
+
+    def redeliver(self, task_id: str) -> Redelivery:
+        """Has the webhook of an ended task sent again, at once."""
+        redelivery: Redelivery = self._calls.json("POST", f"/tasks/{part(task_id)}/webhooks/redeliver", {}, again=True)
+        return redelivery
 
     def result(
         self,

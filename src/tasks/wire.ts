@@ -1,0 +1,38 @@
+/** A task as it goes over the wire: what GET /tasks/{id} shows, and webhooks carry. */
+import { rawJson } from '../contracts/json.ts'
+import { iso } from '../contracts/time.ts'
+import type { TaskView } from './record.ts'
+
+const isoOrNull = (ms: number | null): string | null => (ms === null ? null : iso(ms))
+
+/** For `stringify`: its payloads are JSON texts. */
+export const wire = (t: TaskView): Record<string, unknown> => ({
+  task_id: t.taskId,
+  task_type: t.taskType,
+  agent_type: t.agentType,
+  agent_id: t.agentId,
+  priority: t.priority,
+  status: t.status,
+  parameters: rawJson(t.parameters),
+  result: rawJson(t.result),
+  error: t.error,
+  created_at: iso(t.createdMs),
+  started_at: isoOrNull(t.startedMs),
+  completed_at: isoOrNull(t.endedMs),
+  // A time that has come says nothing: what still waits then waits for a slot. Only shown, so our clock is good enough.
+  run_at: (t.status === 'pending' || t.status === 'retrying') && t.notBeforeMs > Date.now() ? iso(t.notBeforeMs) : null,
+  expires_at: iso(t.expiresMs),
+  timeout_seconds: t.timeoutMs / 1000,
+  retry_count: t.retries,
+  max_retries: t.maxRetries,
+  redeliveries: t.redeliveries,
+  progress: null,
+  metadata: rawJson(t.metadata),
+  cancel_requested: t.cancelRequested,
+  retry_of: t.retryOf,
+  retried_as: t.retriedAs,
+  execution_time_ms: t.executionMs,
+  callback_url: t.callbackUrl,
+  webhook: t.webhook,
+  attempts: t.attempts,
+})
