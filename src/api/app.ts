@@ -10,6 +10,7 @@ import { createBoard } from '../queues/board.ts'
 import { createCensus } from '../registry/census.ts'
 import type { Feed } from '../tasks/feed.ts'
 import { agentRoutes } from './agents.ts'
+import { batchRoutes } from './batch.ts'
 import { eventRoutes } from './events.ts'
 import { healthRoutes } from './health.ts'
 import { createMetrics } from './metrics.ts'
@@ -40,6 +41,7 @@ export const createApp = ({ core, feed, config, policy, log }: { core: Core; fee
   app.set('query parser', false) // input.ts reads queries
   app.use(metrics.measured)
   app.use(namesHost)
+  app.use(batchRoutes({ tasks, registry, maxTimeoutSeconds, log })) // before /tasks/:id
   app.use(taskRoutes({ tasks, whenEnded: createWaiter({ tasks, feed }), registry, maxTimeoutSeconds, log }))
   app.use(eventRoutes({ events, feed, types, log }))
   app.use(agentRoutes({ registry, policy, log }))

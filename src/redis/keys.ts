@@ -20,6 +20,8 @@ const WITH_ID = {
   task: 'task:',
   /** zset, all scores 0: the ids of the tasks of a status; by id is by time */
   tasks: 'tasks:',
+  /** string: what an Idempotency-Key was first answered, by the key's digest (tasks/submit.lua); expires by itself */
+  idempotency: 'idempotency:',
 } as const
 
 /** Keys of which an agent type has one. */
@@ -81,6 +83,7 @@ export const createKeys = (prefix: string, namespace = 'default') => {
     pool: withId('pool'),
     task: withId('task'),
     tasks: withId('tasks'),
+    idempotency: withId('idempotency'),
     agents: single('agents'),
     watch: single('watch'),
     timers: single('timers'),

@@ -12,6 +12,7 @@ import { createBatch } from '../redis/batch.ts'
 import { uuidv7 } from '../redis/ids.ts'
 import { typeOfTask, type Keys } from '../redis/keys.ts'
 import { loadScript, text } from '../redis/scripts.ts'
+import type { SubmitExtra } from './admission.ts'
 import type { AttemptEnd, Begun, Finished, Parked } from './attempt.ts'
 import { createList } from './list.ts'
 import { createParked } from './parked.ts'
@@ -45,7 +46,9 @@ export const createTasks = ({ redis, keys, types, queues, stats, retention, log 
 
   /** Tells a dispatcher of a task's job, if it is there. */
   const wake = (type: string, id: string, queue: string) => scripts.confirm(keys.base(type), id, queue)
-  const submit = createSubmit({ redis, keys, types, queues, stats, wake })
+  const { one: submitOnce, many: submitMany } = createSubmit({ redis, keys, types, queues, stats, wake, log })
+  /** For those who send no idempotency key. */
+  const submit = async (task: NewTask, type: string, extra: SubmitExtra): Promise<Submitted> => (await submitOnce(task, type, extra)).submitted
 
   /** The log's line for a change of status that no outcome of an attempt brought about, as scripts tell it: {status, attempt that was lost, its agent}. */
   const tell = (task: string, news: unknown): void => {
@@ -224,5 +227,5 @@ export const createTasks = ({ redis, keys, types, queues, stats, retention, log 
   const parked = createParked({ redis, keys, queues, finish, wake, log })
   const list = createList({ redis, keys, types, queues, readOne })
 
-  return { submit, begin, finish, park, callback: parked.callback, timeOut: parked.timeOut, get, cancel, retry, list, tick, readd, trim, wake }
+  return { submit, submitOnce, submitMany, begin, finish, park, callback: parked.callback, timeOut: parked.timeOut, get, cancel, retry, list, tick, readd, trim, wake }
 }
