@@ -5,26 +5,28 @@ import { createRequire } from 'node:module'
 import os from 'node:os'
 import { parseArgs } from 'node:util'
 import { CLIENTS, CONCURRENCY, MAX_OUTSTANDING, REDIS_SETTINGS, WARM_UP_TASKS } from './settings.ts'
-import { createProcesses } from './processes.ts'
+import { createBatchReport, formatBatches, runBatches } from './batch-trial.ts'
+import { createProcesses, type Processes } from './processes.ts'
 import { createReport, formatReport, type Environment } from './report.ts'
 import { SYSTEM_NAMES, type SystemName } from './systems.ts'
 import { createTrial, type Settings, type Trial } from './trial.ts'
 
-const USAGE = `npm run bench -- [--rounds 5] [--tasks 20000] [--rate 100] [--seconds 5] [--only thin|ours] [--json]
+const USAGE = `npm run bench -- [--rounds 5] [--tasks 20000] [--rate 100] [--seconds 5] [--only thin|ours] [--batches] [--json]
   --rounds   how often each system is run, in turn
   --tasks    tasks of each throughput run
   --rate     tasks a second of the paced run
   --seconds  length of the paced run
   --only     one system alone
+  --batches  instead: tasks a thousand in a request, against one by one
   --json     everything measured, as JSON on stdout`
 
-type Options = Readonly<{ rounds: number; tasks: number; rate: number; seconds: number; systems: readonly SystemName[]; json: boolean }>
+type Options = Readonly<{ rounds: number; tasks: number; rate: number; seconds: number; systems: readonly SystemName[]; batches: boolean; json: boolean }>
 
 const say = (line: string) => process.stderr.write(`${line}\n`)
 
 const readOptions = (args: string[]): Options => {
   const text = { type: 'string' } as const
-  const { values } = parseArgs({ args, options: { rounds: text, tasks: text, rate: text, seconds: text, only: text, json: { type: 'boolean' }, help: { type: 'boolean' } } })
+  const { values } = parseArgs({ args, options: { rounds: text, tasks: text, rate: text, seconds: text, only: text, batches: { type: 'boolean' }, json: { type: 'boolean' }, help: { type: 'boolean' } } })
   if (values.help) {
     say(USAGE)
     process.exit(0)
@@ -36,7 +38,7 @@ const readOptions = (args: string[]): Options => {
   }
   const systems = values.only === undefined ? SYSTEM_NAMES : SYSTEM_NAMES.filter((name) => name === values.only)
   if (!systems.length) throw new Error('--only must be thin or ours')
-  return { rounds: whole('rounds', 5, 100), tasks: whole('tasks', 20_000, 1_000_000), rate: whole('rate', 100, 2000), seconds: whole('seconds', 5, 600), systems, json: values.json ?? false }
+  return { rounds: whole('rounds', 5, 100), tasks: whole('tasks', 20_000, 1_000_000), rate: whole('rate', 100, 2000), seconds: whole('seconds', 5, 600), systems, batches: values.batches ?? false, json: values.json ?? false }
 }
 
 /** The first of the two servers on PATH, and what it says of its version. */
@@ -92,6 +94,13 @@ const progress = (trial: Trial, round: number, rounds: number) => {
   say(`round ${round}/${rounds}  ${system.padEnd(4)}  ${throughput.tasksPerSecond.toFixed(0).padStart(5)} tasks/s   paced p50 ${paced.p50Ms.toFixed(2)} ms, p99 ${paced.p99Ms.toFixed(2)} ms`)
 }
 
+const runBatchMode = async ({ tasks, rounds, json }: Options, redis: string, { machine, versions }: Environment, processes: Processes): Promise<void> => {
+  const all = await runBatches({ redis, tasks, rounds }, processes, (round, { way, tasksPerSecond }) => say(`round ${round}/${rounds}  ${way.padEnd(6)}  ${tasksPerSecond.toFixed(0).padStart(6)} tasks/s`))
+  const report = createBatchReport(all)
+  const command = `npm run bench -- --batches --rounds ${rounds} --tasks ${tasks}`
+  process.stdout.write(json ? `${JSON.stringify({ machine, versions, command, ...report }, null, 2)}\n` : `\n${formatBatches(report)}\n\nMachine: ${machine}\nRepeat with: ${command}\n`)
+}
+
 const run = async (options: Options): Promise<void> => {
   const processes = createProcesses(baseEnv())
   // A signal, or a parent that is gone (npm dies at once of a signal), aborts the trial, which then ends what it started. A second signal does not wait.
@@ -110,6 +119,7 @@ const run = async (options: Options): Promise<void> => {
   const settings: Settings = { redis: redis.file, tasks: options.tasks, rate: options.rate, seconds: options.seconds }
   const environment = describe(options, redis)
   if (os.loadavg()[0]! > os.cpus().length / 4) say(`This machine is busy (load average ${os.loadavg()[0]!.toFixed(2)}): expect noise.`)
+  if (options.batches) return runBatchMode(options, redis.file, environment, processes)
   const runTrial = createTrial(settings, processes)
   const trials: Trial[] = []
   for (let round = 1; round <= options.rounds; round++) {

@@ -6,7 +6,7 @@ export type Environment = Readonly<{ machine: string; versions: Readonly<Record<
 type Spread = Readonly<{ min: number; median: number; max: number }>
 export type Summary = Readonly<{ trials: number; tasksPerSecond: Spread; pacedP50Ms: Spread; pacedP99Ms: Spread; answerP50Ms: Spread; cpuMicros: Cpu; repeated: number; agentPeak: number }>
 
-const median = (values: readonly number[]): number => {
+export const median = (values: readonly number[]): number => {
   const sorted = [...values].sort((a, b) => a - b)
   const middle = sorted.length >> 1
   return sorted.length % 2 ? sorted[middle]! : (sorted[middle - 1]! + sorted[middle]!) / 2

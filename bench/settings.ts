@@ -4,6 +4,9 @@
 export const CLIENTS = 64
 /** Tasks submitted and not yet at the agent; above it the clients wait, so that a slow dispatcher is not measured with a long queue. */
 export const MAX_OUTSTANDING = 2000
+/** Of `--batches`: tasks in a request, and clients that send such. */
+export const TASKS_A_BATCH = 1000
+export const BATCH_CLIENTS = 4
 /** The size of each task's `parameters` as JSON. */
 export const PARAMETERS_BYTES = 200
 /** What the dispatcher may have in flight, and what the agent says it takes. */

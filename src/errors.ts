@@ -22,6 +22,7 @@ export type ProblemType =
   | 'task-not-ended'
   | 'stale-attempt'
   | 'already-retried'
+  | 'idempotency-key-reused'
   | 'no-agent'
   | 'too-many-queues'
   | 'too-many-watchers'
@@ -104,6 +105,13 @@ export class TaskNotEnded extends SwitchyardError {
 export class AlreadyRetried extends SwitchyardError {
   constructor(id: string, as: string) {
     super('already-retried', `task ${id} was already retried as ${as}; should that one have failed too, retry that one`, { extra: { task_id: as } })
+  }
+}
+
+/** Another request was sent under this Idempotency-Key before. */
+export class IdempotencyKeyReused extends SwitchyardError {
+  constructor(id: string) {
+    super('idempotency-key-reused', `this Idempotency-Key was sent before with another task, which was taken as ${id}; send the same one again, or choose a new key`, { extra: { task_id: id } })
   }
 }
 

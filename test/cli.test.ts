@@ -79,6 +79,30 @@ describe('agents', () => {
   })
 })
 
+describe('tasks batch', () => {
+  test('submits each line, tells those that are refused by their line, and takes a file that is sent again once', async () => {
+    const line = (n: number | string, more = '') => `{"agent_type":"lines","task_type":"echo","parameters":{"n":${n}}${more}}`
+    const input = [line('12345678901234567890'), '', '{"agent_type":"lines"', '5', line(2, ',"priority":99'), line(3), ...Array.from({ length: 1000 }, (_, n) => line(n + 4))].join('\n')
+    const first = await sy(['tasks', 'batch', '-', '--idempotency-key', 'file'], { input })
+    const ids = first.out.trimEnd().split('\n')
+    expect([first.code, ids.length, ids.every((id) => ID.test(id))]).toEqual([1, 1002, true])
+    expect(first.err.split('\n')).toEqual([expect.stringMatching(/^line 3: it is not JSON/), 'line 4: it must hold a JSON object: a task', 'line 5: /priority must be a whole number from 1 to 15, or low, normal, high or critical', ''])
+    expect((await system.get(`/tasks/${ids[0]}`)).text).toContain('"parameters":{"n":12345678901234567890}')
+    await using folder = await tempFolder()
+    const file = join(folder.path, 'tasks.ndjson')
+    await writeFile(file, input)
+    const again = await sy(['tasks', 'batch', file, '--idempotency-key', 'file', '--json'])
+    const answers = again.out.trimEnd().split('\n').map((text) => JSON.parse(text))
+    expect(answers.filter((a) => a.task_id).map((a) => a.task_id)).toEqual(ids)
+    expect(answers.find((a) => a.line === 5).error).toMatchObject({ type: '/docs/errors#invalid-request', status: 422 })
+    expect([again.code, again.err, await system.redis.zcard(system.keys.tasks('lines', 'queued'))]).toEqual([1, '', 1002])
+    expect(await sy(['tasks', 'batch', join(folder.path, 'none')])).toMatchObject({ code: 2, err: expect.stringContaining('there is no file') })
+    const one = ['tasks', 'submit', 'lines', 'echo', '--idempotency-key', 'k']
+    expect((await sy(one)).out).toBe((await sy(one)).out)
+    expect((await sy([...one, '--priority', 'low']))).toMatchObject({ code: 1, err: expect.stringContaining('tasks show') })
+  })
+})
+
 describe('tasks submit', () => {
   test('prints the id alone, and sends what its options say', async () => {
     const { code, out, err } = await sy(['tasks', 'submit', 'idle', 'echo', '--priority', 'high', '--timeout', '12.5', '--retries', '0', '--delay', '60', '--expires', '600', '--metadata', 'who=me'])

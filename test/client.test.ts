@@ -36,6 +36,7 @@ test('has a method for every route but the pages for people', async () => {
   expect((await client.tasks.explain(id)).reason).toBe('no_agent_registered')
   await client.tasks.list().page()
   await failure(client.tasks.result(id, { attempt_id: 'none', status: 'completed' }))
+  await client.tasks.submitBatch([])
   await client.tasks.cancel(id)
   for await (const event of client.tasks.events(id)) expect(event.type).toMatch(/^task\.(queued|cancelled)$/)
   for await (const _ of client.events({ agentType: 'nobody', lastEventId: 'nobody.1-0' })) break
@@ -89,6 +90,27 @@ test('has a class for every problem type, and an error carries what the problem 
   const agent = await system.agent({ type: 'conflict' })
   expect((await failure(client.agents.register({ name: 'b', type: 'other', agent_id: agent.id, host: '127.0.0.1', port: 9 }))).agentType).toBe('conflict')
   expect(await failure(client.agents.register({ name: 'b', host: '169.254.169.254', port: 80 }))).toBeInstanceOf(sdk.HostNotAllowed)
+})
+
+test('a submit whose answer is lost on the way is one task; a key of one’s own holds longer than the call', async () => {
+  let lost = 0
+  const losing = createClient({
+    url: system.url(),
+    fetch: async (to, init) => {
+      const answer = await fetch(to, init)
+      if (init!.method === 'POST' && lost++ % 2 === 0) throw new TypeError('fetch failed', { cause: Object.assign(new Error(), { code: 'ECONNRESET' }) })
+      return answer
+    },
+  })
+  const { id } = await losing.tasks.submit({ agent_type: 'once', task_type: 'echo' })
+  const { tasks } = await losing.tasks.submitBatch([{ agent_type: 'once', task_type: 'echo' }, { agent_type: 'once', task_type: 'echo', priority: 99 }, { agent_type: 'once', task_type: 'echo' }])
+  expect(lost).toBe(4)
+  expect(tasks.map((answer) => ('error' in answer ? answer.error.errors![0]!.pointer : answer.replayed))).toEqual([true, '/priority', true])
+  expect((await client.tasks.list({ agent_type: 'once' }).page()).tasks.map((t) => t.task_id).sort()).toEqual([id, ...tasks.flatMap((answer) => ('error' in answer ? [] : [answer.task_id]))].sort())
+  const mine = await client.tasks.submit(task({ agent_type: 'once' }), { idempotencyKey: 'mine' })
+  expect((await client.tasks.submit(task({ agent_type: 'once' }), { idempotencyKey: 'mine' })).id).toBe(mine.id)
+  const reused = await failure(client.tasks.submit(task({ agent_type: 'once', priority: 1 }), { idempotencyKey: 'mine' }))
+  expect([reused.constructor, reused.taskId]).toEqual([sdk.IdempotencyKeyReused, mine.id])
 })
 
 describe('wait', () => {
@@ -200,9 +222,20 @@ describe('sent again', () => {
     expect(requests).toHaveLength(3)
   })
 
-  test('is not a submit whose connection broke: it may have been taken', async () => {
+  test('is a submit whose connection broke, with the same key each time, kept for about as long as the call may last', async () => {
+    const { url, requests } = await scripted(broken, broken, submitted)
+    expect((await createClient({ url }).tasks.submit(task(), { timeoutSeconds: 20 })).id).toBe('test.1')
+    await createClient({ url }).tasks.submit(task(), { idempotencyKey: 'mine' })
+    const [first, second, third, mine] = requests.map(({ headers }) => [headers['idempotency-key'], headers['idempotency-key-seconds']])
+    expect(first).toEqual([expect.stringMatching(/^[0-9a-f-]{36}$/), '80'])
+    expect([second, third]).toEqual([first, first])
+    expect(mine).toEqual(['mine', undefined])
+    expect(await failure(createClient({ url }).tasks.submit(task(), { idempotencyKey: 'ü' }))).toBeInstanceOf(TypeError)
+  })
+
+  test('is not a retry whose connection broke: it may have been taken', async () => {
     const { url, requests } = await scripted(broken, submitted)
-    const error = await failure(createClient({ url }).tasks.submit(task()))
+    const error = await failure(createClient({ url }).tasks.retry('test.1'))
     expect(error).toBeInstanceOf(sdk.ConnectionFailed)
     expect(error.refused).toBe(false)
     expect(requests).toHaveLength(1)

@@ -10,6 +10,7 @@ import type { Live, Ready } from '../src/api/health.ts'
 import type { Problem } from '../src/api/problem.ts'
 import type { TaskQuery } from '../src/api/tasks.ts'
 import type * as agent from '../src/contracts/agent.ts'
+import type * as batch from '../src/contracts/batch.ts'
 import type * as event from '../src/contracts/event.ts'
 import type * as explained from '../src/contracts/explain.ts'
 import type * as task from '../src/contracts/task.ts'
@@ -26,6 +27,7 @@ type Held<T extends true[]> = T
 export type Requests = Held<
   [
     Same<wire.NewTask, z.input<ReturnType<typeof task.newTaskSchema>>>,
+    Same<wire.BatchTask, z.input<ReturnType<typeof batch.batchTaskSchema>>>,
     Same<wire.Registration, z.input<typeof agent.Registration>>,
     Same<wire.Heartbeat, z.input<typeof agent.Heartbeat>>,
     Same<wire.AttemptResult, z.input<typeof task.AttemptResult>>,
@@ -42,6 +44,10 @@ export type Answers = Held<
     Same<wire.ResultTaken, z.output<typeof task.ResultTaken>>,
     Same<wire.TaskEvent, z.output<typeof event.TaskEvent>>,
     Same<wire.Submitted, z.output<typeof task.Submitted>>,
+    Same<wire.BatchAccepted, z.output<typeof batch.BatchAccepted>>,
+    Same<wire.BatchRefused, z.output<typeof batch.BatchRefused>>,
+    Same<wire.Refusal, z.output<typeof batch.Refusal>>,
+    Same<wire.BatchTaken, z.output<typeof batch.BatchTaken>>,
     Same<wire.AttemptOutcome, z.output<typeof task.AttemptOutcome>>,
     Same<wire.Attempt, z.output<typeof task.Attempt>>,
     Same<wire.Task, z.output<typeof task.Task>>,

@@ -19,7 +19,7 @@ export type { Gap, WatchOptions } from './events.ts'
 export type { CallOptions } from './http.ts'
 export type { List } from './list.ts'
 export { verifyWebhook, WebhookVerificationError, type WebhookHeaders } from './webhook.ts'
-export { isEnd, type GetOptions, type Submission, type SubmitOptions, type TaskHandle, type TasksClient, type WaitOptions } from './tasks.ts'
+export { isEnd, type BatchOptions, type GetOptions, type Submission, type SubmitOptions, type TaskHandle, type TasksClient, type WaitOptions } from './tasks.ts'
 
 export type ClientOptions = {
   /** Where the router is; else the environment's SWITCHYARD_URL, else http://127.0.0.1:8080. */

@@ -52,7 +52,7 @@ export class InvalidJson extends SwitchyardError {}
 export class InvalidRequest extends SwitchyardError {}
 /** 415: the body is not application/json. */
 export class UnsupportedMediaType extends SwitchyardError {}
-/** 413: the body is larger than 1 MiB. */
+/** 413: the body is larger than 1 MiB, or that of a batch than 10 MiB. */
 export class PayloadTooLarge extends SwitchyardError {}
 /** 431: the path and the headers are too large. */
 export class HeadersTooLarge extends SwitchyardError {}
@@ -103,6 +103,13 @@ export class TaskNotEnded extends SwitchyardError {
 /** 409: the task was retried before. */
 export class AlreadyRetried extends SwitchyardError {
   /** The task that it was retried as. */
+  get taskId(): string {
+    return member(this, 'task_id')
+  }
+}
+/** 422: another task was submitted with this idempotency key before. */
+export class IdempotencyKeyReused extends SwitchyardError {
+  /** The task that was taken then. */
   get taskId(): string {
     return member(this, 'task_id')
   }
@@ -162,6 +169,7 @@ export const ERRORS: Readonly<Record<string, new (init: ErrorInit) => Switchyard
   'task-not-ended': TaskNotEnded,
   'stale-attempt': StaleAttempt,
   'already-retried': AlreadyRetried,
+  'idempotency-key-reused': IdempotencyKeyReused,
   'no-agent': NoAgent,
   'too-many-queues': TooManyQueues,
   'too-many-watchers': TooManyWatchers,

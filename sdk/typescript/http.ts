@@ -15,6 +15,7 @@ export type CallOptions = {
 export type Request = CallOptions & {
   query?: Record<string, string | number | boolean | undefined> | undefined
   body?: object | undefined
+  headers?: Readonly<Record<string, string>> | undefined
   /**
    * When it may be sent again: `always`, as a repeat changes nothing, also when the connection broke; or only when it cannot have
    * been taken (`untaken`): no connection was made, or the answer was 429 or 503.
@@ -31,6 +32,8 @@ export type Http = {
   stream(path: string, request: { query?: Request['query']; lastEventId: string | undefined; signal: AbortSignal }): Promise<Response>
   json<T>(method: string, path: string, request: Request): Promise<T>
   text(method: string, path: string, request: Request): Promise<string>
+  /** How long a call may take in which that is not said. */
+  readonly timeoutSeconds: number
 }
 
 export type HttpOptions = {
@@ -88,7 +91,7 @@ export const createHttp = ({ url, apiKey, timeoutSeconds, parseJson, fetch }: Ht
     try {
       response = await fetch(address, {
         method,
-        headers: { ...authorization, accept: 'application/json', ...(r.body === undefined ? {} : { 'content-type': 'application/json' }) },
+        headers: { ...authorization, ...r.headers, accept: 'application/json', ...(r.body === undefined ? {} : { 'content-type': 'application/json' }) },
         ...(r.body === undefined ? {} : { body: JSON.stringify(r.body) }),
         // Followed, a POST would arrive as a GET.
         redirect: 'manual',
@@ -164,7 +167,7 @@ export const createHttp = ({ url, apiKey, timeoutSeconds, parseJson, fetch }: Ht
     }
   }
 
-  return { json, text, stream }
+  return { json, text, stream, timeoutSeconds }
 }
 
 /** @throws the signal's reason when it comes first */

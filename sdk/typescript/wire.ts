@@ -345,6 +345,49 @@ export type Problem = {
   [more: string]: unknown
 }
 
+/** A task in a batch. */
+export type BatchTask = NewTask & {
+  /** Makes it safe to send it again, as the option `idempotencyKey` of a task alone; one is made unless given. */
+  idempotency_key?: string | undefined
+}
+
+/** A task of a batch that was taken. */
+export type BatchAccepted = Omit<Submitted, 'retry_of'> & {
+  /** Its place in the batch, from 0. */
+  index: number
+  /** It was taken before, under the same key; this is the first answer. */
+  replayed?: true | undefined
+}
+
+/** Why a task was not taken: the problem that it alone would have been answered with. */
+export type Refusal = {
+  /** `/docs/errors#<type>`: where it is explained. */
+  type: string
+  title: string
+  /** The HTTP status that it alone would have been answered with. */
+  status: number
+  detail: string
+  /** Each fault, for invalid-request; a pointer is into the task. */
+  errors?: Fault[] | undefined
+  /** The same as detail. */
+  error: string
+  [more: string]: unknown
+}
+
+/** A task of a batch that was not taken. */
+export type BatchRefused = {
+  /** Its place in the batch, from 0. */
+  index: number
+  error: Refusal
+}
+
+/** What a batch is answered: of each task, in order, what has become of it. */
+export type BatchTaken = {
+  accepted: number
+  refused: number
+  tasks: (BatchAccepted | BatchRefused)[]
+}
+
 /** What the router posts to an agent's /task. */
 export type Delivery = {
   task_id: string

@@ -11,6 +11,7 @@ import { createCensus } from '../registry/census.ts'
 import { createExplain } from '../tasks/explain.ts'
 import type { Feed } from '../tasks/feed.ts'
 import { agentRoutes } from './agents.ts'
+import { batchRoutes } from './batch.ts'
 import { eventRoutes } from './events.ts'
 import { explainRoutes } from './explain.ts'
 import { healthRoutes } from './health.ts'
@@ -32,7 +33,7 @@ const namesHost: RequestHandler = (req, _res, next) => {
 }
 
 export const createApp = ({ core, feed, config, policy, log }: { core: Core; feed: Feed; config: Config; policy: HostPolicy; log: Logger }): Express => {
-  const { redis, keys, types, queues, tasks, webhooks, events, registry, presence } = core
+  const { redis, keys, types, queues, tasks, callbacks, webhooks, events, registry, presence } = core
   const { version } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as { version: string }
   const maxTimeoutSeconds = config.maxTaskTimeoutSeconds
   const metrics = createMetrics({ census: createCensus({ redis, keys, types }) })
@@ -43,7 +44,8 @@ export const createApp = ({ core, feed, config, policy, log }: { core: Core; fee
   app.set('query parser', false) // input.ts reads queries
   app.use(metrics.measured)
   app.use(namesHost)
-  app.use(taskRoutes({ tasks, whenEnded: createWaiter({ tasks, feed }), registry, maxTimeoutSeconds, log }))
+  app.use(batchRoutes({ tasks, callbacks, registry, maxTimeoutSeconds, log })) // before /tasks/:id
+  app.use(taskRoutes({ tasks, callbacks, whenEnded: createWaiter({ tasks, feed }), registry, maxTimeoutSeconds, log }))
   app.use(eventRoutes({ events, feed, types, log }))
   app.use(explainRoutes({ explain: createExplain({ redis, keys, presence }), tasks }))
   app.use(webhookRoutes({ webhooks, log }))

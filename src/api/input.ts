@@ -6,10 +6,16 @@ import { maxDepth } from '../contracts/raw.ts'
 import { isObject, oneOf, pattern, text } from '../contracts/members.ts'
 import { InvalidJson, InvalidRequest, SwitchyardError, type Fault } from '../errors.ts'
 
-export const MAX_BODY_BYTES = 1024 * 1024
-const MAX_DEPTH = 32
+const MIB = 1024 * 1024
+export const MAX_BODY_BYTES = MIB
+const MAX_BATCH_BYTES = 10 * MIB
+export const MAX_DEPTH = 32
 
-const bytes = express.raw({ type: () => true, limit: MAX_BODY_BYTES })
+/** How many bytes the body of a request may have, by where it goes. */
+const bodyLimit = (req: IncomingMessage): number => (/^\/tasks\/batch\/?(?:\?|$)/i.test(req.url ?? '') ? MAX_BATCH_BYTES : MAX_BODY_BYTES)
+const readers = new Map([MAX_BODY_BYTES, MAX_BATCH_BYTES].map((limit) => [limit, express.raw({ type: () => true, limit })]))
+
+export const tooLarge = (limit: number): SwitchyardError => new SwitchyardError('payload-too-large', `the body is larger than ${limit / MIB} MiB`)
 // A BOM is kept, and is then no JSON; bytes that are not UTF-8 are refused rather than replaced.
 const utf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
 
@@ -18,6 +24,8 @@ export const Empty = z.strictObject({})
 
 /** A JSON body: its text and what it says. */
 export type Body = { text: string; value: unknown }
+/** A body that is not parsed yet. */
+export type TextBody = { text: string }
 
 const isJson = (contentType: string | undefined): boolean => {
   const [type, ...parameters] = (contentType ?? '').toLowerCase().split(';').map((s) => s.trim())
@@ -26,20 +34,32 @@ const isJson = (contentType: string | undefined): boolean => {
 }
 
 /** Whether a body is announced that is larger than we read. */
-export const announcesTooMuch = (req: IncomingMessage): boolean => Number(req.headers['content-length'] ?? 0) > MAX_BODY_BYTES
+export const announcesTooMuch = (req: IncomingMessage): boolean => Number(req.headers['content-length'] ?? 0) > bodyLimit(req)
+
+export const notAnObject = (): InvalidJson => new InvalidJson('the body must be a JSON object')
+/**
+ * @param where in the body the text stands, for people
+ * @throws InvalidJson
+ */
+export const parse = (text: string, where = ''): unknown => {
+  try {
+    return JSON.parse(text)
+  } catch (error) {
+    throw new InvalidJson(`the body is not JSON: ${where}${(error as Error).message.replace(/[\p{Cc}]/gu, ' ').slice(0, 200)}`)
+  }
+}
 
 /**
- * Reads the body into `req.body` as a `Body`. With `optional`, no body at all (whatever its content type) reads as `{}`.
- * `depth`: how deep it may be nested (32).
- * @throws InvalidJson (400), unsupported-media-type (415), payload-too-large (413), InvalidRequest (422) when nested too deep
+ * Reads the body into `req.body` as a `TextBody`, for who parses it. With `optional`, no body at all (whatever its content type) reads as `{}`.
+ * @throws InvalidJson (400) when it is not UTF-8, unsupported-media-type (415), payload-too-large (413)
  */
-export const readBody = (o: { optional?: boolean; depth?: number } = {}): RequestHandler[] => [
+export const readText = (o: { optional?: boolean } = {}): RequestHandler[] => [
   (req, _res, next) => {
     // Told at once, not after so many bytes have come, which is when the reader would say so.
-    if (announcesTooMuch(req)) throw new SwitchyardError('payload-too-large', 'the body is larger than 1 MiB')
+    if (announcesTooMuch(req)) throw tooLarge(bodyLimit(req))
     next()
   },
-  bytes,
+  (req, res, next) => readers.get(bodyLimit(req))!(req, res, next),
   (req, _res, next) => {
     const raw: Buffer | undefined = Buffer.isBuffer(req.body) ? req.body : undefined
     if (raw === undefined || raw.length === 0) {
@@ -47,23 +67,29 @@ export const readBody = (o: { optional?: boolean; depth?: number } = {}): Reques
         if (req.headers['content-type'] !== undefined && !isJson(req.headers['content-type'])) throw new SwitchyardError('unsupported-media-type', 'send the body as application/json in UTF-8')
         throw new InvalidJson('the body is empty; send a JSON object')
       }
-      req.body = { text: '{}', value: {} } satisfies Body
+      req.body = { text: '{}' } satisfies TextBody
       return next()
     }
     if (!isJson(req.headers['content-type'])) throw new SwitchyardError('unsupported-media-type', 'send the body as application/json in UTF-8')
-    let text: string
-    let value: unknown
     try {
-      text = utf8.decode(raw)
+      req.body = { text: utf8.decode(raw) } satisfies TextBody
     } catch {
       throw new InvalidJson('the body is not UTF-8')
     }
-    try {
-      value = JSON.parse(text)
-    } catch (error) {
-      throw new InvalidJson(`the body is not JSON: ${(error as Error).message.replace(/[\p{Cc}]/gu, ' ').slice(0, 200)}`)
-    }
-    if (!isObject(value)) throw new InvalidJson('the body must be a JSON object')
+    next()
+  },
+]
+
+/**
+ * Reads the body into `req.body` as a `Body`. `depth`: how deep it may be nested (32).
+ * @throws as `readText`; InvalidJson (400), InvalidRequest (422) when nested too deep
+ */
+export const readBody = (o: { optional?: boolean; depth?: number } = {}): RequestHandler[] => [
+  ...readText(o),
+  (req, _res, next) => {
+    const { text } = req.body as TextBody
+    const value = parse(text)
+    if (!isObject(value)) throw notAnObject()
     const depth = o.depth ?? MAX_DEPTH
     if (maxDepth(text) > depth) throw new InvalidRequest([{ pointer: '', detail: `the body is nested deeper than ${depth} levels` }])
     req.body = { text, value } satisfies Body
@@ -76,8 +102,9 @@ const MAX_FAULTS = 20
 const jsonPointer = (path: readonly PropertyKey[]): string => path.map((p) => `/${String(p).replaceAll('~', '~0').replaceAll('/', '~1')}`).join('')
 const parameterName = (path: readonly PropertyKey[]): string => path.join('.')
 
+export type Read<T> = { data: T } | { faults: Fault[] }
 /** What a schema makes of a value, or each fault in it. Two rules with the same sentence are one fault. */
-const read = <T>(schema: z.ZodType<T>, value: unknown, place: (path: readonly PropertyKey[]) => string): { data: T } | { faults: Fault[] } => {
+export const read = <T>(schema: z.ZodType<T>, value: unknown, place = jsonPointer): Read<T> => {
   const result = schema.safeParse(value)
   if (result.success) return { data: result.data }
   const faults = new Map<string, Fault>()
@@ -93,7 +120,7 @@ const read = <T>(schema: z.ZodType<T>, value: unknown, place: (path: readonly Pr
 const MAX_QUERY = 4096
 
 /** The query, each parameter once, by a strict schema. */
-const readQuery = <T>(schema: z.ZodType<T>, req: Request): { data: T } | { faults: Fault[] } => {
+const readQuery = <T>(schema: z.ZodType<T>, req: Request): Read<T> => {
   const search = req.originalUrl.indexOf('?')
   const text = search < 0 ? '' : req.originalUrl.slice(search + 1)
   if (text === '') return read(schema, {}, parameterName)
@@ -109,7 +136,7 @@ const readQuery = <T>(schema: z.ZodType<T>, req: Request): { data: T } | { fault
   return { faults: [...[...doubled].map((name) => ({ pointer: name, detail: 'is given more than once' })), ...('faults' in result ? result.faults : [])].slice(0, MAX_FAULTS) }
 }
 
-const whole = <T>(result: { data: T } | { faults: Fault[] }): T => {
+const whole = <T>(result: Read<T>): T => {
   if ('faults' in result) throw new InvalidRequest(result.faults)
   return result.data
 }
@@ -132,7 +159,7 @@ export const noQuery: RequestHandler = (req, _res, next) => {
  */
 export const bodyAndQuery = <B, Q>(req: Request, schemas: { body: z.ZodType<B>; query: z.ZodType<Q> }): { body: B; query: Q } => {
   const query = readQuery(schemas.query, req)
-  const body = read(schemas.body, (req.body as Body).value, jsonPointer)
+  const body = read(schemas.body, (req.body as Body).value)
   if ('faults' in query || 'faults' in body) throw new InvalidRequest([...('faults' in query ? query.faults : []), ...('faults' in body ? body.faults : [])])
   return { body: body.data, query: query.data }
 }

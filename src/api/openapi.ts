@@ -42,6 +42,7 @@ const COMPONENTS = '#/components/schemas/'
 const HEADERS: Record<string, { description: string; schema: Schema }> = {
   Location: { description: 'The path of what was made.', schema: { type: 'string' } },
   'Retry-After': { description: 'Seconds after which to try again.', schema: { type: 'integer' } },
+  'Idempotent-Replayed': { description: '`true` when the task was taken before, under the same key.', schema: { type: 'string', enum: ['true'] } },
 }
 
 /** Where ids stand in paths, and their form. One of another form is simply not there: 404. */

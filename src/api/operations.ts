@@ -2,6 +2,7 @@
 import type { z } from 'zod'
 import { Agent, AgentList, CleanedUp, Heartbeat, HeartbeatAnswer, Registered, Registration, Unregistered } from '../contracts/agent.ts'
 import { Explanation } from '../contracts/explain.ts'
+import { batchSchema, BatchTaken } from '../contracts/batch.ts'
 import { AttemptResult, Cancelled, newTaskSchema, ResultTaken, Submitted, Task, TaskList } from '../contracts/task.ts'
 import { Redelivery } from '../contracts/webhook.ts'
 import type { ProblemType } from '../errors.ts'
@@ -40,6 +41,9 @@ const STREAM =
 const requestHeaders = { 'Last-Event-ID': 'The id of the last event that was received; what happened since is told first.' }
 const events: OperationAnswer = { description: 'Events, as they happen.', schema: TaskEvent, contentType: 'text/event-stream' }
 
+const KEY = 'Makes it safe to send the request again: under one key an agent type takes one task, and every repeat gets the first answer. Another body or `require_agent` under it is refused. 1 to 255 visible ASCII characters, plain or as a quoted string.'
+const KEY_SECONDS = 'For how long keys are kept, from 1 to 86400: a day unless given.'
+
 const page = (summary: string, contentType = 'text/html'): Operation => ({ tag: 'Service', summary, answers: { 200: { description: 'The page.', contentType } }, storeless: true })
 
 /** @param maxTimeoutSeconds the operator's upper bound for `timeout_seconds` */
@@ -50,8 +54,20 @@ export const createOperations = (maxTimeoutSeconds: number): Record<string, Oper
     description: 'The task is taken even when no agent for it is alive: it waits. What is sent in `parameters` reaches the agent byte for byte, big integers and white space included.',
     query: SubmitQuery,
     body: { schema: newTaskSchema(maxTimeoutSeconds), example: { task_type: 'analyze_cost', agent_type: 'cost', parameters: { account: '123', days: 30 }, priority: 'high' } },
-    answers: { 201: { description: 'Taken: this task will reach an end.', schema: Submitted, headers: ['Location'] } },
-    problems: ['not-found', 'host-not-allowed', 'no-agent', 'too-many-queues'],
+    requestHeaders: { 'Idempotency-Key': KEY, 'Idempotency-Key-Seconds': KEY_SECONDS },
+    answers: { 201: { description: 'Taken: this task will reach an end. With the key of a task that was taken before, the answer that was given then.', schema: Submitted, headers: ['Location', 'Idempotent-Replayed'] } },
+    problems: ['malformed-request', 'idempotency-key-reused', 'not-found', 'host-not-allowed', 'no-agent', 'too-many-queues'],
+  },
+  'POST /tasks/batch': {
+    tag: 'Tasks',
+    summary: 'Submit many tasks',
+    description:
+      'Up to 1,000 tasks and 10 MiB. Each is taken or refused by itself, as it would be alone, and answered in its place; 200 says only that the request could be read. `require_agent` holds for all. A task that is to be sent again safely has a member `idempotency_key`.',
+    query: SubmitQuery,
+    requestHeaders: { 'Idempotency-Key-Seconds': KEY_SECONDS },
+    body: { schema: batchSchema(maxTimeoutSeconds), example: { tasks: [{ task_type: 'analyze_cost', agent_type: 'cost', parameters: { account: '123' } }, { task_type: 'analyze_cost', agent_type: 'cost', parameters: { account: '124' }, idempotency_key: 'bill-124' }] } },
+    answers: { 200: { description: 'What has become of each task.', schema: BatchTaken } },
+    problems: ['malformed-request'],
   },
   'GET /tasks': {
     tag: 'Tasks',

@@ -5,6 +5,7 @@ import { z } from 'zod'
 import { SwitchyardError, type ProblemType } from '../errors.ts'
 import type { Logger } from '../logger.ts'
 import { isStoreFailure } from '../redis/client.ts'
+import { tooLarge } from './input.ts'
 
 export const MAX_HEADER_BYTES = 16 * 1024
 
@@ -25,6 +26,7 @@ export const PROBLEMS: Record<ProblemType, { status: number; title: string }> = 
   'task-not-ended': { status: 409, title: 'The task has not ended' },
   'stale-attempt': { status: 409, title: 'The attempt is not the current one' },
   'already-retried': { status: 409, title: 'The task was already retried' },
+  'idempotency-key-reused': { status: 422, title: 'The Idempotency-Key was used for another task' },
   'no-agent': { status: 503, title: 'No agent is alive for this task' },
   'too-many-queues': { status: 429, title: 'Too many queues' },
   'too-many-watchers': { status: 503, title: 'Too many requests that wait or watch' },
@@ -48,19 +50,21 @@ export const Problem = z
   })
   .meta({ id: 'Problem' })
 
-const problemText = (instance: string, error: SwitchyardError): string => {
+/** An error as a problem; that of a task among many has no path of its own. */
+export const problemOf = (error: SwitchyardError, instance?: string): Record<string, unknown> => {
   const { status, title } = PROBLEMS[error.type]
-  return JSON.stringify({
+  return {
     type: `/docs/errors#${error.type}`,
     title,
     status,
     detail: error.message,
-    instance,
+    instance, // left out by JSON.stringify when there is none
     ...(error.faults === undefined ? {} : { errors: error.faults }),
     ...error.extra,
     error: error.message,
-  })
+  }
 }
+const problemText = (instance: string, error: SwitchyardError): string => JSON.stringify(problemOf(error, instance))
 
 /** Sends a problem document. `error` repeats the detail as a string, which older clients read. */
 export const sendProblem = (res: Response, path: string, error: SwitchyardError): void => {
@@ -69,27 +73,32 @@ export const sendProblem = (res: Response, path: string, error: SwitchyardError)
 }
 
 /** What Express and its body reader throw, in our words. */
-const fromHttpError = (e: { status?: number; type?: string; message?: string }): SwitchyardError | null => {
-  if (e.type === 'entity.too.large') return new SwitchyardError('payload-too-large', 'the body is larger than 1 MiB')
+const fromHttpError = (e: { status?: number; type?: string; message?: string; limit?: number }): SwitchyardError | null => {
+  if (e.type === 'entity.too.large') return tooLarge(e.limit!)
   if (e.status === 415) return new SwitchyardError('unsupported-media-type', 'send application/json in UTF-8, plain, gzip, deflate, br or zstd')
   if (e.status === 400) return new SwitchyardError('malformed-request', 'the request could not be read: its path, its encoding or its length is malformed')
   return null
+}
+
+/** Whatever was thrown, as what the client is told. */
+export const toldOf = (error: unknown, { method, path }: { method: string; path: string }, log: Logger): SwitchyardError => {
+  if (error instanceof SwitchyardError) return error
+  const known = fromHttpError(error as object)
+  if (known) return known
+  if (isStoreFailure(error)) {
+    log.debug({ error: String(error) }, 'the store failed a request')
+    return new SwitchyardError('store-unavailable', 'the store is not available; try again', { retryAfterSeconds: 1 + Math.floor(Math.random() * 3) })
+  }
+  // Not the error as it is: Redis's carry the whole command, payload and all.
+  log.error({ error: error instanceof Error ? error.stack : String(error), method, path }, 'a request failed')
+  return new SwitchyardError('internal', 'something went wrong on our side; the log says more')
 }
 
 export const problemHandler =
   (log: Logger): ErrorRequestHandler =>
   (error, req, res, next) => {
     if (res.headersSent) return next(error)
-    if (error instanceof SwitchyardError) return sendProblem(res, req.path, error)
-    const known = fromHttpError(error as object)
-    if (known) return sendProblem(res, req.path, known)
-    if (isStoreFailure(error)) {
-      log.debug({ error: String(error) }, 'the store failed a request')
-      return sendProblem(res, req.path, new SwitchyardError('store-unavailable', 'the store is not available; try again', { retryAfterSeconds: 1 + Math.floor(Math.random() * 3) }))
-    }
-    // Not the error as it is: Redis's carry the whole command, payload and all.
-    log.error({ error: error instanceof Error ? error.stack : String(error), method: req.method, path: req.path }, 'a request failed')
-    sendProblem(res, req.path, new SwitchyardError('internal', 'something went wrong on our side; the log says more'))
+    sendProblem(res, req.path, toldOf(error, req, log))
   }
 
 /** For a known path: 405 with Allow, and Allow alone for OPTIONS. `HEAD` goes with `GET`, as Express has it. */

@@ -41,10 +41,10 @@ const membersTable = (s: Schema, inline: Inline): string => {
 }
 
 const parametersHtml = (parameters: Parameter[], inline: Inline): string =>
-  (['path', 'query'] as const)
-    .map((place) => {
+  ([['path', 'In the path'], ['query', 'In the query'], ['header', 'Headers']] as const)
+    .map(([place, title]) => {
       const here = parameters.filter((p) => p.in === place)
-      return here.length === 0 ? '' : `<h4>In the ${place}</h4><table>${here.map((p) => row(p.name, p.schema, p.required ?? false, p.description, inline)).join('')}</table>`
+      return here.length === 0 ? '' : `<h4>${title}</h4><table>${here.map((p) => row(p.name, p.schema, p.required ?? false, p.description, inline)).join('')}</table>`
     })
     .join('')
 

@@ -2,7 +2,9 @@
 import { Router } from 'express'
 import { z } from 'zod'
 import { AgentId, AgentType, Capability } from '../contracts/agent.ts'
-import { AttemptResult, newTaskSchema, TaskStatus, TRACEPARENT, type NewTask } from '../contracts/task.ts'
+import type { CallbackPolicy } from '../contracts/callback.ts'
+import { idempotencyOf } from '../contracts/idempotency.ts'
+import { AttemptResult, newTaskSchema, TaskStatus } from '../contracts/task.ts'
 import { pattern } from '../contracts/members.ts'
 import { rawMembers } from '../contracts/raw.ts'
 import { bounded, MAX_ERROR_CHARS, MAX_RESULT_DEPTH } from '../contracts/words.ts'
@@ -14,6 +16,7 @@ import type { Tasks } from '../tasks/tasks.ts'
 import { wire } from '../tasks/wire.ts'
 import { body, bodyAndQuery, Cursor, Empty, Flag, Limit, noQuery, query, readBody, toCursor, type Body } from './input.ts'
 import { rawJson, sendJson, stringify } from './json.ts'
+import { agentTypeOf, checkCallback, keepSecondsOf, keyOf, traceparentOf } from './new-task.ts'
 import { notAllowed } from './problem.ts'
 import { MAX_WAIT_SECONDS, type Waiter } from './wait.ts'
 
@@ -58,30 +61,25 @@ const taskId = (id: string): string => {
   return id
 }
 
-export const taskRoutes = ({ tasks, whenEnded, registry, maxTimeoutSeconds, log }: { tasks: Tasks; whenEnded: Waiter; registry: Registry; maxTimeoutSeconds: number; log: Logger }): Router => {
+export const taskRoutes = ({ tasks, callbacks, whenEnded, registry, maxTimeoutSeconds, log }: { tasks: Tasks; callbacks: CallbackPolicy; whenEnded: Waiter; registry: Registry; maxTimeoutSeconds: number; log: Logger }): Router => {
   const routes = Router()
   const NewTaskBody = newTaskSchema(maxTimeoutSeconds)
 
-  /** The type a task goes to: named, or its pinned agent's. */
-  const agentTypeOf = async (t: NewTask): Promise<string> => {
-    if (t.agent_id === undefined) return t.agent_type!
-    const type = await registry.typeOf(t.agent_id)
-    if (type === null) throw new NotFound(`agent ${t.agent_id} is not registered; a task can be pinned to a registered agent only`)
-    if (t.agent_type !== undefined && t.agent_type !== type) throw new InvalidRequest([{ pointer: '/agent_type', detail: `is ${t.agent_type}, but agent ${t.agent_id} is of type ${type}` }])
-    return type
-  }
-
   routes.post('/tasks', ...readBody(), async (req, res) => {
     const { body: task, query: asked } = bodyAndQuery(req, { body: NewTaskBody, query: SubmitQuery })
-    const raw = rawMembers((req.body as Body).text, ['parameters', 'metadata'] as const)
-    const traceparent = req.get('traceparent')
-    const submitted = await tasks.submit(task, await agentTypeOf(task), {
+    checkCallback(task, callbacks)
+    const { text } = req.body as Body
+    const raw = rawMembers(text, ['parameters', 'metadata'] as const)
+    const key = keyOf(req)
+    const { submitted, replayed } = await tasks.submitOnce(task, await agentTypeOf(task, registry.typeOf), {
       parameters: raw.parameters ?? '{}',
       metadata: raw.metadata ?? '{}',
       requireAgent: asked.require_agent,
-      traceparent: traceparent !== undefined && TRACEPARENT.test(traceparent) ? traceparent : undefined,
+      traceparent: traceparentOf(req),
+      idempotency: key === undefined ? undefined : idempotencyOf(key, text, asked.require_agent, keepSecondsOf(req)),
     })
-    log.info({ task: submitted.task_id, status: submitted.status }, submitted.status)
+    if (replayed) res.setHeader('Idempotent-Replayed', 'true')
+    else log.info({ task: submitted.task_id, status: submitted.status }, submitted.status)
     res.setHeader('Location', submitted.status_url)
     sendJson(res, 201, JSON.stringify(submitted))
   })

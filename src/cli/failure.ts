@@ -1,5 +1,5 @@
 /** How a command ends: its exit code, and what it says when that is not 0. */
-import { AlreadyRetried, ConnectionFailed, InvalidRequest, SwitchyardError, TaskEnded, TaskNotEnded, TimedOut, UnexpectedAnswer } from '../../sdk/typescript/client.ts'
+import { AlreadyRetried, ConnectionFailed, IdempotencyKeyReused, InvalidRequest, SwitchyardError, TaskEnded, TaskNotEnded, TimedOut, UnexpectedAnswer } from '../../sdk/typescript/client.ts'
 import { plain } from './text.ts'
 
 export const EXIT = {
@@ -33,7 +33,7 @@ const NEXT: Record<string, string> = {
 const next = (error: SwitchyardError): string | undefined => {
   if (error instanceof TaskEnded) return `Look at it: switchyard tasks show ${error.taskId}`
   if (error instanceof TaskNotEnded) return `Wait for its end: switchyard tasks watch ${error.taskId}`
-  if (error instanceof AlreadyRetried) return `Look at that one: switchyard tasks show ${error.taskId}`
+  if (error instanceof AlreadyRetried || error instanceof IdempotencyKeyReused) return `Look at that one: switchyard tasks show ${error.taskId}`
   return NEXT[error.type]
 }
 

@@ -48,14 +48,17 @@ export const readParameters = async (file: string, signal: AbortSignal): Promise
   return parseParameters(json, where)
 }
 
-/** @param where it comes from, for people */
-export const parseParameters = (json: string, where: string): JsonObject => {
+/**
+ * @param where it comes from, for people
+ * @param what the object is
+ */
+export const parseParameters = (json: string, where: string, what = 'the parameters by name'): JsonObject => {
   let value: unknown
   try {
     value = parseJson(json)
   } catch (error) {
     throw new UsageError(`${where} is not JSON: ${(error as Error).message}`)
   }
-  if (typeof value !== 'object' || value === null || Array.isArray(value)) throw new UsageError(`${where} must hold a JSON object: the parameters by name`)
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) throw new UsageError(`${where} must hold a JSON object: ${what}`)
   return value as JsonObject
 }

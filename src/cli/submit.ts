@@ -22,6 +22,7 @@ type SubmitOptions = {
   callback?: string
   requireAgent?: true
   metadata?: JsonObject
+  idempotencyKey?: string
 }
 
 const priority = (text: string): NonNullable<SubmitOptions['priority']> => {
@@ -34,6 +35,11 @@ const priority = (text: string): NonNullable<SubmitOptions['priority']> => {
 const waitSeconds = (text: string): number => {
   if (/^\d+(\.\d+)?$/.test(text) && Number(text) > 0) return Number(text)
   throw new InvalidArgumentError('It must be seconds; write --wait behind the type and the capability.')
+}
+
+const idempotencyKey = (text: string): string => {
+  if (/^[!-~]{1,255}$/.test(text)) return text
+  throw new InvalidArgumentError('It must be 1 to 255 visible ASCII characters.')
 }
 
 const HELP = `
@@ -65,6 +71,7 @@ export const submitCommand = (tasks: Command, run: Runner): void => {
     .addOption(new Option('--callback <url>', 'is sent a webhook when the task ends'))
     .addOption(new Option('--require-agent', 'refuse it when no agent that can do it is alive, instead of letting it wait'))
     .addOption(new Option('--metadata <name=value>', 'something to go along; may be repeated').argParser(member))
+    .addOption(new Option('--idempotency-key <key>', 'makes it safe to submit it again: within a day the same task is taken once').argParser(idempotencyKey))
   command.addHelpText('after', HELP).action(run<[string, string, SubmitOptions]>(submit))
 }
 
@@ -87,7 +94,7 @@ const submit = async (session: Session, type: string, capability: string, o: Sub
     callback_url: o.callback,
     metadata: o.metadata,
   }
-  const handle = await client.tasks.submit(task, { signal, requireAgent: o.requireAgent })
+  const handle = await client.tasks.submit(task, { signal, requireAgent: o.requireAgent, idempotencyKey: o.idempotencyKey })
   if (o.wait === undefined) {
     terminal.out(json ? JSON.stringify(handle.submitted) : handle.id)
     if (!json && terminal.watched) terminal.note(`It is ${handle.submitted.status}; follow it: ${hint(`tasks watch ${handle.id}`)}`)

@@ -1,6 +1,7 @@
 /** `switchyard tasks …` */
 import { Option, type Command } from 'commander'
 import { SwitchyardError, type Task, type TaskFilter, type TaskStatus } from '../../sdk/typescript/client.ts'
+import { batchCommand } from './batch.ts'
 import { explainCommand } from './explain.ts'
 import { EXIT, explain, spoken } from './failure.ts'
 import { follow } from './follow.ts'
@@ -21,6 +22,7 @@ export const taskCommands: Register = (program, run) => {
   const add = (name: string, description: string): Command => tasks.command(name).description(description)
 
   submitCommand(tasks, run)
+  batchCommand(tasks, run)
 
   add('list', 'list tasks, newest first')
     .addOption(new Option('--status <status>', 'only of this status').choices(STATUSES))

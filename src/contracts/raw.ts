@@ -3,16 +3,16 @@
  * we may reorder. All functions take a text that JSON.parse has already accepted; none of them recurses, so depth is no danger.
  */
 
-const QUOTE = 34
-const COMMA = 44
+export const QUOTE = 34
+export const COMMA = 44
 const BACKSLASH = 92
-const OPEN_BRACKET = 91
-const CLOSE_BRACKET = 93
-const OPEN_BRACE = 123
-const CLOSE_BRACE = 125
+export const OPEN_BRACKET = 91
+export const CLOSE_BRACKET = 93
+export const OPEN_BRACE = 123
+export const CLOSE_BRACE = 125
 
 /** The position after the string that begins at `start`, its opening quote. */
-const afterString = (text: string, start: number): number => {
+export const afterString = (text: string, start: number): number => {
   for (let from = start + 1; ; ) {
     const quote = text.indexOf('"', from)
     if (quote < 0) return text.length
@@ -37,21 +37,21 @@ const afterNested = (text: string, start: number): number => {
 }
 
 /** JSON's white space is all at or below the space; nothing else there can stand outside a string. */
-const afterSpace = (text: string, start: number): number => {
+export const afterSpace = (text: string, start: number): number => {
   let at = start
   while (text.charCodeAt(at) <= 32) at += 1
   return at
 }
 
-const afterScalar = (text: string, start: number): number => {
+export const afterScalar = (text: string, start: number): number => {
   for (let at = start; at < text.length; at += 1) {
     const c = text.charCodeAt(at)
-    if (c === COMMA || c === CLOSE_BRACE || c <= 32) return at
+    if (c === COMMA || c === CLOSE_BRACE || c === CLOSE_BRACKET || c <= 32) return at
   }
   return text.length
 }
 
-const afterValue = (text: string, start: number): number => {
+export const afterValue = (text: string, start: number): number => {
   const c = text.charCodeAt(start)
   if (c === QUOTE) return afterString(text, start)
   return c === OPEN_BRACE || c === OPEN_BRACKET ? afterNested(text, start) : afterScalar(text, start)

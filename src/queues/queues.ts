@@ -75,6 +75,16 @@ export const createQueues = ({ redis, keys }: { redis: Redis; keys: Keys }) => {
 
   const forgetScript = loadScript(redis, new URL('./forget.lua', import.meta.url))
   const activeIds = loadScript(redis, new URL('./active.lua', import.meta.url))
+  const addScript = loadScript(redis, new URL('./add.lua', import.meta.url))
+
+  const optionsOf = (job: NewJob): JobsOptions => ({ priority: bullPriority(job.priority), attempts: job.maxRetries + 1 })
+
+  /** Adds a task's job. Adding it twice changes nothing while the first is there. */
+  const add = async (job: NewJob): Promise<void> => {
+    const jobOptions: JobsOptions = { jobId: job.id, ...optionsOf(job) }
+    if (job.delayMs > 0) jobOptions.delay = job.delayMs
+    await queue(job.type, job.queue).add(job.taskType, {}, jobOptions)
+  }
 
   return {
     queue,
@@ -83,15 +93,15 @@ export const createQueues = ({ redis, keys }: { redis: Redis; keys: Keys }) => {
     active: async (type: string): Promise<string[]> => (await activeIds(keys.base(type))) as string[],
     /** Resolves once scripts can run. */
     ready: () => shared.waitUntilReady(),
-    /** Adds a task's job. Adding it twice changes nothing while the first is there. */
-    add: async (job: NewJob): Promise<void> => {
-      const jobOptions: JobsOptions = {
-        jobId: job.id,
-        priority: bullPriority(job.priority),
-        attempts: job.maxRetries + 1,
-      }
-      if (job.delayMs > 0) jobOptions.delay = job.delayMs
-      await queue(job.type, job.queue).add(job.taskType, {}, jobOptions)
+    add,
+    /** The same for many, at a fraction of the cost for those that may go now. */
+    addMany: async (jobs: readonly NewJob[]): Promise<void> => {
+      const now = Map.groupBy(jobs.filter((job) => job.delayMs <= 0), (job) => job.type)
+      const added = [...now].map(([type, some]) => {
+        for (const name of new Set(some.map((job) => job.queue))) queue(type, name) // BullMQ makes a note of a queue when its object is made
+        return addScript(keys.base(type), Date.now(), ...some.flatMap((job) => [job.queue, job.id, job.taskType, bullPriority(job.priority), JSON.stringify(optionsOf(job))]))
+      })
+      await Promise.all([...added, ...jobs.filter((job) => job.delayMs > 0).map(add)])
     },
     /** Takes a job out of its queue; false when it is at a dispatcher or not there. */
     remove: async (type: string, name: string, id: string): Promise<boolean> => {

@@ -16,6 +16,23 @@ const MAX_TEXT = 256 * 1024
 export type Arguments = readonly (string | number)[]
 type Waiting = { item: Arguments; resolve: (reply: unknown) => void; reject: (error: unknown) => void; sent: (() => void) | undefined }
 
+/** Items in parts that one call may have. */
+export function* partsOf<T>(all: readonly T[], argumentsOf: (one: T) => Arguments): Generator<T[]> {
+  let part: T[] = []
+  let text = 0
+  for (const one of all) {
+    const length = argumentsOf(one).reduce<number>((n, a) => n + (typeof a === 'string' ? a.length : 8), 0)
+    if (part.length === MAX_ITEMS || (part.length > 0 && text + length > MAX_TEXT)) {
+      yield part
+      part = []
+      text = 0
+    }
+    part.push(one)
+    text += length
+  }
+  if (part.length > 0) yield part
+}
+
 /**
  * @param script a script for many items
  * @returns runs it for one item. `sent` is called when the call has been handed to the connection: what is sent after that comes behind it.
@@ -44,21 +61,7 @@ export const createBatch = (script: Script) => {
   }
 
   const flush = (): void => {
-    for (const [base, all] of gathered) {
-      let items: Waiting[] = []
-      let text = 0
-      for (const w of all) {
-        const length = w.item.reduce<number>((n, a) => n + (typeof a === 'string' ? a.length : 8), 0)
-        if (items.length === MAX_ITEMS || (items.length > 0 && text + length > MAX_TEXT)) {
-          send(base, items)
-          items = []
-          text = 0
-        }
-        items.push(w)
-        text += length
-      }
-      send(base, items)
-    }
+    for (const [base, all] of gathered) for (const part of partsOf(all, (w) => w.item)) send(base, part)
     gathered.clear()
   }
 

@@ -26,6 +26,8 @@ const WITH_ID = {
   webhook_task: 'webhook-task:',
   /** zset: the webhooks of one origin (`https://app.example`) that are to be sent, task → when */
   webhook_queue: 'webhook-queue:',
+  /** string: what an Idempotency-Key was first answered, by the key's digest (tasks/submit.lua); expires by itself */
+  idempotency: 'idempotency:',
 } as const
 
 /** Keys of which an agent type has one. */
@@ -97,6 +99,7 @@ export const createKeys = (prefix: string, namespace = 'default') => {
     pool: withId('pool'),
     task: withId('task'),
     tasks: withId('tasks'),
+    idempotency: withId('idempotency'),
     agents: single('agents'),
     watch: single('watch'),
     timers: single('timers'),

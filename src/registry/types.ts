@@ -36,6 +36,13 @@ export const createTypes = ({ redis, keys }: { redis: Redis; keys: Keys }) => {
    */
   const ensure = async (type: string): Promise<void> => {
     if (lately(named, type)) return
+    // Who asks meanwhile waits for the same answer, and goes on behind who asked first.
+    const asking = underWay.get(type) ?? name(type).finally(() => underWay.delete(type))
+    underWay.set(type, asking)
+    return asking
+  }
+  const underWay = new Map<string, Promise<void>>()
+  const name = async (type: string): Promise<void> => {
     const verdict = await nameType(keys.base(''), type, MAX_TYPES)
     if (verdict === 'full') throw new TooManyTypes(MAX_TYPES)
     if (verdict === 'new') await redis.publish(keys.typesChannel, keys.scope(type))

@@ -1,9 +1,11 @@
--- Makes tasks' records. Their jobs are added next; the sweeper looks after a while whether they were.
+-- Makes tasks' records, and notes the idempotency keys they came with. Their jobs are added next; the sweeper looks after a while whether they
+-- were.
 -- KEYS[1] base
 -- ARGV, for each task: id; queue; delay ms, or ''; run at (ms since the epoch), or ''; expires in, ms; at most so many queues;
 --   1 to refuse when no agent is alive for it; 1 when the id may be known already; 1 when the queue may be new; spec; parameters; metadata; traceparent or ''; retry_of or '';
---   callback or ''
--- Returns for each {'ok', status, created, 1 when an agent has room for it now}, {'exists', status, created, 1}, {'queues'} or {'no_agent'}
+--   callback or ''; the idempotency key's digest, or ''; that of what it stands for; for how long it is kept, ms
+-- Returns for each {'ok', status, created, 1 when an agent has room for it now}, {'exists', status, created, 1},
+--   {'replayed', status, created, id} of the task first taken under the key, {'reused', its id} when that was another request, {'queues'} or {'no_agent'}
 --- @include "record.lua"
 --- @include "../redis/batch.lua"
 
@@ -15,7 +17,21 @@ local function has_room(pool)
   return room[pool]
 end
 
-local function submit(id, queue, delay, run_at, expires_in, max_queues, require_agent, maybe_known, maybe_new, spec, parameters, metadata, traceparent, retry_of, callback)
+-- What is kept under an idempotency key: what it stands for, and what was answered, with tabs between.
+local function first_answer(key, request, id)
+  local known = redis.call('GET', idempotency_key(key))
+  if not known then return nil end
+  local stood_for, first, status, created = string.match(known, '^([^\t]*)\t([^\t]*)\t([^\t]*)\t(.*)$')
+  if stood_for ~= request then return { 'reused', first } end
+  -- The same call once more, sent again because nobody heard of the first: it goes on.
+  if first == id then return { 'ok', status, created, 1 } end
+  return { 'replayed', status, created, first }
+end
+
+local function submit(id, queue, delay, run_at, expires_in, max_queues, require_agent, maybe_known, maybe_new, spec, parameters, metadata, traceparent, retry_of, callback,
+    key, request, keep)
+  local first = key ~= '' and first_answer(key, request, id)
+  if first then return first end
   if maybe_known == '1' then
     local known = redis.call('HMGET', task_key(id), 'status', 'created')
     if known[1] then return { 'exists', known[1], known[2], 1 } end
@@ -41,8 +57,9 @@ local function submit(id, queue, delay, run_at, expires_in, max_queues, require_
   if traceparent ~= '' then redis.call('HSET', task_key(id), 'traceparent', traceparent) end
   if retry_of ~= '' then redis.call('HSET', task_key(id), 'retry_of', retry_of) end
   if callback ~= '' then redis.call('HSET', task_key(id), 'callback', callback) end
+  if key ~= '' then redis.call('SET', idempotency_key(key), table.concat({ request, id, status, integer(now) }, '\t'), 'PX', keep) end
   look_at(id, math.min(now + CONFIRM_MS, status == 'pending' and not_before or expires))
   return { 'ok', status, integer(now), has_room(pool) and 1 or 0 }
 end
 
-return for_each(15, submit, write_lists)
+return for_each(18, submit, write_lists)

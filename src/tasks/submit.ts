@@ -1,23 +1,15 @@
 /** Takes tasks. */
-import type { NewTask, Submitted, TaskStatus } from '../contracts/task.ts'
-import { readReceiver, type CallbackPolicy } from '../contracts/callback.ts'
-import { NoAgent, TooManyQueues } from '../errors.ts'
+import type { NewTask } from '../contracts/task.ts'
+import type { Logger } from '../logger.ts'
 import type { Queues } from '../queues/queues.ts'
 import { createBatch } from '../redis/batch.ts'
 import type { Redis } from '../redis/client.ts'
-import { uuidv7 } from '../redis/ids.ts'
-import { queueName, type Keys } from '../redis/keys.ts'
+import type { Keys } from '../redis/keys.ts'
 import { loadScript } from '../redis/scripts.ts'
 import type { Types } from '../registry/types.ts'
-import { writeSpec, type Spec } from './record.ts'
+import { createAdmission, type SubmitExtra, type Taken, type Verdict } from './admission.ts'
 import type { Stats } from './stats.ts'
-
-const MAX_QUEUES_PER_TYPE = 10_000
-/** A queue in use is named to Redis again after so long. */
-const NAME_AGAIN_MS = 60_000
-
-/** What a submit needs beside the parsed body: the JSON texts as they were sent, and what the request said. */
-export type SubmitExtra = { parameters: string; metadata: string; requireAgent?: boolean; traceparent?: string | undefined; retryOf?: string; id?: string }
+import { createSubmitMany } from './submit-many.ts'
 
 /** Runs `then` once the promise chains begun in this turn have sent their commands: the connection keeps the order record, job, wake. */
 const afterThisTurn = <T>(then: () => Promise<T>): Promise<T> =>
@@ -31,98 +23,76 @@ export type SubmitDeps = {
   types: Types
   queues: Queues
   stats: Stats
-  callbacks: CallbackPolicy
   /** Tells a dispatcher of a task's job, if it is there. */
   wake: (type: string, id: string, queue: string) => Promise<unknown>
+  log: Logger
 }
 
-export const createSubmit = ({ redis, keys, types, queues, stats, callbacks, wake }: SubmitDeps) => {
+export const createSubmit = ({ redis, keys, types, queues, stats, wake, log }: SubmitDeps) => {
   const script = (file: string) => loadScript(redis, new URL(file, import.meta.url))
-  const scripts = {
-    submit: createBatch(script('./submit.lua')),
-    withdraw: script('./withdraw.lua'),
-  }
+  const submitScript = script('./submit.lua')
+  const record = createBatch(submitScript)
+  const withdraw = script('./withdraw.lua')
+  const { admit, settle } = createAdmission(redis)
 
-  /** When this process last named a queue to Redis, which forgets one unused for an hour. */
-  const lastNamed = new Map<string, number>()
-  /** Queues whose agents had no room when last asked. */
+  /** Queues whose agents had no room when last asked; of a Redis that comes back that is to be asked anew. */
   const full = new Set<string>()
-  // A Redis that comes back may have lost its last second: what we know of it is to be said and asked anew.
-  redis.on('close', () => {
-    lastNamed.clear()
-    full.clear()
-  })
+  redis.on('close', () => full.clear())
+
+  /** Notes whether the queue's agents have room, and tells a dispatcher if that was not done before. */
+  const noteRoom = async ({ id, type, queue }: { id: string; type: string; queue: string }, hasRoom: boolean, told: boolean): Promise<void> => {
+    if (hasRoom) {
+      full.delete(queue)
+      if (!told) await wake(type, id, queue).catch(() => {})
+    } else {
+      if (full.size > 10_000) full.clear()
+      full.add(queue)
+    }
+  }
 
   /**
    * Takes a task: its record, then its job, then a wake, each sent behind the other without waiting, as one packet; answered when all have.
    * Dying anywhere between leaves a record that the sweeper finds and completes.
    * @param agentType its agent type, resolved from `agent_id` where the body named none
-   * @throws NoAgent, TooManyQueues, HostNotAllowed
+   * @throws NoAgent, TooManyQueues, IdempotencyKeyReused
    */
-  return async (t: NewTask, agentType: string, extra: SubmitExtra): Promise<Submitted> => {
-    // What was taken once is taken again; when it is sent, the policy of that day decides.
-    if (t.callback_url !== undefined && extra.retryOf === undefined) callbacks.check(t.callback_url)
+  const one = async (t: NewTask, agentType: string, extra: SubmitExtra): Promise<Taken> => {
     // With require_agent there must be an agent, which has made the type known; a refused submit leaves nothing behind.
     if (!extra.requireAgent) await types.ensure(agentType)
-    const id = extra.id ?? `${agentType}.${uuidv7()}`
-    const queue = queueName(agentType, t.agent_id === undefined ? t.task_type : `@${t.agent_id}`)
-    const base = keys.base(agentType)
-    const delayMs = t.delay_seconds !== undefined ? Math.round(t.delay_seconds * 1000) : t.run_at !== undefined ? Date.parse(t.run_at) - Date.now() : 0
-    const spec: Spec = { timeoutMs: Math.ceil(t.timeout_seconds * 1000), maxRetries: t.max_retries, retryDelayMs: Math.round(t.retry_delay_seconds * 1000), backoff: t.backoff, priority: t.priority, pinnedTo: t.agent_id ?? null, taskType: t.task_type }
-    const isNew = performance.now() - (lastNamed.get(queue) ?? -Infinity) > NAME_AGAIN_MS
+    const a = admit(t, agentType, extra)
+    const { job } = a
     const sent = Promise.withResolvers<void>()
-    const recorded = scripts.submit(
-      base,
-      [
-        id, queue, t.delay_seconds === undefined ? '' : Math.round(t.delay_seconds * 1000), t.run_at === undefined ? '' : Date.parse(t.run_at), Math.ceil(t.expires_in_seconds * 1000), MAX_QUEUES_PER_TYPE,
-        extra.requireAgent ? 1 : 0, extra.id === undefined ? 0 : 1, isNew ? 1 : 0, writeSpec(spec, queue), extra.parameters, extra.metadata, extra.traceparent ?? '', extra.retryOf ?? '',
-        t.callback_url === undefined ? '' : `${readReceiver(t.callback_url).origin}\t${t.callback_url}`,
-      ],
-      sent.resolve,
-    ) as Promise<[string, TaskStatus, string, number]>
-    const refuse = ([verdict]: [string, ...unknown[]]) => {
-      if (verdict === 'no_agent') throw new NoAgent(`no agent that can do ${t.task_type} for ${agentType} is alive; start one, or submit without require_agent and the task waits`)
-      if (verdict === 'queues') {
-        lastNamed.delete(queue)
-        throw new TooManyQueues(agentType, MAX_QUEUES_PER_TYPE)
-      }
-    }
-    // Asked whether it may, a submit waits for the answer; otherwise the job follows at once.
-    if (extra.requireAgent) refuse(await recorded)
-    else await sent.promise
-    const silent = full.has(queue)
-    const [record, added] = await Promise.allSettled([
-      recorded,
-      queues.add({ id, type: agentType, queue, taskType: t.task_type, priority: t.priority, maxRetries: t.max_retries, delayMs }),
-      // Where the last task found no room, this one will not either, and a freed slot finds it: no wake is sent along.
-      silent ? undefined : afterThisTurn(() => wake(agentType, id, queue)),
-    ])
-    if (record.status === 'rejected') throw record.reason
-    const [verdict, status, created, room] = record.value
-    // Only now: a submit that was refused or failed has named nothing.
-    if (isNew && verdict === 'ok') {
-      if (lastNamed.size > 20_000) lastNamed.clear()
-      lastNamed.set(queue, performance.now())
-    }
-    if (status === 'pending' || room === 1) {
-      full.delete(queue)
-      if (silent && added.status === 'fulfilled') await wake(agentType, id, queue).catch(() => {})
-    } else {
-      if (full.size > 10_000) full.clear()
-      full.add(queue)
-    }
+    const recorded = record(keys.base(agentType), a.item, sent.resolve) as Promise<Verdict>
+    // Asked whether it may, or whether it is there already, a submit waits for the answer; otherwise the job follows at once.
+    if (extra.requireAgent || extra.idempotency) {
+      const taken = settle(a, await recorded)
+      if (taken.replayed) return taken
+    } else await sent.promise
+    // Where the last task found no room, this one will not either, and a freed slot finds it: no wake is sent along.
+    const silent = full.has(job.queue)
+    const [answer, added] = await Promise.allSettled([recorded, queues.add(job), silent ? undefined : afterThisTurn(() => wake(agentType, job.id, job.queue))])
+    if (answer.status === 'rejected') throw answer.reason
+    const [, status, , room] = answer.value
+    await noteRoom(job, status === 'pending' || room === 1, !silent || added.status === 'rejected')
+    let taken: Taken
     try {
-      refuse(record.value)
+      taken = settle(a, answer.value)
     } catch (error) {
-      await queues.remove(agentType, queue, id)
+      await queues.remove(agentType, job.queue, job.id)
       throw error
     }
     if (added.status === 'rejected') {
-      // The client is told no: take the record back, or else the sweeper would run it.
-      await scripts.withdraw(base, id).catch(() => {})
-      throw added.reason
+      // Under a key another call may have been told of the record by now: it stays, so it is taken, and the sweeper adds its job.
+      // Otherwise the client is told no: take the record back, or else the sweeper would run it.
+      if (extra.idempotency === undefined) {
+        await withdraw(keys.base(agentType), job.id).catch(() => {})
+        throw added.reason
+      }
+      log.warn({ task: job.id, error: String(added.reason) }, 'a job could not be added; the sweeper will')
     }
     stats.count(agentType, 'submitted')
-    return { task_id: id, status, agent_id: t.agent_id ?? null, created_at: new Date(Number(created)).toISOString(), status_url: `/tasks/${id}`, ...(extra.retryOf === undefined ? {} : { retry_of: extra.retryOf }) }
+    return taken
   }
+
+  return { one, many: createSubmitMany({ keys, types, queues, stats, wake, log, script: submitScript, admit, settle }) }
 }

@@ -3,7 +3,6 @@
  * speak, and comes before BullMQ hears of it. A late, stale, doubled or cancelled outcome cannot change a record.
  */
 import { isEnd, type NewTask, type Submitted, type TaskStatus } from '../contracts/task.ts'
-import type { CallbackPolicy } from '../contracts/callback.ts'
 import { AlreadyRetried, NotFound, TaskEnded, TaskNotEnded } from '../errors.ts'
 import type { Config } from '../config.ts'
 import type { Logger } from '../logger.ts'
@@ -13,6 +12,7 @@ import { createBatch } from '../redis/batch.ts'
 import { uuidv7 } from '../redis/ids.ts'
 import { typeOfTask, type Keys } from '../redis/keys.ts'
 import { loadScript, text } from '../redis/scripts.ts'
+import type { SubmitExtra } from './admission.ts'
 import type { AttemptEnd, Begun, Finished, Parked } from './attempt.ts'
 import { createList } from './list.ts'
 import { createParked } from './parked.ts'
@@ -31,9 +31,9 @@ export type Due = { what: 'promote' | 'add' | 'remove' | 'time_out'; id: string;
 
 export type Tasks = ReturnType<typeof createTasks>
 
-export type TasksDeps = { redis: Redis; keys: Keys; types: Types; queues: Queues; stats: Stats; callbacks: CallbackPolicy; webhooks: Webhooks; retention: Config['retention']; log: Logger }
+export type TasksDeps = { redis: Redis; keys: Keys; types: Types; queues: Queues; stats: Stats; webhooks: Webhooks; retention: Config['retention']; log: Logger }
 
-export const createTasks = ({ redis, keys, types, queues, stats, callbacks, webhooks, retention, log }: TasksDeps) => {
+export const createTasks = ({ redis, keys, types, queues, stats, webhooks, retention, log }: TasksDeps) => {
   const script = (file: string) => loadScript(redis, new URL(file, import.meta.url))
   const scripts = {
     confirm: script('./confirm.lua'),
@@ -49,7 +49,9 @@ export const createTasks = ({ redis, keys, types, queues, stats, callbacks, webh
 
   /** Tells a dispatcher of a task's job, if it is there. */
   const wake = (type: string, id: string, queue: string) => scripts.confirm(keys.base(type), id, queue)
-  const submit = createSubmit({ redis, keys, types, queues, stats, callbacks, wake })
+  const { one: submitOnce, many: submitMany } = createSubmit({ redis, keys, types, queues, stats, wake, log })
+  /** For those who send no idempotency key. */
+  const submit = async (task: NewTask, type: string, extra: SubmitExtra): Promise<Submitted> => (await submitOnce(task, type, extra)).submitted
 
   /** The log's line for a change of status that no outcome of an attempt brought about, as scripts tell it: {status, attempt that was lost, its agent}. */
   const tell = (task: string, news: unknown): void => {
@@ -239,5 +241,5 @@ export const createTasks = ({ redis, keys, types, queues, stats, callbacks, webh
   const parked = createParked({ redis, keys, queues, finish, wake, log })
   const list = createList({ redis, keys, types, queues, readOne })
 
-  return { submit, begin, finish, park, callback: parked.callback, timeOut: parked.timeOut, get, cancel, retry, list, tick, readd, trim, wake }
+  return { submit, submitOnce, submitMany, begin, finish, park, callback: parked.callback, timeOut: parked.timeOut, get, cancel, retry, list, tick, readd, trim, wake }
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import time
 from typing import Any, Dict, Iterator, Mapping, Optional, Tuple
@@ -10,6 +11,8 @@ from urllib.parse import quote, urlencode
 from .errors import ConnectionFailed, NoAgent, SwitchyardError, error_of
 from .wire import Reply, Target, Unreachable, exchange
 
+#: For clocks that differ, and answers under way.
+KEY_LONGER, LONGEST_KEY = 60.0, 86_400
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 5.0
 #: An answer that wants to be left alone for longer than this is given to the caller instead.
 LONGEST_RETRY_AFTER = 10.0
@@ -25,6 +28,11 @@ class Calls:
         self.target = target
         self.timeout = timeout
         self.retries = retries
+
+    @property
+    def own_key_seconds(self) -> str:
+        """A key that only one call knows need not be kept for a day."""
+        return str(math.ceil(min((self.timeout + LONGEST_RETRY_AFTER) * (self.retries + 1) + KEY_LONGER, LONGEST_KEY)))
 
     def json(self, method: str, path: str, body: Optional[Mapping[str, Any]] = None, query: Optional[Mapping[str, Any]] = None, headers: Optional[Dict[str, str]] = None, again: bool = False, until: Optional[float] = None, patience: Optional[float] = None) -> Any:
         """The answer's JSON. ``again``: it may be sent twice. Raises SwitchyardError."""

@@ -17,7 +17,7 @@ class Client:
     """Switchyard's API. ``url`` and ``api_key`` are SWITCHYARD_URL and SWITCHYARD_API_KEY unless given.
 
     It keeps nothing open and may be used by many threads at once. ``timeout`` (seconds) is for each request; one that can be repeated
-    without harm is, up to ``retries`` times: reads when there was no answer, anything when no connection was made or the answer was 429 or 503.
+    without harm is, up to ``retries`` times: reads and submits when there was no answer, anything when no connection was made or the answer was 429 or 503.
     """
 
     def __init__(self, url: Optional[str] = None, api_key: Optional[str] = None, *, timeout: float = 30.0, retries: int = 4) -> None:

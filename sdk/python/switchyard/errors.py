@@ -98,6 +98,12 @@ class AlreadyRetried(SwitchyardError):
     problem = "already-retried"
 
 
+class IdempotencyKeyReused(SwitchyardError):
+    """Another task was submitted with this key before: ``extra["task_id"]``."""
+
+    problem = "idempotency-key-reused"
+
+
 class NoAgent(SwitchyardError):
     """Of ``require_agent=True``: nobody who can do it is alive."""
 

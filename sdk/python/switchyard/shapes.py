@@ -82,6 +82,39 @@ class WebhookEvent(TypedDict, total=False):
     omitted: List[str]
 
 
+class Refusal(TypedDict, total=False):
+    """The problem that a task of a batch would have been answered with alone; pointers are into the task."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    errors: List[Dict[str, str]]
+    error: str
+
+
+class BatchItem(TypedDict, total=False):
+    """Of one that was taken everything but ``error``; of one that was not ``index`` and ``error``."""
+
+    index: int
+    task_id: str
+    status: TaskStatus
+    agent_id: Optional[str]
+    created_at: str
+    status_url: str
+    #: It was taken before, under the same key; this is the first answer.
+    replayed: bool
+    error: Refusal
+
+
+class BatchTaken(TypedDict):
+    """``tasks`` has an answer for each task, in order."""
+
+    accepted: int
+    refused: int
+    tasks: List[BatchItem]
+
+
 class Cancelled(TypedDict):
     """With `cancel_requested` and a status that is no end, it is at an agent and will end cancelled."""
 

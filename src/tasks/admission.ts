@@ -1,0 +1,101 @@
+/** How a task's record is asked for, and what is made of the answer: the same for one task and for many. */
+import { readReceiver } from '../contracts/callback.ts'
+import type { Idempotency } from '../contracts/idempotency.ts'
+import type { NewTask, Submitted, TaskStatus } from '../contracts/task.ts'
+import { iso } from '../contracts/time.ts'
+import { IdempotencyKeyReused, NoAgent, TooManyQueues } from '../errors.ts'
+import type { NewJob } from '../queues/queues.ts'
+import type { Arguments } from '../redis/batch.ts'
+import type { Redis } from '../redis/client.ts'
+import { uuidv7 } from '../redis/ids.ts'
+import { queueName } from '../redis/keys.ts'
+import { writeSpec, type Spec } from './record.ts'
+
+const MAX_QUEUES_PER_TYPE = 10_000
+/** A queue in use is named to Redis again after so long. */
+const NAME_AGAIN_MS = 60_000
+
+/** What a submit needs beside the parsed body: the JSON texts as they were sent, and what the request said. */
+export type SubmitExtra = {
+  parameters: string
+  metadata: string
+  requireAgent?: boolean
+  traceparent?: string | undefined
+  retryOf?: string
+  id?: string
+  idempotency?: Idempotency | undefined
+}
+
+/** A task as taken; `replayed` when it was before, under the same idempotency key: then `submitted` is what was answered first. */
+export type Taken = { submitted: Submitted; replayed: boolean }
+
+export type Admission = {
+  task: NewTask
+  type: string
+  extra: SubmitExtra
+  job: NewJob
+  isNew: boolean
+  /** For submit.lua. */
+  item: Arguments
+}
+
+/** What submit.lua says of one. */
+export type Verdict = ['ok' | 'exists' | 'replayed' | 'reused' | 'queues' | 'no_agent', TaskStatus, string, number | string]
+
+const delayOf = (t: NewTask): number => (t.delay_seconds !== undefined ? Math.round(t.delay_seconds * 1000) : t.run_at !== undefined ? Date.parse(t.run_at) - Date.now() : 0)
+
+export const createAdmission = (redis: Redis) => {
+  /** When this process last named a queue to Redis, which forgets one unused for an hour. */
+  const lastNamed = new Map<string, number>()
+  // A Redis that comes back may have lost its last second: what we know of it is to be said anew.
+  redis.on('close', () => lastNamed.clear())
+
+  /** @param type its agent type, resolved from `agent_id` where the body named none */
+  const admit = (t: NewTask, type: string, extra: SubmitExtra): Admission => {
+    const id = extra.id ?? `${type}.${uuidv7()}`
+    const queue = queueName(type, t.agent_id === undefined ? t.task_type : `@${t.agent_id}`)
+    const spec: Spec = { timeoutMs: Math.ceil(t.timeout_seconds * 1000), maxRetries: t.max_retries, retryDelayMs: Math.round(t.retry_delay_seconds * 1000), backoff: t.backoff, priority: t.priority, pinnedTo: t.agent_id ?? null, taskType: t.task_type }
+    const isNew = performance.now() - (lastNamed.get(queue) ?? -Infinity) > NAME_AGAIN_MS
+    const { idempotency } = extra
+    return {
+      task: t,
+      type,
+      extra,
+      isNew,
+      job: { id, type, queue, taskType: t.task_type, priority: t.priority, maxRetries: t.max_retries, delayMs: delayOf(t) },
+      item: [
+        id, queue, t.delay_seconds === undefined ? '' : Math.round(t.delay_seconds * 1000), t.run_at === undefined ? '' : Date.parse(t.run_at), Math.ceil(t.expires_in_seconds * 1000), MAX_QUEUES_PER_TYPE,
+        extra.requireAgent ? 1 : 0, extra.id === undefined ? 0 : 1, isNew ? 1 : 0, writeSpec(spec, queue), extra.parameters, extra.metadata, extra.traceparent ?? '', extra.retryOf ?? '',
+        t.callback_url === undefined ? '' : `${readReceiver(t.callback_url).origin}\t${t.callback_url}`,
+        idempotency?.key ?? '', idempotency?.request ?? '', idempotency?.keepMs ?? '',
+      ],
+    }
+  }
+
+  /**
+   * What a verdict says to the client.
+   * @throws NoAgent, TooManyQueues, IdempotencyKeyReused: nothing was stored, and the key is not taken
+   */
+  const settle = ({ task: t, type, extra, job, isNew }: Admission, [verdict, status, created, more]: Verdict): Taken => {
+    if (verdict === 'no_agent') throw new NoAgent(`no agent that can do ${t.task_type} for ${type} is alive; start one, or submit without require_agent and the task waits`)
+    if (verdict === 'reused') throw new IdempotencyKeyReused(status)
+    if (verdict === 'queues') {
+      lastNamed.delete(job.queue)
+      throw new TooManyQueues(type, MAX_QUEUES_PER_TYPE)
+    }
+    // Only now: a submit that was refused or failed has named nothing.
+    if (isNew && verdict === 'ok') {
+      if (lastNamed.size > 20_000) lastNamed.clear()
+      lastNamed.set(job.queue, performance.now())
+    }
+    const replayed = verdict === 'replayed'
+    const id = replayed ? String(more) : job.id
+    // The same request under the same key is pinned to the same agent: so this is the first answer, byte for byte.
+    return {
+      submitted: { task_id: id, status, agent_id: t.agent_id ?? null, created_at: iso(Number(created)), status_url: `/tasks/${id}`, ...(extra.retryOf === undefined ? {} : { retry_of: extra.retryOf }) },
+      replayed,
+    }
+  }
+
+  return { admit, settle }
+}
