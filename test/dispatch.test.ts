@@ -260,6 +260,14 @@ describe('retries', () => {
     expect(task.attempts).toHaveLength(3)
   })
 
+  test.concurrent('go out when their time comes, not when a dispatcher looks next', async () => {
+    const { agent, submit } = setting()
+    await agent({ handle: (_, { res }) => answer(res, 500, { error: 'no' }) })
+    // By the look of once a second of two dispatchers it would be 400 ms at best.
+    const late = await atBest(250, async () => median(gaps(await system.ended(await submit({ max_retries: 5, retry_delay_seconds: 0.1, backoff: 'fixed' })))))
+    expect(late).toBeLessThan(250)
+  })
+
   test.concurrent('prefer an agent that has not failed the task, even a busier one, and return to it when there is no other', async () => {
     const { agent, submit } = setting()
     const held = gate()

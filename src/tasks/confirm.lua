@@ -6,6 +6,7 @@
 local id, queue = ARGV[1], ARGV[2]
 if not has_job(queue, id) then return 0 end
 local t = redis.call('HMGET', task_key(id), 'status', 'not_before')
-if t[1] == 'pending' or t[1] == 'retrying' then wake(queue, math.max(0, tonumber(t[2]) - now_ms()))
+local wait_ms = tonumber(t[2] or 0) - now_ms()
+if (t[1] == 'pending' or t[1] == 'retrying') and wait_ms > 0 then wake(queue, wait_ms)
 elseif next_agent(pool_of(queue)) then wake(queue) end
 return 1
