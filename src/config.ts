@@ -66,6 +66,10 @@ const Environment = z.object({
   RETENTION_COMPLETED_COUNT: integer(0, 10_000_000).default(100_000),
   RETENTION_FAILED_COUNT: integer(0, 10_000_000).default(100_000),
   DRAIN_SECONDS: integer(0, 600).default(25),
+  /** A task that failed on so many different agents is not tried again; 0: never that. */
+  POISON_AGENTS: integer(0, 20).default(3),
+  /** An agent that failed so many different tasks in a row is taken out for a while; 0: never. */
+  SICK_AGENT_FAILURES: integer(0, 50).default(5),
 })
 
 export type Config = Readonly<{
@@ -83,6 +87,7 @@ export type Config = Readonly<{
   webhookSecrets: readonly string[]
   retention: Readonly<{ completedMs: number; failedMs: number; completedCount: number; failedCount: number }>
   drainMs: number
+  fault: Readonly<{ poisonAgents: number; sickAgentFailures: number }>
 }>
 
 /**
@@ -117,5 +122,6 @@ export const readConfig = (env: NodeJS.ProcessEnv = process.env): Config => {
       failedCount: e.RETENTION_FAILED_COUNT,
     }),
     drainMs: e.DRAIN_SECONDS * 1000,
+    fault: Object.freeze({ poisonAgents: e.POISON_AGENTS, sickAgentFailures: e.SICK_AGENT_FAILURES }),
   })
 }

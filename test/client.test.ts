@@ -42,6 +42,9 @@ test('has a method for every route but the pages for people', async () => {
   for await (const _ of client.events({ agentType: 'nobody', lastEventId: 'nobody.1-0' })) break
   await client.tasks.retry(id)
   await failure(client.tasks.redeliver(id))
+  await client.deadLetters.list().page()
+  expect(await client.deadLetters.summary({ agent_type: 'nobody' })).toEqual({ groups: [], count: 0, complete: true })
+  expect(await client.deadLetters.retry({ agent_type: 'nobody' })).toEqual({ retried: 0, skipped: 0, task_ids: [], more: false, next_cursor: null, error: null })
   await client.agents.heartbeat(agent.agent_id)
   await client.agents.get(agent.agent_id)
   await client.agents.list().page()

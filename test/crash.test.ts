@@ -328,7 +328,7 @@ describe.concurrent('while others wait', { timeout: 120_000 }, () => {
     const newTask = { task_type: 'echo', agent_type: 'test', priority: 5, timeout_seconds: 30, max_retries: 3, retry_delay_seconds: 1, backoff: 'fixed', expires_in_seconds: 60 } as const
     // As if its API had died right behind writing the record.
     const jobless = `test.${uuidv7()}`
-    const dies = createTasks({ ...core, queues: { ...core.queues, add: () => new Promise(() => {}) }, retention: readConfig({}).retention, log: createLogger('test', 'silent') })
+    const dies = createTasks({ ...core, queues: { ...core.queues, add: () => new Promise(() => {}) }, retention: readConfig({}).retention, fault: readConfig({}).fault, log: createLogger('test', 'silent') })
     void dies.submit(newTask, 'test', { id: jobless, parameters: '{}', metadata: '{}' })
     await until(() => system.task(jobless).then((t) => t.status === 'queued'))
     const agent = await system.agent()
@@ -521,7 +521,8 @@ test('a cancel raced against dispatch: what is said to be cancelled never starts
 })
 
 test('an agent that refuses connections swallows at most one attempt a beat', async () => {
-  await using system = await startSystem()
+  // It would be taken out as sick before the test is over.
+  await using system = await startSystem({ env: { SICK_AGENT_FAILURES: '0' } })
   const good = await system.agent({ maxConcurrency: 4, handle: async () => { await sleep(5); return {} } })
   const bad = await system.agent({ maxConcurrency: 4, beats: false })
   await bad.die()

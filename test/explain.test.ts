@@ -264,6 +264,13 @@ describe('an agent', () => {
       await becomes(id, 'agents_resting')
       return [id, agent, /^it answered 429 or 503 and rests for \d+ s$/]
     },
+    sick: async (type) => {
+      const agent = await system.agent({ type, handle: fails })
+      await system.agent({ type, status: 'degraded' })
+      for (let i = 0; i < 5; i++) await echo(type, { retry_delay_seconds: 60 })
+      await until(async () => (await system.get(`/agents/${agent.id}`)).json.sick)
+      return [await echo(type, later), agent, /^task after task failed there; it is tried again in \d+ s$/]
+    },
     draining: async (type) => [await echo(type, later), await system.agent({ type, status: 'draining' }), /it takes nothing new/],
     unhealthy: async (type) => [await echo(type, later), await system.agent({ type, status: 'unhealthy' }), /it says so itself/],
     refused: async (type) => {

@@ -6,12 +6,14 @@ import type { z } from 'zod'
 import type * as explain from '../sdk/typescript/explain.ts'
 import type * as wire from '../sdk/typescript/wire.ts'
 import type { AgentQuery } from '../src/api/agents.ts'
+import type { DeadLetterQuery, DeadLetterSummaryQuery } from '../src/api/dead-letters.ts'
 import type { Live, Ready } from '../src/api/health.ts'
 import type { Problem } from '../src/api/problem.ts'
 import type { TaskQuery } from '../src/api/tasks.ts'
 import type * as agent from '../src/contracts/agent.ts'
 import type * as batch from '../src/contracts/batch.ts'
 import type * as event from '../src/contracts/event.ts'
+import type * as dead from '../src/contracts/dead-letter.ts'
 import type * as explained from '../src/contracts/explain.ts'
 import type * as task from '../src/contracts/task.ts'
 import type * as webhook from '../src/contracts/webhook.ts'
@@ -33,6 +35,9 @@ export type Requests = Held<
     Same<wire.AttemptResult, z.input<typeof task.AttemptResult>>,
     Same<wire.DeliveryAnswer, z.input<typeof task.DeliveryAnswer>>,
     Same<keyof wire.TaskFilter | 'cursor', keyof z.input<typeof TaskQuery>>,
+    Same<wire.RetryDeadLetters, z.input<typeof dead.RetryDeadLetters>>,
+    Same<keyof wire.DeadLetterFilter, keyof z.input<typeof DeadLetterSummaryQuery>>,
+    Same<keyof wire.DeadLetterFilter | 'limit' | 'cursor', keyof z.input<typeof DeadLetterQuery>>,
     Same<keyof wire.AgentFilter | 'cursor', keyof z.input<typeof AgentQuery>>,
   ]
 >
@@ -57,8 +62,12 @@ export type Answers = Held<
     Same<wire.Redelivery, z.output<typeof webhook.Redelivery>>,
     Same<wire.TaskPage, z.output<typeof task.TaskList>>,
     Same<wire.Cancelled, z.output<typeof task.Cancelled>>,
+    Same<wire.DeadLetterGroup, z.output<typeof dead.DeadLetterGroup>>,
+    Same<wire.DeadLetterSummary, z.output<typeof dead.DeadLetterSummary>>,
+    Same<wire.DeadLettersRetried, z.output<typeof dead.DeadLettersRetried>>,
     Same<wire.ReportedStatus, z.output<typeof agent.ReportedStatus>>,
     Same<wire.AgentStatus, z.output<typeof agent.AgentStatus>>,
+    Same<wire.Sick, z.output<typeof agent.Sick>>,
     Same<wire.Agent, z.output<typeof agent.Agent>>,
     Same<wire.Registered, z.output<typeof agent.Registered>>,
     Same<wire.HeartbeatAnswer, z.output<typeof agent.HeartbeatAnswer>>,

@@ -6,6 +6,7 @@
  */
 import { createAgents, type AgentsClient } from './agents.ts'
 import { watchEvents, type Gap, type WatchOptions } from './events.ts'
+import { createDeadLetters, type DeadLettersClient } from './dead-letters.ts'
 import { createHttp, type CallOptions } from './http.ts'
 import { createTasks, type TasksClient } from './tasks.ts'
 import { DEFAULT_URL } from './url.ts'
@@ -16,6 +17,7 @@ export type * from './explain.ts'
 export * from './errors.ts'
 export type { AgentsClient } from './agents.ts'
 export type { Gap, WatchOptions } from './events.ts'
+export type { DeadLettersClient } from './dead-letters.ts'
 export type { CallOptions } from './http.ts'
 export type { List } from './list.ts'
 export { verifyWebhook, WebhookVerificationError, type WebhookHeaders } from './webhook.ts'
@@ -36,6 +38,7 @@ export type ClientOptions = {
 
 export type Client = {
   tasks: TasksClient
+  deadLetters: DeadLettersClient
   agents: AgentsClient
   /**
    * What happens to the tasks of a type, or to all, from now on, as it happens; broken connections are made again, without a gap or a
@@ -70,6 +73,7 @@ export const createClient = (o: ClientOptions = {}): Client => {
   const readiness = (path: string, options: CallOptions = {}): Promise<Ready> => http.json('GET', path, { ...options, again: 'always', accept: [503] })
   return {
     tasks: createTasks(http),
+    deadLetters: createDeadLetters(http),
     agents: createAgents(http),
     events: ({ agentType, ...options } = {}) => watchEvents(http, '/events', { agent_type: agentType }, options, () => false),
     health: (options) => readiness('/health', options),

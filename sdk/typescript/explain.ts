@@ -32,6 +32,7 @@ export type AgentReason =
   | 'failed_here_before'
   | 'at_capacity'
   | 'resting'
+  | 'sick'
   | 'draining'
   | 'unhealthy'
   | 'refused'

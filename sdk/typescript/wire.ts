@@ -100,6 +100,10 @@ export type Task = {
   max_retries: number
   /** Deliveries repeated because the router failed, not the agent. */
   redeliveries: number
+  /** Failed attempts that cost it no retry, as their agent was found to be sick. */
+  refunds: number
+  /** It failed on so many different agents that it was not tried again. */
+  poison: boolean
   progress: unknown
   metadata: JsonObject
   /** Its cancellation was asked for: at an agent it will end cancelled, waiting it has. */
@@ -175,6 +179,61 @@ export type TaskFilter = {
   limit?: number | undefined
 }
 
+/** Which dead letters are meant: tasks that failed or timed out, and were not retried. */
+export type DeadLetterFilter = {
+  agent_type?: string | undefined
+  task_type?: string | undefined
+  /** Anywhere in their error; a–z and A–Z are the same. */
+  error?: string | undefined
+  /** Also those that were retried. */
+  include_retried?: boolean | undefined
+}
+
+/** How many dead letters are of one kind. */
+export type DeadLetterGroup = {
+  agent_type: string
+  task_type: string
+  /** What their errors have in common: ids and numbers are `#`. */
+  error: string
+  count: number
+  newest_task_id: string
+}
+
+export type DeadLetterSummary = {
+  /** The most frequent first; at most 100. */
+  groups: DeadLetterGroup[]
+  /** How many there are in all that was looked at. */
+  count: number
+  /** False when there are too many to look at, of which the newest count, or too many groups. */
+  complete: boolean
+}
+
+/** Which dead letters to retry; all of them without a filter. */
+export type RetryDeadLetters = {
+  agent_type?: string | undefined
+  task_type?: string | undefined
+  /** Anywhere in their error; a–z and A–Z are the same. */
+  error?: string | undefined
+  /** At most so many, the newest; 1,000 unless given, which is the most. */
+  limit?: number | undefined
+  /** `next_cursor` of the call before. */
+  cursor?: string | undefined
+}
+
+export type DeadLettersRetried = {
+  /** How many new tasks there are. */
+  retried: number
+  /** How many somebody else retried, or that were forgotten, at that moment. */
+  skipped: number
+  /** The new tasks, in the order of the old ones. */
+  task_ids: string[]
+  /** There may be more: call again. */
+  more: boolean
+  next_cursor: string | null
+  /** What kept it from retrying all that it found. */
+  error: string | null
+}
+
 /** The answer to a cancel. */
 export type Cancelled = {
   task_id: string
@@ -217,6 +276,16 @@ export type Registration = {
   metadata?: JsonObject | undefined
 }
 
+/** Why and for how long an agent is taken out. */
+export type Sick = {
+  since: string
+  /** It gets nothing until then. Null when that is over: it gets one task at a time, until it has completed one. */
+  until: string | null
+  /** How often in a row: it is out for so many times 30 s, at most 5 minutes. */
+  times: number
+  reason: string
+}
+
 export type Agent = {
   id: string
   /** The same as id. */
@@ -236,6 +305,8 @@ export type Agent = {
   in_flight: number
   /** It answered 429 or 503 and gets nothing until then, whatever its status; null when it is not resting. */
   resting_until: string | null
+  /** It failed so many different tasks in a row that it is taken out; null while it is not. */
+  sick: Sick | null
   is_alive: boolean
   registered_at: string
   last_seen: string

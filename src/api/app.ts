@@ -13,6 +13,7 @@ import type { Feed } from '../tasks/feed.ts'
 import { agentRoutes } from './agents.ts'
 import { batchRoutes } from './batch.ts'
 import { eventRoutes } from './events.ts'
+import { deadLetterRoutes } from './dead-letters.ts'
 import { explainRoutes } from './explain.ts'
 import { healthRoutes } from './health.ts'
 import { createMetrics } from './metrics.ts'
@@ -49,6 +50,7 @@ export const createApp = ({ core, feed, config, policy, log }: { core: Core; fee
   app.use(eventRoutes({ events, feed, types, log }))
   app.use(explainRoutes({ explain: createExplain({ redis, keys, presence }), tasks }))
   app.use(webhookRoutes({ webhooks, log }))
+  app.use(deadLetterRoutes({ tasks, log }))
   app.use(agentRoutes({ registry, policy, log }))
   app.use(healthRoutes({ redis, presence }))
   app.use(metrics.routes)

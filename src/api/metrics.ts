@@ -22,6 +22,9 @@ const createInstruments = (register: Registry) => {
     retries: counter('retries', 'Retries of failed attempts.', 'agent_type'),
     webhooks: counter('webhooks', 'Webhooks by what came of them: delivered, failed, disabled by a 410, or dropped as there were too many.', 'agent_type', 'status'),
     webhookTries: counter('webhook_attempts', 'Tries to deliver a webhook, by outcome.', 'agent_type', 'outcome'),
+    poisoned: counter('tasks_poisoned', 'Tasks that failed on so many different agents that they were not tried again.', 'agent_type'),
+    refunded: counter('attempts_refunded', 'Failed attempts not charged to their tasks, as the agent was sick.', 'agent_type'),
+    takenOut: counter('agents_taken_out', 'How often agents were found sick and taken out.', 'agent_type'),
     waiting: gauge('queue_waiting', 'Tasks that could go now.', 'agent_type', 'queue'),
     delayed: gauge('queue_delayed', 'Tasks whose time has not come: delayed, or waiting to be retried.', 'agent_type', 'queue'),
     active: gauge('queue_active', 'Tasks at a dispatcher or an agent.', 'agent_type', 'queue'),
@@ -46,6 +49,9 @@ const fill = (m: Instruments, census: Census | null): void => {
   for (const { type: agent_type, stats, agents, resting, slotsUsed, slotsFree } of census.types) {
     m.submitted.inc({ agent_type }, stats.submitted ?? 0)
     m.retries.inc({ agent_type }, stats.retried ?? 0)
+    m.poisoned.inc({ agent_type }, stats.poisoned ?? 0)
+    m.refunded.inc({ agent_type }, stats.refunded ?? 0)
+    m.takenOut.inc({ agent_type }, stats.agents_out ?? 0)
     // Each end is shown, so that a query for one finds 0 rather than nothing.
     for (const status of END_STATUSES) m.ended.inc({ agent_type, status }, stats[`ended:${status}`] ?? 0)
     for (const [outcome, n] of prefixed(stats, 'attempts:')) m.attempts.inc({ agent_type, outcome }, n)

@@ -5,10 +5,12 @@ import { Explanation } from '../contracts/explain.ts'
 import { batchSchema, BatchTaken } from '../contracts/batch.ts'
 import { AttemptResult, Cancelled, newTaskSchema, ResultTaken, Submitted, Task, TaskList } from '../contracts/task.ts'
 import { Redelivery } from '../contracts/webhook.ts'
+import { DeadLettersRetried, DeadLetterSummary, RetryDeadLetters } from '../contracts/dead-letter.ts'
 import type { ProblemType } from '../errors.ts'
 import { TaskEvent } from '../contracts/event.ts'
 import { AgentOfTypeQuery, AgentQuery } from './agents.ts'
 import { EventQuery } from './events.ts'
+import { DeadLetterQuery, DeadLetterSummaryQuery } from './dead-letters.ts'
 import { Live, Ready } from './health.ts'
 import { Empty } from './input.ts'
 import { SubmitQuery, TaskQuery, WaitQuery } from './tasks.ts'
@@ -16,6 +18,7 @@ import { SubmitQuery, TaskQuery, WaitQuery } from './tasks.ts'
 export const TAGS = {
   Tasks: 'What clients submit. A task reaches exactly one end, which never changes.',
   Events: 'What happens to tasks, as it happens.',
+  'Dead letters': 'Tasks that failed or timed out, until they are retried.',
   Agents: 'HTTP services that perform tasks. They register, send heartbeats and leave; several agents of one type share its tasks.',
   Service: 'Health, metrics and pages for people.',
 } as const
@@ -139,6 +142,27 @@ export const createOperations = (maxTimeoutSeconds: number): Record<string, Oper
     body: { schema: Empty, optional: true, example: {} },
     answers: { 202: { description: 'It is being sent.', schema: Redelivery } },
     problems: ['not-found', 'task-not-ended'],
+  },
+  'GET /dead-letters': {
+    tag: 'Dead letters',
+    summary: 'List dead letters, newest first',
+    description: 'Tasks that failed or timed out and were not retried. A page may hold fewer than `limit` and still have a `next_cursor`, where many do not match.',
+    query: DeadLetterQuery,
+    answers: { 200: { description: 'A page of tasks.', schema: TaskList } },
+  },
+  'GET /dead-letters/summary': {
+    tag: 'Dead letters',
+    summary: 'Count dead letters by type and error',
+    query: DeadLetterSummaryQuery,
+    answers: { 200: { description: 'How many there are of each kind.', schema: DeadLetterSummary } },
+  },
+  'POST /dead-letters/retry': {
+    tag: 'Dead letters',
+    summary: 'Retry dead letters',
+    description: 'All that match, at most 1,000 a call, each as a new task as `POST /tasks/{id}/retry` does, once. May be repeated at will, also when a call broke off: what was retried is passed over. Without a filter: all of them.',
+    body: { schema: RetryDeadLetters, example: { agent_type: 'cost', task_type: 'analyze_cost', error: 'connection refused' } },
+    answers: { 200: { description: 'What was retried, and whether there is more.', schema: DeadLettersRetried } },
+    problems: ['too-many-queues'],
   },
   'POST /agents/register': {
     tag: 'Agents',

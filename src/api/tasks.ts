@@ -34,7 +34,8 @@ export const describeTask = (tasks: Tasks) => async (id: string): Promise<Record
   return JSON.parse(stringify(wire({ ...t, parameters: shown(t.parameters, path), metadata: shown(t.metadata, path), result: shown(t.result, path) })))
 }
 
-const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/
+/** What of a task's id comes behind its type. */
+export const TASK_UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/
 
 export const TaskQuery = z.strictObject({
   status: TaskStatus.optional(),
@@ -42,7 +43,7 @@ export const TaskQuery = z.strictObject({
   task_type: Capability.optional(),
   agent_id: AgentId.optional().describe('The agent it is pinned to, or that has or had it.'),
   limit: Limit.default(50),
-  cursor: Cursor(UUID).optional(),
+  cursor: Cursor(TASK_UUID).optional(),
 })
 export const SubmitQuery = z.strictObject({ require_agent: Flag.default(false).describe('Refuse the task (503) when no agent that can do it is alive, instead of letting it wait.') })
 

@@ -4,6 +4,7 @@ import { agentTestCommand } from './agent-test/command.ts'
 import { agentCommands } from './agents.ts'
 import { completionCommand } from './completion.ts'
 import { eventsCommand } from './events.ts'
+import { deadLetterCommands } from './dead-letters.ts'
 import { EXIT, explain, spoken } from './failure.ts'
 import { initCommand } from './init/command.ts'
 import { openSession, withShared, type Register, type Runner, type Session, type World } from './session.ts'
@@ -11,7 +12,7 @@ import { startCommands } from './start.ts'
 import { taskCommands } from './tasks.ts'
 import { webhookCommands } from './webhooks.ts'
 
-const COMMANDS: readonly Register[] = [startCommands, agentCommands, taskCommands, eventsCommand, webhookCommands, agentTestCommand, initCommand, completionCommand]
+const COMMANDS: readonly Register[] = [startCommands, agentCommands, taskCommands, deadLetterCommands, eventsCommand, webhookCommands, agentTestCommand, initCommand, completionCommand]
 
 const HELP = `
 Examples:

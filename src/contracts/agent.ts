@@ -72,6 +72,16 @@ export const Heartbeat = z
   .meta({ id: 'Heartbeat' })
 export type Heartbeat = z.infer<typeof Heartbeat>
 
+/** Why and for how long an agent is taken out. */
+export const Sick = z
+  .object({
+    since: z.iso.datetime(),
+    until: z.iso.datetime().nullable().describe('It gets nothing until then. Null when that is over: it gets one task at a time, until it has completed one.'),
+    times: z.int().describe('How often in a row: it is out for so many times 30 s, at most 5 minutes.'),
+    reason: z.string(),
+  })
+  .meta({ id: 'Sick' })
+
 /** An agent as every answer shows it. */
 export const Agent = z
   .object({
@@ -83,8 +93,9 @@ export const Agent = z
     host: z.string(),
     port: z.int(),
     capabilities: z.array(z.string()),
-    status: AgentStatus.describe('As reported or as dispatch shows; unreachable after 0.75 of the TTL in silence or a refused connection, dead after the TTL.'),
+    status: AgentStatus.describe('As reported or as dispatch shows; unhealthy while it is sick, unreachable after 0.75 of the TTL in silence or a refused connection, dead after the TTL.'),
     resting_until: z.iso.datetime().nullable().describe('It answered 429 or 503 and gets nothing until then, whatever its status; null when it is not resting.'),
+    sick: Sick.nullable().describe('It failed so many different tasks in a row that it is taken out; null while it is not.'),
     version: z.string().nullable(),
     ttl_seconds: z.number(),
     max_concurrency: z.int(),

@@ -39,6 +39,7 @@ export const AgentReason = z.enum([
   'failed_here_before',
   'at_capacity',
   'resting',
+  'sick',
   'draining',
   'unhealthy',
   'refused',

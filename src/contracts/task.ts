@@ -107,6 +107,8 @@ export const Task = z
     retry_count: z.int().describe('Retries so far.'),
     max_retries: z.int(),
     redeliveries: z.int().meta({ description: 'Deliveries repeated because we failed, not the agent.' }),
+    refunds: z.int().describe('Failed attempts that cost it no retry, as their agent was found to be sick.'),
+    poison: z.boolean().describe('It failed on so many different agents that it was not tried again, whatever retries were left.'),
     progress: z.unknown().nullable(),
     metadata: JsonObject,
     cancel_requested: z.boolean().describe('Its cancellation was asked for: at an agent it will end cancelled, waiting it has.'),

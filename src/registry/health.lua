@@ -19,11 +19,12 @@ local function silent_since(seen, now, sweep)
   return math.max(tonumber(seen), tonumber(sweep[1] or 0))
 end
 
--- The status that everyone is told, of an agent's fields: as it reported, or by its silence and `out`.
-local function status_of(seen, ttl, out, reported, now, sweep)
+-- The status that everyone is told, of an agent's fields: as it reported, or by its silence and `out`; `sick` (sick.lua) if it is that.
+local function status_of(seen, ttl, out, reported, now, sick, sweep)
   local silence = (now - silent_since(seen, now, sweep)) / tonumber(ttl)
   if out == 'dead' or silence >= 1 then return 'dead' end
   if out ~= '' or silence >= QUIET then return 'unreachable' end
+  if sick and (reported == 'healthy' or reported == 'degraded') then return 'unhealthy' end
   return reported
 end
 local function is_dead(seen, ttl, out, now) return status_of(seen, ttl, out, '', now) == 'dead' end
@@ -35,6 +36,15 @@ end
 
 local function ends_leases(id)
   redis.call('DEL', leases_key(id), cancels_key(id))
+end
+
+-- What was held against an agent (sick.lua) is over: it was away for long, or is another one. Returns what its `trial` is now.
+local function forgets_sickness(id, trial)
+  redis.call('HDEL', agent_key(id), 'streak')
+  if trial ~= 'sick' then return trial end
+  redis.call('HDEL', agent_key(id), 'sick', 'trial')
+  redis.call('HSET', agent_key(id), 'rest', '0')
+  return false
 end
 
 -- Looks at one agent: marks it silent or dead, lets go of leases past their end, brings it back from a rest; says when to look again.

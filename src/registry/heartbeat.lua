@@ -7,7 +7,7 @@
 --- @include "health.lua"
 
 local id, keep, status, max = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
-local old = redis.call('HMGET', agent_key(id), 'seen', 'ttl', 'status', 'out')
+local old = redis.call('HMGET', agent_key(id), 'seen', 'ttl', 'status', 'out', 'trial')
 if not old[1] then return nil end
 local fields = tonumber(ARGV[7])
 if fields > 0 then
@@ -20,8 +20,11 @@ if fields > 0 then
 end
 local now = now_ms()
 forgive_absence(now)
-if is_dead(old[1], old[2], old[4], now) then ends_leases(id) end
-if old[4] == 'refused' or old[4] == 'dead' then redis.call('HSET', agent_key(id), 'trial', '0') end
+if is_dead(old[1], old[2], old[4], now) then
+  ends_leases(id)
+  old[5] = forgets_sickness(id, old[5])
+end
+if (old[4] == 'refused' or old[4] == 'dead') and old[5] ~= 'sick' then redis.call('HSET', agent_key(id), 'trial', '0') end
 redis.call('HSET', agent_key(id), 'seen', integer(now), 'out', '')
 if status ~= '' then redis.call('HSET', agent_key(id), 'status', status) end
 if max ~= '' then redis.call('HSET', agent_key(id), 'max', max) end

@@ -8,17 +8,22 @@
 local id, instance, host, port, ttl, keep, pools, status, max = ARGV[1], ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5]), ARGV[6], ARGV[7], ARGV[8], ARGV[9]
 local now = now_ms()
 forgive_absence(now)
-local old = redis.call('HMGET', agent_key(id), 'generation', 'instance', 'host', 'port', 'seen', 'ttl', 'out', 'registered', 'turn')
+local old = redis.call('HMGET', agent_key(id), 'generation', 'instance', 'host', 'port', 'seen', 'ttl', 'out', 'registered', 'turn', 'rest', 'trial')
 local known = old[1] ~= false
 local alive = known and not is_dead(old[5], old[6], old[7], now)
 local generation = known and tonumber(old[1]) or 1
-local registered, turn = integer(now), '0'
+local registered, turn, rest = integer(now), '0', '0'
 if known then
   leave_pools(id) -- its capabilities may have changed
   registered, turn = old[8], old[9]
   if not alive or old[3] ~= host or old[4] ~= port or (instance ~= '' and old[2] ~= instance) then
     generation = generation + 1
     ends_leases(id)
+    -- What failed at the one before it is not held against the new one. A sick agent that has begun anew, and was not away for long, is
+    -- tried at once, but one task at a time: it may be one that ends each time it is given work.
+    if not alive or old[11] ~= 'sick' then forgets_sickness(id, old[11]) end
+  elseif old[11] == 'sick' then
+    rest = old[10]
   end
   -- metadata is replaced as a whole; a heartbeat merges
   for _, field in ipairs(redis.call('HKEYS', agent_key(id))) do
@@ -28,7 +33,7 @@ end
 if instance == '' and known then instance = old[2] end
 redis.call('HSET', agent_key(id), 'id', id, 'instance', instance, 'host', host, 'port', port, 'ttl', integer(ttl), 'pools', pools,
   'status', status ~= '' and status or 'healthy', 'max', max, 'generation', integer(generation), 'seen', integer(now),
-  'registered', registered, 'turn', turn, 'rest', '0', 'out', '', unpack(ARGV, 10))
+  'registered', registered, 'turn', turn, 'rest', rest, 'out', '', unpack(ARGV, 10))
 if redis.call('ZSCORE', QUEUES, queue_of('@' .. id)) then redis.call('HSET', agent_key(id), 'pins', '1') end
 redis.call('PEXPIRE', agent_key(id), keep)
 redis.call('PERSIST', leases_key(id)) -- unregistering lets it expire

@@ -46,12 +46,19 @@ export type AgentView = Omit<Agent, 'metadata'> & { metadataText: string }
 /** What read.lua gives of an agent. */
 type Cells = [fields: string[], inFlight: number, status: Agent['status'], restsUntilMs: string] | null
 
+/** `sick` of its hash, as sick.lua writes it. */
+const readSick = (text: string, restsUntilMs: string): Agent['sick'] => {
+  const [since, , times, ...reason] = text.split('\t')
+  return { since: iso(Number(since)), until: restsUntilMs === '' ? null : iso(Number(restsUntilMs)), times: Number(times), reason: reason.join('\t') }
+}
+
 const view = (cells: Cells): AgentView | null => {
   if (cells === null) return null
   const [flat, inFlight, status, rest] = cells
   const f: Record<string, string> = Object.create(null)
   for (let i = 0; i < flat.length; i += 2) f[flat[i]!] = flat[i + 1]!
   if (f.id === undefined) return null
+  const sick = f.trial === 'sick' && f.sick !== undefined ? readSick(f.sick, rest) : null
   const metadata = Object.keys(f).flatMap((k) => (k.startsWith('m:') ? [`${JSON.stringify(k.slice(2))}:${f[k]}`] : []))
   return {
     id: f.id,
@@ -63,7 +70,8 @@ const view = (cells: Cells): AgentView | null => {
     port: Number(f.port),
     capabilities: JSON.parse(f.capabilities!) as string[],
     status,
-    resting_until: rest === '' || status === 'dead' ? null : iso(Number(rest)),
+    resting_until: rest === '' || status === 'dead' || sick ? null : iso(Number(rest)),
+    sick,
     version: f.version ? f.version : null,
     ttl_seconds: Number(f.ttl) / 1000,
     max_concurrency: Number(f.max),

@@ -2,7 +2,7 @@
 --
 -- A pool is a zset of the living agents of a capability. A score has two parts: its class in the high bits, the policy's order below.
 --   class 0  healthy, with room      class 1  degraded, with room      class 2  full
---   class 3  alive but not to be used now: unhealthy, draining, silent, resting, refused
+--   class 3  alive but not to be used now: unhealthy, draining, silent, resting (also because it is sick: sick.lua), refused
 -- The score is computed anew from the agent's leases at each touch, so it cannot drift. ZSET scores are doubles: all stays below 2^53.
 -- A lease is an entry of the zset leases:<agent>: `h.<token>` holds a slot until a job is found for it, `<ms>.<token>` is an attempt
 -- begun at that ms of Redis time; the score is when it ends by itself. Whoever makes a lease says in `watch` when that is.
@@ -51,7 +51,7 @@ end
 -- What placing an agent needs to know of it; nil when it is gone. `queues`: those of its capabilities, and its own if a task was
 -- ever pinned to it.
 local function read_agent(id)
-  local a = redis.call('HMGET', agent_key(id), 'pools', 'max', 'status', 'out', 'rest', 'turn', 'name', 'host', 'port', 'trial', 'pins')
+  local a = redis.call('HMGET', agent_key(id), 'pools', 'max', 'status', 'out', 'rest', 'turn', 'name', 'host', 'port', 'trial', 'pins', 'streak')
   if not a[1] then return nil end
   local pools, queues = {}, {}
   for pool in string.gmatch(a[1], '%S+') do
@@ -60,16 +60,18 @@ local function read_agent(id)
   end
   if a[11] then queues[#queues + 1] = queue_of('@' .. id) end
   return { id = id, pools = pools, queues = queues, max = tonumber(a[2]), status = a[3], out = a[4], rest = tonumber(a[5]), turn = tonumber(a[6]),
-    name = a[7], host = a[8], port = a[9], trial = a[10], in_flight = redis.call('ZCARD', leases_key(id)) }
+    name = a[7], host = a[8], port = a[9], trial = a[10], streak = a[12], in_flight = redis.call('ZCARD', leases_key(id)) }
 end
 
 -- Back from refusing connections, an agent gets one attempt at first, and the rest of its room when a second later that still stands:
 -- were it not so, each beat of an agent that nobody can connect to would cost as many attempts as it has slots.
--- Its field `trial` is 0 until that attempt, then the ms at which it has passed.
+-- Its field `trial` is 0 until that attempt, then the ms at which it has passed. It is `sick` for an agent that gets one task at a time until
+-- it has completed one.
 local TRIAL_MS = 1000
 -- Whether it is on trial now; and when that ends, if its attempt has begun.
 local function on_trial(agent, now)
   if not agent.trial then return false end
+  if agent.trial == 'sick' then return true end
   if agent.trial == '0' then return true, agent.in_flight > 0 and now + TRIAL_MS or nil end
   return now < tonumber(agent.trial), tonumber(agent.trial)
 end

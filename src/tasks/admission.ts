@@ -3,7 +3,7 @@ import { readReceiver } from '../contracts/callback.ts'
 import type { Idempotency } from '../contracts/idempotency.ts'
 import type { NewTask, Submitted, TaskStatus } from '../contracts/task.ts'
 import { iso } from '../contracts/time.ts'
-import { IdempotencyKeyReused, NoAgent, TooManyQueues } from '../errors.ts'
+import { AlreadyRetried, IdempotencyKeyReused, NoAgent, NotFound, TooManyQueues } from '../errors.ts'
 import type { NewJob } from '../queues/queues.ts'
 import type { Arguments } from '../redis/batch.ts'
 import type { Redis } from '../redis/client.ts'
@@ -40,7 +40,7 @@ export type Admission = {
 }
 
 /** What submit.lua says of one. */
-export type Verdict = ['ok' | 'exists' | 'replayed' | 'reused' | 'queues' | 'no_agent', TaskStatus, string, number | string]
+export type Verdict = ['ok' | 'exists' | 'replayed' | 'reused' | 'queues' | 'no_agent' | 'retried' | 'gone', TaskStatus, string, number | string]
 
 const delayOf = (t: NewTask): number => (t.delay_seconds !== undefined ? Math.round(t.delay_seconds * 1000) : t.run_at !== undefined ? Date.parse(t.run_at) - Date.now() : 0)
 
@@ -74,10 +74,12 @@ export const createAdmission = (redis: Redis) => {
 
   /**
    * What a verdict says to the client.
-   * @throws NoAgent, TooManyQueues, IdempotencyKeyReused: nothing was stored, and the key is not taken
+   * @throws NoAgent, TooManyQueues, IdempotencyKeyReused, and of a retry AlreadyRetried, NotFound: nothing was stored, and the key is not taken
    */
   const settle = ({ task: t, type, extra, job, isNew }: Admission, [verdict, status, created, more]: Verdict): Taken => {
     if (verdict === 'no_agent') throw new NoAgent(`no agent that can do ${t.task_type} for ${type} is alive; start one, or submit without require_agent and the task waits`)
+    if (verdict === 'retried') throw new AlreadyRetried(extra.retryOf!, status)
+    if (verdict === 'gone') throw new NotFound(`there is no task ${extra.retryOf}`)
     if (verdict === 'reused') throw new IdempotencyKeyReused(status)
     if (verdict === 'queues') {
       lastNamed.delete(job.queue)

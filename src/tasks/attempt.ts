@@ -25,8 +25,8 @@ export type AttemptEnd = {
   restMs: number
   maxRetries: number
 }
-/** `ok`: the outcome counts. `stale`: another attempt, or an end, came first; `status` says what is. */
-export type Finished = { verdict: 'ok' | 'stale'; status: TaskStatus | ''; waitMs: number; next: Slot | null; lookAgain: boolean; repeated: boolean }
+/** `ok`: the outcome counts. `stale`: another attempt, or an end, came first; `status` says what is. `poison`: the task failed on too many agents. */
+export type Finished = { verdict: 'ok' | 'stale'; status: TaskStatus | ''; waitMs: number; next: Slot | null; lookAgain: boolean; repeated: boolean; poison: boolean }
 
 /** What `park` says. `over`: the callback was quicker; `lost`: the job is another dispatcher's. */
 export type Parked = { verdict: 'parked'; leftMs: number } | { verdict: 'over'; status: TaskStatus; waitMs: number } | { verdict: 'cancelled' | 'lost' }

@@ -32,9 +32,10 @@ const quoted = (text: string): string => {
 const howItWent = (a: Attempt): string => `attempt ${a.attempt} at ${a.agent_name} (${a.outcome}${a.status_code === null ? '' : `, HTTP ${a.status_code}`}${a.error ? `: ${quoted(a.error)}` : ''})`
 
 /** What more there is to an agent's reason. */
-export const agentDetail = (reason: AgentReason, a: { spec: Spec; status: string; restMs: number; avoided: boolean; onTrial: boolean }): string | null => {
+export const agentDetail = (reason: AgentReason, a: { spec: Spec; status: string; restMs: number; avoided: boolean; onTrial: boolean; wasSick: boolean }): string | null => {
   const said: string[] = []
   if (reason === 'resting') said.push(a.restMs > 0 ? `it answered 429 or 503 and rests for ${span(a.restMs)}` : 'its rest is over; it gets work again within a second')
+  if (reason === 'sick') said.push(a.restMs > 0 ? `task after task failed there; it is tried again in ${span(a.restMs)}` : 'task after task failed there; it is tried again within a second')
   if (reason === 'draining') said.push('it said that it takes nothing new')
   if (reason === 'unhealthy') said.push('it says so itself')
   if (reason === 'refused') said.push('it refused a connection, and gets nothing until its next heartbeat')
@@ -42,7 +43,8 @@ export const agentDetail = (reason: AgentReason, a: { spec: Spec; status: string
   if (reason === 'dead') said.push('it has been silent for longer than its TTL; a heartbeat brings it back')
   if (reason === 'lacks_capability') said.push(`it does not offer ${a.spec.taskType}`)
   if (reason === 'not_the_pinned_agent') said.push(`the task is pinned to ${a.spec.pinnedTo}`)
-  if (a.onTrial && (reason === 'eligible' || reason === 'at_capacity')) said.push('it refused connections before and gets one task at first')
+  if (a.wasSick && (reason === 'eligible' || reason === 'at_capacity')) said.push('task after task failed there, and it gets one at a time until it completes one')
+  else if (a.onTrial && (reason === 'eligible' || reason === 'at_capacity')) said.push('it refused connections before and gets one task at first')
   if (a.status === 'degraded' && reason === 'eligible') said.push('it is degraded: healthy agents with room go before it')
   if (reason === 'failed_here_before') said.push('it failed this task before; another agent that has room goes first')
   else if (a.avoided) said.push(reason === 'eligible' ? 'it failed this task before, and no other agent has room' : 'it failed this task before')
@@ -51,7 +53,7 @@ export const agentDetail = (reason: AgentReason, a: { spec: Spec; status: string
 
 /** `3 draining, 1 resting`: agents that are there and get nothing now. */
 const unusable = (n: Partial<Record<AgentReason, number>>): string =>
-  (['resting', 'draining', 'unhealthy', 'refused', 'unreachable'] as const).flatMap((reason) => (n[reason] ? [`${n[reason]} ${reason === 'refused' ? 'refused a connection' : reason}`] : [])).join(', ')
+  (['resting', 'sick', 'draining', 'unhealthy', 'refused', 'unreachable'] as const).flatMap((reason) => (n[reason] ? [`${n[reason]} ${reason === 'refused' ? 'refused a connection' : reason}`] : [])).join(', ')
 
 const others = ({ position }: Facts): string => {
   const { before, elsewhere } = position!

@@ -8,7 +8,7 @@
 --   queue    {name, waiting, delayed, active}
 -- and of a task that waits for an agent, else '':
 --   agents   each {id, name, status, in flight, max_concurrency, reason, the ms until which it rests, 1 when it failed the task before,
---            1 when it is on trial}; those that are next first
+--            1 when it is on trial, 2 when that is as it was sick}; those that are next first
 --   counts   {agents known, 1 when one that is dead could do it, the ms at which the first rest ends or '', reason, how many, …}
 --- @include "record.lua"
 --- @include "../registry/health.lua"
@@ -40,7 +40,7 @@ local answer = { now, fields, { last[1] or '', last[2] or '' }, job, '', { queue
 if not WAITS[t[1]] then return answer end
 
 -- Why an agent of such a score gets the task or not; without a score it is not in the pool.
-local function reason_of(score, out, status, told, rest)
+local function reason_of(score, out, status, told, trial)
   if not score then return told == 'dead' and 'dead' or pinned_in(pool) and 'not_the_pinned_agent' or 'lacks_capability' end
   if score < FULL then return 'eligible' end
   if score < UNUSABLE then return 'at_capacity' end
@@ -48,6 +48,7 @@ local function reason_of(score, out, status, told, rest)
   if out == 'refused' then return 'refused' end
   if told == 'unreachable' then return 'unreachable' end
   if status == 'draining' or status == 'unhealthy' then return status end
+  if trial == 'sick' then return 'sick' end
   return 'resting' -- or it was: an end of a rest is noticed within a second
 end
 
@@ -58,8 +59,8 @@ local absence = our_absence()
 local function consider(agent_id, score, count_only)
   local a = redis.call('HMGET', agent_key(agent_id), 'seen', 'ttl', 'out', 'status', 'rest', 'pools', 'name', 'max', 'trial')
   if not a[1] then return end
-  local told, rest = status_of(a[1], a[2], a[3], a[4], now, absence), tonumber(a[5])
-  local reason = reason_of(score, a[3], a[4], told, rest)
+  local told, rest = status_of(a[1], a[2], a[3], a[4], now, a[9] == 'sick', absence), tonumber(a[5])
+  local reason = reason_of(score, a[3], a[4], told, a[9])
   counts[reason] = (counts[reason] or 0) + 1
   if reason == 'resting' and (first_rest == '' or rest < first_rest) then first_rest = rest end
   if reason == 'dead' and string.find(' ' .. a[6] .. ' ', ' ' .. pool .. ' ', 1, true) then dead_capable = 1 end
@@ -67,7 +68,7 @@ local function consider(agent_id, score, count_only)
   local in_flight = redis.call('ZCARD', leases_key(agent_id))
   if score and score < UNUSABLE and #busy < MAX_BUSY then busy[#busy + 1] = agent_id end
   agents[#agents + 1] = { agent_id, a[7], told, in_flight, a[8], reason, rest > now and integer(rest) or '', is_avoided(avoid, agent_id) and 1 or 0,
-    on_trial({ trial = a[9], in_flight = in_flight }, now) and 1 or 0 }
+    on_trial({ trial = a[9], in_flight = in_flight }, now) and (a[9] == 'sick' and 2 or 1) or 0 }
 end
 
 -- Agents of the pool, as they are next. Those beyond the ones told of are counted by their classes; who cannot be used is read, for the reason.

@@ -72,7 +72,7 @@ const RANK: Partial<Record<AgentReason, number>> = { eligible: 0, failed_here_be
 const readAgents = (rows: Cells[6], spec: Spec, nowMs: number): ConsideredAgent[] => {
   const agents = (rows === '' ? [] : rows).map(([id, name, status, inFlight, max, reason, restsUntil, avoided, onTrial]): ConsideredAgent => ({
     agent_id: id, name, status, in_flight: inFlight, max_concurrency: Number(max), load: Math.round((inFlight / Number(max)) * 1000) / 1000, reason,
-    detail: agentDetail(reason, { spec, status, restMs: restsUntil === '' ? 0 : Number(restsUntil) - nowMs, avoided: avoided === 1, onTrial: onTrial === 1 }),
+    detail: agentDetail(reason, { spec, status, restMs: restsUntil === '' ? 0 : Number(restsUntil) - nowMs, avoided: avoided === 1, onTrial: onTrial > 0, wasSick: onTrial === 2 }),
   }))
   return agents.sort((a, b) => (RANK[a.reason] ?? 2) - (RANK[b.reason] ?? 2))
 }
@@ -99,7 +99,7 @@ const reasonOfAgents = ({ considered, position, spec, deadCapable }: Seen): Expl
   if (n.eligible || n.failed_here_before) return position!.before + position!.elsewhere > 0 ? 'behind_others' : 'next_to_go'
   if (n.at_capacity) return 'waiting_for_slot'
   if (n.resting) return 'agents_resting'
-  if (n.draining || n.unhealthy || n.refused || n.unreachable) return 'no_agent_usable'
+  if (n.sick || n.draining || n.unhealthy || n.refused || n.unreachable) return 'no_agent_usable'
   if (spec.pinnedTo !== null) return 'pinned_agent_absent'
   if (total === 0) return 'no_agent_registered'
   return deadCapable || !(n.lacks_capability || others) ? 'no_agent_alive' : 'no_agent_capable'

@@ -1,13 +1,14 @@
 -- Ends attempts: the record by compare-and-set, then the slot, which is freed or leased again for the next task at once.
 -- KEYS[1] base
 -- ARGV, for each: id; attempt; agent; outcome; status code or ''; error or ''; result; execution ms or ''; if it is retried, after so many
---   ms; the task's max_retries; the agent rests so many ms; token for the next hold, or '' when none is wanted
+--   ms; the task's max_retries; the agent rests so many ms; token for the next hold, or '' when none is wanted; limits (failed.lua)
 -- Returns for each {verdict, status, ms until it may go again, slot or '', 1 when the agent was full and nothing waits: look again soon,
---   1 when this was said before}
+--   1 when this was said before, what else has come of it: a list, or nothing}
 --   verdict 'ok': the outcome counts · 'stale': another attempt or an end came first, nothing changed; status says what is
+--   in that list: {'poison'}, the task is that · {'out', agent, until ms, times in a row, why, attempts refunded}, it is sick · {'back', agent}, it is well again
 -- Running twice (a repeated command, as the answer was lost) changes nothing: the answer is that of the first time, but for the slot
 -- handed over then, which is taken back.
---- @include "record.lua"
+--- @include "failed.lua"
 --- @include "../redis/batch.lua"
 
 local now, turn = now_ms()
@@ -58,9 +59,9 @@ local function others_have_room(pool, agent_id)
   return false
 end
 
-local function finish(id, attempt, agent_id, outcome, status_code, err, result, execution_ms, retry_in, max_retries, rest_ms, token)
-  local t = redis.call('HMGET', task_key(id), 'attempt', 'status', 'cancel', 'deliveries', 'sending', 'retries', 'parked')
-  local status, verdict, wait_ms, repeated = t[2] or '', 'stale', 0, false
+local function finish(id, attempt, agent_id, outcome, status_code, err, result, execution_ms, retry_in, max_retries, rest_ms, token, limits)
+  local t = redis.call('HMGET', task_key(id), 'attempt', 'status', 'cancel', 'deliveries', 'sending', 'error', 'parked')
+  local status, verdict, wait_ms, repeated, seen = t[2] or '', 'stale', 0, false, nil
 
   if t[1] == attempt and (status == 'sent' or status == 'running') then
     verdict = 'ok'
@@ -86,20 +87,14 @@ local function finish(id, attempt, agent_id, outcome, status_code, err, result, 
       if not others_have_room(pool_of(queue_in(more[2])), agent_id) then wait_ms = tonumber(retry_in) end
       set_status(id, from, status, a, entry, 'not_before', integer(now + wait_ms))
       look_at(id, wait_ms > 0 and math.min(now + wait_ms, expires) or expires)
-    elseif outcome ~= 'rejected' and tonumber(t[6] or 0) < tonumber(max_retries) then
-      status = 'retrying'
-      wait_ms = tonumber(retry_in)
-      local before = redis.call('HMGET', task_key(id), 'avoid', 'expires')
-      local avoid = before[1] or ' '
-      if not string.find(avoid, ' ' .. agent_id .. ' ', 1, true) then
-        local _, known = string.gsub(avoid, '%S+', '')
-        avoid = (known >= MAX_AVOIDED and ' ' or avoid) .. agent_id .. ' '
-      end
-      set_status(id, from, status, a, entry, 'retries', tonumber(t[6] or 0) + 1, 'not_before', integer(now + wait_ms), 'error', err, 'avoid', avoid)
-      look_at(id, math.min(now + wait_ms, tonumber(before[2])))
-    else
-      status = outcome == 'timeout' and 'timeout' or 'failed'
+    elseif outcome == 'rejected' then
+      -- Its own fault, and final. It says nothing of the agent: a burst of bad input must not take good ones out.
+      status = 'failed'
       end_record(id, from, status, now, a, entry, 'error', err)
+    else
+      -- Of an agent that has begun anew since, or has denied the attempt, it says nothing: the slot is no longer its own.
+      local agent = redis.call('ZSCORE', leases_key(agent_id), attempt) and agent_of(agent_id) or nil
+      status, wait_ms, seen = fail(id, from, attempt, agent_id, agent, outcome, err, a, entry, retry_in, max_retries, limits, now)
     end
   elseif t[1] == attempt and said_before(id, status, t[4], outcome) then
     verdict, repeated = 'ok', true
@@ -108,7 +103,7 @@ local function finish(id, attempt, agent_id, outcome, status_code, err, result, 
 
   -- An attempt that was cut off may still be running at the agent: its slot is held, and its next beats tell it to stop, until the agent
   -- denies it or the deadline comes.
-  local nothing = { verdict, status, integer(wait_ms), '', 0, repeated and 1 or nil }
+  local nothing = { verdict, status, integer(wait_ms), '', 0, repeated and 1 or 0, seen }
   if (repeated or verdict == 'stale') and token ~= '' then take_back(agent_id, 'h.' .. token) end
   if outcome == 'cancelled' or outcome == 'drained' then return nothing end
   if t[3] == '1' then redis.call('SREM', cancels_key(agent_id), attempt) end
@@ -127,6 +122,12 @@ local function finish(id, attempt, agent_id, outcome, status_code, err, result, 
     agent.rest = math.max(agent.rest, now + tonumber(rest_ms))
     redis.call('HSET', agent_key(agent_id), 'rest', integer(agent.rest))
     watch(agent_id, agent.rest)
+  end
+
+  local well = outcome == 'completed' and agent.streak and completed_one(agent, attempt)
+  if well then
+    nothing[7] = { { 'back', agent_id } }
+    offer_all(agent_id)
   end
 
   -- The slot: the best head of the agent's queues is next, and of that queue's agents the one least loaded, mostly this one.
@@ -158,9 +159,9 @@ local function finish(id, attempt, agent_id, outcome, status_code, err, result, 
     -- One out, one in: its place is what it was, and so is the time of the next look at it.
     redis.call('ZADD', leases_key(agent_id), integer(now + HOLD_MS), hold)
     agent.in_flight = agent.in_flight + 1
-    if rest_ms ~= '0' or outcome == 'unreachable' then place(agent, own) end
+    if rest_ms ~= '0' or outcome == 'unreachable' or well then place(agent, score_of(agent, now)) end
   end
-  return { verdict, status, integer(wait_ms), slot_reply(agent, hold, queue), 0 }
+  return { verdict, status, integer(wait_ms), slot_reply(agent, hold, queue), 0, 0, nothing[7] }
 end
 
-return for_each(12, finish, write_lists)
+return for_each(13, finish, write_lists)

@@ -1,7 +1,8 @@
 -- The record of a task: one hash, changed only here, by scripts that compare before they set. Included by them.
 -- Fields: status spec parameters metadata created not_before expires started ended attempt (the last begun: while the status is sent or
 --   running, only it may speak) deliveries sending (the last delivery) a1 a2 … (those ended) retries redeliveries avoid (agents that
---   failed it) result error execution_ms cancel parked (its result comes by callback) callback (who is told of its end) retry_of retried_as traceparent
+--   failed it) failed_by (those of them that count for `poison`) refunds (failed attempts that cost it nothing: the agent was sick) poison
+--   result error execution_ms cancel parked (its result comes by callback) callback (who is told of its end) retry_of retried_as traceparent
 --   waited_for (what it waited for when it expired: a reason of contracts/explain.ts) history (its changes of status, a line each: event id,
 --   status, delivery, agent)
 -- `spec` is what never changes, as text with tabs between: timeout ms, max_retries, retry delay ms, backoff, priority, pinned to,

@@ -28,6 +28,8 @@ export type TaskView = {
   retryDelayMs: number
   backoff: string
   redeliveries: number
+  refunds: number
+  poison: boolean
   cancelRequested: boolean
   retryOf: string | null
   retriedAs: string | null
@@ -88,6 +90,8 @@ export const readRecord = (taskId: string, f: Record<string, string>, spec = rea
   expiresMs: Number(f.expires),
   retries: Number(f.retries ?? 0),
   redeliveries: Number(f.redeliveries ?? 0),
+  refunds: Number(f.refunds ?? 0),
+  poison: f.poison === '1',
   cancelRequested: f.cancel === '1',
   retryOf: f.retry_of ?? null,
   retriedAs: f.retried_as ?? null,

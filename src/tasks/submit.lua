@@ -5,7 +5,8 @@
 --   1 to refuse when no agent is alive for it; 1 when the id may be known already; 1 when the queue may be new; spec; parameters; metadata; traceparent or ''; retry_of or '';
 --   callback or ''; the idempotency key's digest, or ''; that of what it stands for; for how long it is kept, ms
 -- Returns for each {'ok', status, created, 1 when an agent has room for it now}, {'exists', status, created, 1},
---   {'replayed', status, created, id} of the task first taken under the key, {'reused', its id} when that was another request, {'queues'} or {'no_agent'}
+--   {'replayed', status, created, id} of the task first taken under the key, {'reused', its id} when that was another request, {'queues'}, {'no_agent'},
+--   or of a retry {'retried', as which} or {'gone'}
 --- @include "record.lua"
 --- @include "../redis/batch.lua"
 
@@ -46,6 +47,13 @@ local function submit(id, queue, delay, run_at, expires_in, max_queues, require_
     redis.call('ZADD', QUEUES, integer(now), queue)
     -- Agents look at the queue of tasks pinned to them only when there has been one.
     if string.byte(pool) == 64 and redis.call('EXISTS', agent_key(string.sub(pool, 2))) == 1 then redis.call('HSET', agent_key(string.sub(pool, 2)), 'pins', '1') end
+  end
+  if retry_of ~= '' then
+    -- Marked together with what it is retried as: nobody who dies leaves a task that looks retried and is not, nor one retried twice.
+    local old = redis.call('HMGET', task_key(retry_of), 'status', 'retried_as')
+    if not old[1] then return { 'gone' } end
+    if old[2] then return { 'retried', old[2] } end
+    redis.call('HSET', task_key(retry_of), 'retried_as', id)
   end
   local not_before = now
   if delay ~= '' then not_before = now + tonumber(delay) end

@@ -54,7 +54,7 @@ export const createSubmit = ({ redis, keys, types, queues, stats, wake, log }: S
    * Takes a task: its record, then its job, then a wake, each sent behind the other without waiting, as one packet; answered when all have.
    * Dying anywhere between leaves a record that the sweeper finds and completes.
    * @param agentType its agent type, resolved from `agent_id` where the body named none
-   * @throws NoAgent, TooManyQueues, IdempotencyKeyReused
+   * @throws NoAgent, TooManyQueues, IdempotencyKeyReused; of a retry AlreadyRetried, NotFound
    */
   const one = async (t: NewTask, agentType: string, extra: SubmitExtra): Promise<Taken> => {
     // With require_agent there must be an agent, which has made the type known; a refused submit leaves nothing behind.

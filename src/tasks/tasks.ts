@@ -2,6 +2,7 @@
  * The record of a task: it decides. Every change of state is one atomic script (*.lua beside this file), fenced by the attempt that may
  * speak, and comes before BullMQ hears of it. A late, stale, doubled or cancelled outcome cannot change a record.
  */
+import { iso } from '../contracts/time.ts'
 import { isEnd, type NewTask, type Submitted, type TaskStatus } from '../contracts/task.ts'
 import { AlreadyRetried, NotFound, TaskEnded, TaskNotEnded } from '../errors.ts'
 import type { Config } from '../config.ts'
@@ -14,6 +15,7 @@ import { typeOfTask, type Keys } from '../redis/keys.ts'
 import { loadScript, text } from '../redis/scripts.ts'
 import type { SubmitExtra } from './admission.ts'
 import type { AttemptEnd, Begun, Finished, Parked } from './attempt.ts'
+import { createDeadLetters } from './dead-letters.ts'
 import { createList } from './list.ts'
 import { createParked } from './parked.ts'
 import { readRecord, readSpec, type TaskView } from './record.ts'
@@ -23,24 +25,20 @@ import type { Webhooks } from './webhooks/webhooks.ts'
 import { readSlot, type Slot } from '../registry/registry.ts'
 import type { Types } from '../registry/types.ts'
 
-/** A retry whose submit broke off may be repeated for so long. */
-const RETRY_AGAIN_MS = 60_000
-
 /** What the sweeper is to do with a task's job. */
 export type Due = { what: 'promote' | 'add' | 'remove' | 'time_out'; id: string; queue: string }
 
 export type Tasks = ReturnType<typeof createTasks>
 
-export type TasksDeps = { redis: Redis; keys: Keys; types: Types; queues: Queues; stats: Stats; webhooks: Webhooks; retention: Config['retention']; log: Logger }
+export type TasksDeps = { redis: Redis; keys: Keys; types: Types; queues: Queues; stats: Stats; webhooks: Webhooks; retention: Config['retention']; fault: Config['fault']; log: Logger }
 
-export const createTasks = ({ redis, keys, types, queues, stats, webhooks, retention, log }: TasksDeps) => {
+export const createTasks = ({ redis, keys, types, queues, stats, webhooks, retention, fault, log }: TasksDeps) => {
   const script = (file: string) => loadScript(redis, new URL(file, import.meta.url))
   const scripts = {
     confirm: script('./confirm.lua'),
     begin: createBatch(script('./begin.lua')),
     finish: createBatch(script('./finish.lua')),
     cancel: script('./cancel.lua'),
-    retry: script('./retry.lua'),
     expire: script('./expire.lua'),
     park: script('./park.lua'),
     tick: script('./tick.lua'),
@@ -60,6 +58,15 @@ export const createTasks = ({ redis, keys, types, queues, stats, webhooks, reten
     if (attempt) log.warn({ task, attempt: Number(attempt), agent, outcome: 'lost', status }, `${status}: nobody said what came of an attempt`)
     else log.info({ task, status }, status)
   }
+
+  /** The log's line for an agent that is sick, or well again. */
+  const tellOfAgent = (agent_type: string, [what, agent, until, times, why, refunded]: string[]): void => {
+    if (what === 'out') log.warn({ agent, agent_type, until: iso(Number(until)), times: Number(times), refunded: Number(refunded), reason: why }, 'an agent is sick: it gets nothing until then, and those attempts are not charged')
+    else if (what === 'back') log.info({ agent, agent_type }, 'an agent is well again')
+  }
+
+  /** What makes a task poison and an agent sick, for failed.lua. */
+  const limits = `${fault.poisonAgents} ${fault.sickAgentFailures}`
 
   /** Fences a new attempt, or says why there is none. `slot.lease` is the hold; the attempt's id takes its place. */
   const begin = async (taskId: string, slot: Slot, token: string, dispatcher: string): Promise<Begun> => {
@@ -91,14 +98,15 @@ export const createTasks = ({ redis, keys, types, queues, stats, webhooks, reten
    * @param sent called once it is on its way: what is sent after that comes behind it
    */
   const finish = async (type: string, end: AttemptEnd, nextToken: string | null, sent?: () => void): Promise<Finished> => {
-    const [verdict, status, waitMs, next, again, repeated] = (await scripts.finish(
+    const [verdict, status, waitMs, next, again, repeated, news = []] = (await scripts.finish(
       keys.base(type),
       [
         end.taskId, end.attemptId, end.agentId, end.outcome, end.statusCode ?? '', end.error, end.result, end.executionMs ?? '', end.retryInMs, end.maxRetries, end.restMs,
-        nextToken ?? '',
+        nextToken ?? '', limits,
       ],
       sent,
-    )) as ['ok' | 'stale', TaskStatus | '', string, unknown, number, number?]
+    )) as ['ok' | 'stale', TaskStatus | '', string, unknown, number, number, [string, ...string[]][]?]
+    for (const line of news) tellOfAgent(type, line)
     // A dispatcher repeats what it had no answer to, and has not counted it; a callback that comes twice has been counted.
     if (verdict === 'ok' && !(repeated === 1 && nextToken === null)) {
       stats.count(type, `attempts:${end.outcome}`)
@@ -106,7 +114,7 @@ export const createTasks = ({ redis, keys, types, queues, stats, webhooks, reten
       else if (status === 'retrying') stats.count(type, 'retried')
       else stats.count(type, `redelivered:${end.outcome}`)
     }
-    return { verdict, status, waitMs: Number(waitMs), next: readSlot(type, next), lookAgain: again === 1, repeated: repeated === 1 }
+    return { verdict, status, waitMs: Number(waitMs), next: readSlot(type, next), lookAgain: again === 1, repeated: repeated === 1, poison: news.some(([what]) => what === 'poison') }
   }
 
   /** Lets an attempt go on without a dispatcher, until its callback or its deadline. */
@@ -167,19 +175,14 @@ export const createTasks = ({ redis, keys, types, queues, stats, webhooks, reten
   }
 
   /**
-   * Submits an ended task again, as a new one; once. Repeating the call after a crash in between completes it.
-   * @throws NotFound, TaskNotEnded, AlreadyRetried
+   * Submits an ended task again, as a new one; once.
+   * @throws NotFound, TaskNotEnded, AlreadyRetried, TooManyQueues
    */
   const retry = async (id: string): Promise<Submitted> => {
     const old = await get(id)
     if (!old) throw new NotFound(`there is no task ${id}`)
-    const newId = `${old.agentType}.${uuidv7()}`
-    const reply = (await scripts.retry(keys.base(old.agentType), id, newId)) as [string, string, string?] | null
-    if (reply === null) throw new NotFound(`there is no task ${id}`)
-    const [verdict, what, ageMs] = reply
-    if (verdict === 'not_ended') throw new TaskNotEnded(id, what)
-    // No record of the retry: its caller died in between, if that was just now; else it has ended and been forgotten.
-    if (verdict === 'again' && (Number(ageMs) > RETRY_AGAIN_MS || (await readOne(what)))) throw new AlreadyRetried(id, what)
+    if (!isEnd(old.status)) throw new TaskNotEnded(id, old.status)
+    if (old.retriedAs !== null) throw new AlreadyRetried(id, old.retriedAs)
     const again: NewTask = {
       task_type: old.taskType,
       agent_type: old.agentType,
@@ -192,7 +195,7 @@ export const createTasks = ({ redis, keys, types, queues, stats, webhooks, reten
       expires_in_seconds: (old.expiresMs - old.createdMs) / 1000,
       ...(old.callbackUrl === null ? {} : { callback_url: old.callbackUrl }),
     }
-    return submit(again, old.agentType, { id: what, parameters: old.parameters, metadata: old.metadata, retryOf: id, traceparent: old.traceparent ?? undefined })
+    return submit(again, old.agentType, { id: `${old.agentType}.${uuidv7()}`, parameters: old.parameters, metadata: old.metadata, retryOf: id, traceparent: old.traceparent ?? undefined })
   }
 
   /** The records whose time has come. */
@@ -240,6 +243,7 @@ export const createTasks = ({ redis, keys, types, queues, stats, webhooks, reten
 
   const parked = createParked({ redis, keys, queues, finish, wake, log })
   const list = createList({ redis, keys, types, queues, readOne })
+  const deadLetters = createDeadLetters({ redis, keys, types, readOne, retry })
 
-  return { submit, submitOnce, submitMany, begin, finish, park, callback: parked.callback, timeOut: parked.timeOut, get, cancel, retry, list, tick, readd, trim, wake }
+  return { submit, submitOnce, submitMany, begin, finish, park, callback: parked.callback, timeOut: parked.timeOut, get, cancel, retry, list, deadLetters, tick, readd, trim, wake }
 }

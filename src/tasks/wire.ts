@@ -26,6 +26,8 @@ export const wire = (t: TaskView): Record<string, unknown> => ({
   retry_count: t.retries,
   max_retries: t.maxRetries,
   redeliveries: t.redeliveries,
+  refunds: t.refunds,
+  poison: t.poison,
   progress: null,
   metadata: rawJson(t.metadata),
   cancel_requested: t.cancelRequested,

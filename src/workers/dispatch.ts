@@ -154,7 +154,7 @@ export const createDispatch = (deps: DispatchDeps) => {
   const report = (type: string, end: AttemptEnd, go: Go, fin: Finished) => {
     metrics.attempts.inc({ agent_type: type, outcome: end.outcome })
     if (fin.lookAgain) deps.lookAgain(type, end.agentId)
-    const line = { task: end.taskId, attempt: go.attempt, agent: end.agentId, outcome: end.outcome, status: fin.status, ...(end.error === '' ? {} : { error: end.error }), ...(fin.status === 'retrying' ? { retry_in_ms: fin.waitMs } : {}) }
+    const line = { task: end.taskId, attempt: go.attempt, agent: end.agentId, outcome: end.outcome, status: fin.status, ...(end.error === '' ? {} : { error: end.error }), ...(fin.status === 'retrying' ? { retry_in_ms: fin.waitMs } : {}), ...(fin.poison ? { poison: true } : {}) }
     if (fin.verdict === 'stale') log.warn(line, 'an outcome came too late and changed nothing')
     else log.info(line, fin.status)
   }

@@ -5,6 +5,7 @@
 -- queues without jobs for an hour: some of them, to be forgotten}
 -- Of a type not in use the rest goes by itself when nobody has looked at it for an hour.
 --- @include "../registry/health.lua"
+--- @include "../registry/sick.lua"
 
 local HOUR = 3600000 -- in ms
 local MAX_IDLE = 20
@@ -25,6 +26,7 @@ for i = 1, #queues, 2 do
   local waits, under_way = waiting(queue), active(queue)
   if waits > 0 or under_way > 0 then
     if now - seen > 60000 then redis.call('ZADD', QUEUES, integer(now), queue) end
+    if waits > 0 then try_the_sick(pool_of(queue), now) end
     busy[#busy + 1] = { queue, waits, under_way, next_agent(pool_of(queue)) and 1 or 0 }
   elseif #idle < MAX_IDLE and now - seen > HOUR and delayed(queue) == 0 then
     idle[#idle + 1] = queue

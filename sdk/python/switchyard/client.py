@@ -6,6 +6,7 @@ from typing import Any, Dict, Iterator, Optional
 
 from .agents import Agents
 from .calls import Calls, members
+from .dead_letters import DeadLetters
 from .errors import error_of
 from .events import watch
 from .settings import client_target
@@ -23,6 +24,7 @@ class Client:
     def __init__(self, url: Optional[str] = None, api_key: Optional[str] = None, *, timeout: float = 30.0, retries: int = 4) -> None:
         self._calls = Calls(client_target(url, api_key), timeout, retries)
         self.tasks = Tasks(self._calls)
+        self.dead_letters = DeadLetters(self._calls)
         self.agents = Agents(self._calls)
 
     def __repr__(self) -> str:

@@ -62,6 +62,8 @@ class Task(TypedDict):
     retry_count: int
     max_retries: int
     redeliveries: int
+    refunds: int
+    poison: bool
     progress: Any
     metadata: Dict[str, Any]
     cancel_requested: bool
@@ -128,6 +130,35 @@ class Redelivery(TypedDict):
     webhook: TaskWebhook
 
 
+class DeadLetterGroup(TypedDict):
+    """How many dead letters are of one kind. Ids and numbers in `error` are `#`."""
+
+    agent_type: str
+    task_type: str
+    error: str
+    count: int
+    newest_task_id: str
+
+
+class DeadLetterSummary(TypedDict):
+    """`complete` is false when there are too many to look at, of which the newest count, or too many groups."""
+
+    groups: List[DeadLetterGroup]
+    count: int
+    complete: bool
+
+
+class DeadLettersRetried(TypedDict):
+    """With `more`, there may be more to retry: call again with `next_cursor`. `error` says what kept it from retrying all that it found."""
+
+    retried: int
+    skipped: int
+    task_ids: List[str]
+    more: bool
+    next_cursor: Optional[str]
+    error: Optional[str]
+
+
 class ResultTaken(TypedDict):
     task_id: str
     status: TaskStatus
@@ -150,6 +181,15 @@ class TaskEvent(TypedDict, total=False):
     detail: str
 
 
+class Sick(TypedDict):
+    """Why and for how long an agent is taken out. `until` is None when it is tried again, with one task at a time."""
+
+    since: str
+    until: Optional[str]
+    times: int
+    reason: str
+
+
 class AgentRecord(TypedDict):
     """An agent as Switchyard knows it."""
 
@@ -167,6 +207,7 @@ class AgentRecord(TypedDict):
     max_concurrency: int
     in_flight: int
     resting_until: Optional[str]
+    sick: Optional[Sick]
     is_alive: bool
     registered_at: str
     last_seen: str
