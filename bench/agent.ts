@@ -2,7 +2,8 @@
  * The cheapest HTTP agent that still tells what it saw: a process of its own, started by bench/main.ts.
  * It answers every task at once with the same result, and keeps a ledger of when it received each.
  *
- * POST /task    performs a task
+ * POST /task    performs a task; one whose parameters hold `"hold":1` it answers 202 and keeps
+ * GET /held     `[[task_id, attempt_id], …]`, what it keeps; it is forgotten then
  * GET /count    `<distinct keys received>`, cheap enough to ask 40 times a second
  * GET /ledger   `{received: {key: at}, repeated, peak}`; `at` is ms since the epoch, with fractions
  * GET /clock    this process's clock, in the ledger's unit
@@ -11,6 +12,7 @@
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
 import { clock } from './clock.ts'
 
+const held: [taskId: string, attemptId: string][] = []
 let received = new Map<string, number>()
 let repeated = 0
 let open = 0
@@ -23,9 +25,9 @@ const field = (body: string, name: string): string => {
   return body.slice(start, body.indexOf('"', start))
 }
 
-const answer = (res: ServerResponse, body: string): void => {
+const answer = (res: ServerResponse, body: string, status = 200): void => {
   res.sendDate = false
-  res.writeHead(200, ['Content-Type', 'application/json', 'Content-Length', String(Buffer.byteLength(body))])
+  res.writeHead(status, ['Content-Type', 'application/json', 'Content-Length', String(Buffer.byteLength(body))])
   res.end(body)
 }
 
@@ -39,6 +41,11 @@ const perform = (req: IncomingMessage, res: ServerResponse): void => {
     body += chunk
   })
   req.on('end', () => {
+    if (body.includes('"hold":1')) {
+      held.push([field(body, 'task_id'), field(body, 'attempt_id')])
+      open--
+      return answer(res, '{}', 202)
+    }
     const key = field(body, 'key')
     if (received.has(key)) repeated++
     else received.set(key, at)
@@ -51,6 +58,7 @@ const control: Record<string, () => string> = {
   '/count': () => String(received.size),
   '/ledger': () => JSON.stringify({ received: Object.fromEntries(received), repeated, peak }),
   '/clock': () => String(clock()),
+  '/held': () => JSON.stringify(held.splice(0)),
   '/reset': () => {
     received = new Map()
     repeated = 0

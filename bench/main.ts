@@ -1,4 +1,4 @@
-/** `npm run bench`: runs the thinnest pipeline and Switchyard in turn, and says how they compare. See README.md beside this file. */
+/** `npm run bench`: runs the thinnest pipeline and Switchyard in turn, and says how they compare; or what parked tasks cost. See README.md beside this file. */
 import { execFileSync } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
@@ -6,39 +6,41 @@ import os from 'node:os'
 import { parseArgs } from 'node:util'
 import { CLIENTS, CONCURRENCY, MAX_OUTSTANDING, REDIS_SETTINGS, WARM_UP_TASKS } from './settings.ts'
 import { createBatchReport, formatBatches, runBatches } from './batch-trial.ts'
+import { runParked } from './parked.ts'
 import { createProcesses, type Processes } from './processes.ts'
 import { createReport, formatReport, type Environment } from './report.ts'
 import { SYSTEM_NAMES, type SystemName } from './systems.ts'
 import { createTrial, type Settings, type Trial } from './trial.ts'
 
-const USAGE = `npm run bench -- [--rounds 5] [--tasks 20000] [--rate 100] [--seconds 5] [--only thin|ours] [--batches] [--json]
+const USAGE = `npm run bench -- [--rounds 5] [--tasks 20000] [--rate 100] [--seconds 5] [--only thin|ours] [--batches | --parked 10000] [--json]
   --rounds   how often each system is run, in turn
   --tasks    tasks of each throughput run
   --rate     tasks a second of the paced run
   --seconds  length of the paced run
   --only     one system alone
   --batches  instead: tasks a thousand in a request, against one by one
+  --parked   instead: what so many tasks that are at their agents, answered 202, cost the others
   --json     everything measured, as JSON on stdout`
 
-type Options = Readonly<{ rounds: number; tasks: number; rate: number; seconds: number; systems: readonly SystemName[]; batches: boolean; json: boolean }>
+type Options = Readonly<{ rounds: number; tasks: number; rate: number; seconds: number; systems: readonly SystemName[]; batches: boolean; parked: number | null; json: boolean }>
 
 const say = (line: string) => process.stderr.write(`${line}\n`)
 
 const readOptions = (args: string[]): Options => {
   const text = { type: 'string' } as const
-  const { values } = parseArgs({ args, options: { rounds: text, tasks: text, rate: text, seconds: text, only: text, batches: { type: 'boolean' }, json: { type: 'boolean' }, help: { type: 'boolean' } } })
+  const { values } = parseArgs({ args, options: { rounds: text, tasks: text, rate: text, seconds: text, only: text, batches: { type: 'boolean' }, parked: text, json: { type: 'boolean' }, help: { type: 'boolean' } } })
   if (values.help) {
     say(USAGE)
     process.exit(0)
   }
-  const whole = (name: 'rounds' | 'tasks' | 'rate' | 'seconds', otherwise: number, max: number) => {
+  const whole = (name: 'rounds' | 'tasks' | 'rate' | 'seconds' | 'parked', otherwise: number, max: number) => {
     const n = values[name] === undefined ? otherwise : Number(values[name])
     if (!Number.isInteger(n) || n < 1 || n > max) throw new Error(`--${name} must be a whole number from 1 to ${max}`)
     return n
   }
   const systems = values.only === undefined ? SYSTEM_NAMES : SYSTEM_NAMES.filter((name) => name === values.only)
   if (!systems.length) throw new Error('--only must be thin or ours')
-  return { rounds: whole('rounds', 5, 100), tasks: whole('tasks', 20_000, 1_000_000), rate: whole('rate', 100, 2000), seconds: whole('seconds', 5, 600), systems, batches: values.batches ?? false, json: values.json ?? false }
+  return { rounds: whole('rounds', 5, 100), tasks: whole('tasks', 20_000, 1_000_000), rate: whole('rate', 100, 2000), seconds: whole('seconds', 5, 600), systems, batches: values.batches ?? false, parked: values.parked === undefined ? null : whole('parked', 10_000, 100_000), json: values.json ?? false }
 }
 
 /** The first of the two servers on PATH, and what it says of its version. */
@@ -120,6 +122,7 @@ const run = async (options: Options): Promise<void> => {
   const environment = describe(options, redis)
   if (os.loadavg()[0]! > os.cpus().length / 4) say(`This machine is busy (load average ${os.loadavg()[0]!.toFixed(2)}): expect noise.`)
   if (options.batches) return runBatchMode(options, redis.file, environment, processes)
+  if (options.parked !== null) return void process.stdout.write(`\n${await runParked({ redis: redis.file, rounds: options.rounds, tasks: options.tasks, parked: options.parked }, processes, say)}\n`)
   const runTrial = createTrial(settings, processes)
   const trials: Trial[] = []
   for (let round = 1; round <= options.rounds; round++) {

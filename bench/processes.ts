@@ -4,7 +4,7 @@ import { readFileSync } from 'node:fs'
 import { createServer, type AddressInfo } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
 
-export type Running = Readonly<{ name: string; child: ChildProcess; /** CPU seconds used so far, all threads; null where there is no /proc. */ cpuSeconds: () => number | null }>
+export type Running = Readonly<{ name: string; child: ChildProcess; /** CPU seconds used so far, all threads; null where there is no /proc. */ cpuSeconds: () => number | null; /** Resident memory; null where there is no /proc. */ residentMiB: () => number | null }>
 export type Command = Readonly<{ name: string; file: string; args: readonly string[]; env?: Record<string, string>; /** Node processes of the bench's own: messages, and an end with ours. */ ipc?: boolean }>
 
 const KEPT_OUTPUT = 4000
@@ -25,6 +25,8 @@ const cpuTicks = (pid: number): number => {
   const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ')
   return Number(fields[11]) + Number(fields[12])
 }
+
+const residentMiB = (pid: number): number => Number(/^VmRSS:\s+(\d+) kB/m.exec(readFileSync(`/proc/${pid}/status`, 'latin1'))?.[1]) / 1024
 
 export const freePort = (): Promise<number> =>
   new Promise((resolve, reject) => {
@@ -69,7 +71,7 @@ export const createProcesses = (baseEnv: Record<string, string>) => {
   const start = ({ name, file, args, env = {}, ipc = false }: Command): Running => {
     if (aborted) throw new Error(`${name} is not started: the bench is ending`)
     const child = spawn(file, args, { detached: true, env: { ...baseEnv, ...env }, stdio: ['ignore', 'pipe', 'pipe', ...(ipc ? (['ipc'] as const) : [])] })
-    const started: Running = { name, child, cpuSeconds: () => (ticks === null ? null : cpuTicks(child.pid!) / ticks) }
+    const started: Running = { name, child, cpuSeconds: () => (ticks === null ? null : cpuTicks(child.pid!) / ticks), residentMiB: () => (ticks === null ? null : residentMiB(child.pid!)) }
     let output = ''
     const keep = (chunk: Buffer) => {
       output = (output + chunk.toString()).slice(-KEPT_OUTPUT)

@@ -34,13 +34,16 @@ const runPhase = <T extends Throughput | Paced>(load: Running, phase: Phase, wit
     load.child.send(phase)
   })
 
+export const runThroughput = (load: Running, tasks: number): Promise<Throughput> =>
+  runPhase<Throughput>(load, { kind: 'throughput', tasks }, 30_000 + (tasks / SLOWEST_TASKS_PER_SECOND) * 1000)
+
 const startRedis = async (processes: Processes, file: string, dir: string, port: number): Promise<Running> => {
   const redis = processes.start({ name: 'redis', file, args: ['--port', String(port), '--bind', '127.0.0.1', '--dir', dir, '--loglevel', 'warning', ...REDIS_SETTINGS] })
   await sleep(200) // the others wait for it by connecting; this only spares them a first refusal
   return redis
 }
 
-const cpuPerTask = async <T>(running: Record<keyof Cpu, Running>, tasks: number, work: () => Promise<T>): Promise<[T, Cpu]> => {
+export const cpuPerTask = async <T>(running: Record<keyof Cpu, Running>, tasks: number, work: () => Promise<T>): Promise<[T, Cpu]> => {
   const read = () => Object.entries(running).map(([name, process]) => [name, process.cpuSeconds()] as const)
   const before = new Map(read())
   const result = await work()
@@ -48,29 +51,33 @@ const cpuPerTask = async <T>(running: Record<keyof Cpu, Running>, tasks: number,
   return [result, Object.fromEntries(used) as Cpu]
 }
 
-export const createTrial = (settings: Settings, processes: Processes) => {
-  const startAll = async (name: SystemName, dir: string) => {
+/** Starts a system with all that a trial needs, and waits until it answers. */
+export const createStart =
+  (file: string, processes: Processes) =>
+  async (name: SystemName, dir: string, more: Record<string, string> = {}) => {
     const system = systems[name]
     const [redisPort, apiPort, workerPort, agentPort] = [await freePort(), await freePort(), await freePort(), await freePort()]
     const urls: Urls = { redis: `redis://127.0.0.1:${redisPort}`, api: local(apiPort), worker: local(workerPort), agent: local(agentPort) }
-    const env = { HOST: '127.0.0.1', REDIS_URL: urls.redis, DATA_DIR: dir, WORKER_CONCURRENCY: String(CONCURRENCY), ...system.env(urls) }
+    const env = { HOST: '127.0.0.1', REDIS_URL: urls.redis, DATA_DIR: dir, WORKER_CONCURRENCY: String(CONCURRENCY), ...system.env(urls), ...more }
     const node = (name: string, script: string, env: Record<string, string>, args: string[] = [], ipc = true) =>
       processes.start({ name, file: process.execPath, args: [script, ...args], env, ipc })
 
-    const redis = await startRedis(processes, settings.redis, dir, redisPort)
+    const redis = await startRedis(processes, file, dir, redisPort)
     const agent = node('agent', own('./agent.ts'), { PORT: String(agentPort) })
     const api = node('api', system.api, { ...env, PORT: String(apiPort) }, [], system.ipc)
     const worker = node('worker', system.worker, { ...env, HEALTH_PORT: String(workerPort) }, [], system.ipc)
     await Promise.all([answers(`${urls.agent}/clock`, READY_MS), answers(urls.api + system.apiReady, READY_MS), answers(urls.worker + system.completedPath, READY_MS)])
     await system.prepare(urls)
     const load = node('load', own('./load.ts'), {}, [JSON.stringify({ system: name, urls } satisfies Job)])
-    return { redis, agent, api, worker, load }
+    return { urls, running: { redis, agent, api, worker, load } }
   }
 
+export const createTrial = (settings: Settings, processes: Processes) => {
+  const startAll = createStart(settings.redis, processes)
+
   const measure = async (name: SystemName, dir: string): Promise<Trial> => {
-    const running = await startAll(name, dir)
-    const withinMs = (tasks: number) => 30_000 + (tasks / SLOWEST_TASKS_PER_SECOND) * 1000
-    const submit = (tasks: number) => runPhase<Throughput>(running.load, { kind: 'throughput', tasks }, withinMs(tasks))
+    const { running } = await startAll(name, dir)
+    const submit = (tasks: number) => runThroughput(running.load, tasks)
     await submit(WARM_UP_TASKS)
     await sleep(PAUSE_MS)
     const [throughput, cpuMicros] = await cpuPerTask(running, settings.tasks, () => submit(settings.tasks))

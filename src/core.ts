@@ -39,7 +39,7 @@ export const createCore = async ({ config, log, name }: { config: Config; log: L
   // Where the API listens is known but for a port that was left open.
   const callbacks = createCallbackPolicy({ cidrs: config.webhookCidrs, own: [{ host: config.host, port: config.port }, ...addressOf(redisUrl)] })
   const webhooks = createWebhooks({ redis, keys, log })
-  const tasks = createTasks({ redis, keys, types, queues, stats, webhooks, retention: config.retention, fault: config.fault, log })
+  const tasks = createTasks({ redis, keys, types, queues, stats, webhooks, retention: config.retention, fault: config.fault, maxAttemptMs: config.maxTaskTimeoutSeconds * 1000, log })
   const events = createEvents({ redis, keys })
   const presence = createPresence({ redis, keys })
   return { redisUrl, redis, keys, types, registry, queues, tasks, callbacks, webhooks, events, stats, presence }

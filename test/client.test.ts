@@ -37,6 +37,7 @@ test('has a method for every route but the pages for people', async () => {
   await client.tasks.list().page()
   await failure(client.tasks.result(id, { attempt_id: 'none', status: 'completed' }))
   await client.tasks.submitBatch([])
+  await failure(client.tasks.progress(id, { attempt_id: 'none', percent: 1 }))
   await client.tasks.cancel(id)
   for await (const event of client.tasks.events(id)) expect(event.type).toMatch(/^task\.(queued|cancelled)$/)
   for await (const _ of client.events({ agentType: 'nobody', lastEventId: 'nobody.1-0' })) break

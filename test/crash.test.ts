@@ -328,7 +328,7 @@ describe.concurrent('while others wait', { timeout: 120_000 }, () => {
     const newTask = { task_type: 'echo', agent_type: 'test', priority: 5, timeout_seconds: 30, max_retries: 3, retry_delay_seconds: 1, backoff: 'fixed', expires_in_seconds: 60 } as const
     // As if its API had died right behind writing the record.
     const jobless = `test.${uuidv7()}`
-    const dies = createTasks({ ...core, queues: { ...core.queues, add: () => new Promise(() => {}) }, retention: readConfig({}).retention, fault: readConfig({}).fault, log: createLogger('test', 'silent') })
+    const dies = createTasks({ ...core, queues: { ...core.queues, add: () => new Promise(() => {}) }, retention: readConfig({}).retention, fault: readConfig({}).fault, maxAttemptMs: 300_000, log: createLogger('test', 'silent') })
     void dies.submit(newTask, 'test', { id: jobless, parameters: '{}', metadata: '{}' })
     await until(() => system.task(jobless).then((t) => t.status === 'queued'))
     const agent = await system.agent()

@@ -148,7 +148,7 @@ test.concurrent('whoever dies amid it leaves none undone, and none is done twice
   await using core = await startCore(system)
   const { retention, fault } = readConfig({})
   let added = 0
-  const dies = createTasks({ ...core, queues: { ...core.queues, add: (job) => (added++ < 4 ? core.queues.add(job) : new Promise(() => {})) }, retention, fault, log: createLogger('test', 'silent') })
+  const dies = createTasks({ ...core, queues: { ...core.queues, add: (job) => (added++ < 4 ? core.queues.add(job) : new Promise(() => {})) }, retention, fault, maxAttemptMs: 300_000, log: createLogger('test', 'silent') })
   void dies.deadLetters.retry({ type, includeRetried: false }, 20).catch(() => {})
   // Eight at a time: those that got no job hang, and nothing is done after them.
   await until(async () => (await letters()).count === 8)
@@ -167,7 +167,7 @@ test.concurrent('a retry whose job cannot be added may be done again', async () 
   heal()
   await using core = await startCore(system)
   const { retention, fault } = readConfig({})
-  const breaks = createTasks({ ...core, queues: { ...core.queues, add: () => Promise.reject(new Error('no job')) }, retention, fault, log: createLogger('test', 'silent') })
+  const breaks = createTasks({ ...core, queues: { ...core.queues, add: () => Promise.reject(new Error('no job')) }, retention, fault, maxAttemptMs: 300_000, log: createLogger('test', 'silent') })
   await expect(breaks.deadLetters.retry({ type, includeRetried: false }, 10)).rejects.toThrow('no job')
   expect(idsOf(await letters())).toEqual([id])
   expect((await system.ended((await retry()).task_ids[0])).status).toBe('completed')

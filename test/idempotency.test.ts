@@ -200,7 +200,7 @@ describe('a submit that breaks off', () => {
     return tasks.submitOnce(task, type, { parameters: '{}', metadata: '{}', idempotency: idempotencyOf(key, body, false, 86_400) })
   }
   const over = (core: Awaited<ReturnType<typeof startCore>>, add: () => Promise<void>) =>
-    createTasks({ ...core, queues: { ...core.queues, add }, retention: readConfig({}).retention, fault: readConfig({}).fault, log: createLogger('test', 'silent') })
+    createTasks({ ...core, queues: { ...core.queues, add }, retention: readConfig({}).retention, fault: readConfig({}).fault, maxAttemptMs: 300_000, log: createLogger('test', 'silent') })
 
   test('between its record and its job: a repeat is answered at once, and it runs once', async () => {
     const { type, body } = setting()

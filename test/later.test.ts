@@ -30,6 +30,8 @@ const othersGo = async (): Promise<void> => {
   await system.agent({ type })
   for (let i = 0; i < 3; i++) await system.ended(await submit())
 }
+/** A task but for what came too late to change it. */
+const settled = (task: any): any => ({ ...task, late_results: [] })
 const slots = async (agent: TestAgent): Promise<number> => (await system.get(`/agents/${agent.id}`)).json.in_flight
 
 describe('a task that is answered 202', () => {
@@ -98,7 +100,7 @@ describe('a task that is answered 202', () => {
     const task = await system.ended(id)
     expect(task).toMatchObject({ status: 'timeout', error: 'no result came within 1 s', retry_count: 1, attempts: [{ outcome: 'timeout' }, { outcome: 'timeout' }] })
     expect((await tell(id, second)).status).toBe(409)
-    expect(await system.task(id)).toEqual(task)
+    expect(settled(await system.task(id))).toEqual(settled(task))
     await until(async () => (await slots(a)) === 0)
   })
 
@@ -135,7 +137,7 @@ describe('a callback', () => {
     const before = await system.task(id)
     expect((await tell(id, run, { status: 'completed', result: { a: 2 } })).status).toBe(409)
     expect((await tell(id, run, { status: 'failed', error: 'no' })).status).toBe(409)
-    expect(await system.task(id)).toEqual(before)
+    expect(settled(await system.task(id))).toEqual(settled(before))
   })
 
   test.concurrent('of a hundred at once, one wins', async () => {
@@ -161,11 +163,13 @@ describe('a callback', () => {
     const ids = await Promise.all(Array.from({ length: 50 }, () => submit({ timeout_seconds: 1, max_retries: 0 })))
     const ends = await Promise.all(ids.map((id) => system.ended(id, 20_000)))
     for (const [i, id] of ids.entries()) {
-      expect((await told.get(id)!).status).toBe(ends[i]!.status === 'completed' ? 200 : 409)
+      // A machine that is busy may let one time out before it has reached the agent.
+      const answer = await told.get(id)
+      if (answer || ends[i]!.status === 'completed') expect(answer!.status).toBe(ends[i]!.status === 'completed' ? 200 : 409)
       expect(['completed', 'timeout']).toContain(ends[i]!.status)
       expect(ends[i]!.attempts).toHaveLength(1)
     }
-    expect(await Promise.all(ids.map((id) => system.task(id)))).toEqual(ends)
+    expect((await Promise.all(ids.map((id) => system.task(id)))).map(settled)).toEqual(ends.map(settled))
   })
 
   test.concurrent('counts while no dispatcher lives, and one that dies costs a running task nothing', { timeout: 60_000 }, async () => {

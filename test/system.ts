@@ -19,7 +19,7 @@ const ROOT = fileURLToPath(new URL('..', import.meta.url))
 export type Run = { taskId: string; taskType: string; attempt: number; attemptId: string; parameters: any; body: string; headers: IncomingMessage['headers']; startedAt: number; endedAt: number | null }
 /** Answers one task: a value is the result; or write to `res` and return undefined. */
 export type Handler = (task: any, exchange: { req: IncomingMessage; res: ServerResponse; run: Run }) => unknown
-export type AgentOptions = { type?: string; capabilities?: string[]; maxConcurrency?: number; ttlSeconds?: number; handle?: Handler; beats?: boolean; id?: string; name?: string; host?: string; status?: string }
+export type AgentOptions = { type?: string; capabilities?: string[]; maxConcurrency?: number; ttlSeconds?: number; handle?: Handler; stop?: (res: ServerResponse) => void; beats?: boolean; id?: string; name?: string; host?: string; status?: string }
 export type Answer = { status: number; headers: Headers; json: any; text: string }
 
 export const sleep = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms))
@@ -97,10 +97,18 @@ export const startRedis = async () => {
  */
 export const startAgent = async (url: () => string, o: AgentOptions = {}) => {
   const runs: Run[] = []
+  /** The attempts that it was told to stop, by `DELETE /task/{task_id}`. */
+  const stops: { taskId: string; attemptId: string | undefined }[] = []
   /** What it has in hand, and when that is over for the router: an attempt's id begins with the time at which it was sent. */
   const open = new Map<Run, number>()
   const state = { peak: 0, handle: o.handle ?? ((task: any) => ({ echo: task.parameters })) }
   const server = createServer((req, res) => {
+    if (req.method === 'DELETE') {
+      stops.push({ taskId: req.url!.replace('/task/', ''), attemptId: req.headers['switchyard-attempt'] as string | undefined })
+      if (o.stop) o.stop(res)
+      else res.writeHead(404).end()
+      return
+    }
     const chunks: Buffer[] = []
     req.on('data', (c: Buffer) => chunks.push(c))
     req.on('end', async () => {
@@ -139,6 +147,7 @@ export const startAgent = async (url: () => string, o: AgentOptions = {}) => {
     id,
     port,
     runs,
+    stops,
     state,
     beat,
     running: () => open.size,

@@ -15,6 +15,7 @@ import type * as batch from '../src/contracts/batch.ts'
 import type * as event from '../src/contracts/event.ts'
 import type * as dead from '../src/contracts/dead-letter.ts'
 import type * as explained from '../src/contracts/explain.ts'
+import type * as progress from '../src/contracts/progress.ts'
 import type * as task from '../src/contracts/task.ts'
 import type * as webhook from '../src/contracts/webhook.ts'
 import type { END_STATUSES } from '../src/contracts/task.ts'
@@ -33,6 +34,7 @@ export type Requests = Held<
     Same<wire.Registration, z.input<typeof agent.Registration>>,
     Same<wire.Heartbeat, z.input<typeof agent.Heartbeat>>,
     Same<wire.AttemptResult, z.input<typeof task.AttemptResult>>,
+    Same<wire.ProgressReport, z.input<typeof progress.ProgressReport>>,
     Same<wire.DeliveryAnswer, z.input<typeof task.DeliveryAnswer>>,
     Same<keyof wire.TaskFilter | 'cursor', keyof z.input<typeof TaskQuery>>,
     Same<wire.RetryDeadLetters, z.input<typeof dead.RetryDeadLetters>>,
@@ -46,6 +48,9 @@ export type Answers = Held<
   [
     Same<wire.TaskStatus, z.output<typeof task.TaskStatus>>,
     Same<wire.EndStatus, (typeof END_STATUSES)[number]>,
+    Same<wire.Progress, z.output<typeof progress.Progress>>,
+    Same<wire.ProgressTaken, z.output<typeof progress.ProgressTaken>>,
+    Same<wire.LateResult, z.output<typeof progress.LateResult>>,
     Same<wire.ResultTaken, z.output<typeof task.ResultTaken>>,
     Same<wire.TaskEvent, z.output<typeof event.TaskEvent>>,
     Same<wire.Submitted, z.output<typeof task.Submitted>>,

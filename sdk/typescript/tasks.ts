@@ -5,7 +5,7 @@ import { watchEvents, type Gap, type WatchOptions } from './events.ts'
 import type { Explanation } from './explain.ts'
 import { pause, type CallOptions, type Http } from './http.ts'
 import { createList, type List } from './list.ts'
-import type { AttemptResult, BatchTask, BatchTaken, Cancelled, NewTask, Redelivery, ResultTaken, Submitted, Task, TaskEvent, TaskFilter, TaskPage } from './wire.ts'
+import type { AttemptResult, BatchTask, BatchTaken, Cancelled, NewTask, ProgressReport, ProgressTaken, Redelivery, ResultTaken, Submitted, Task, TaskEvent, TaskFilter, TaskPage } from './wire.ts'
 
 export type SubmitOptions = CallOptions & {
   /** Refuse the task (`NoAgent`) when no agent that can do it is alive, instead of letting it wait. */
@@ -74,6 +74,8 @@ export type TasksClient = {
   redeliver(id: string, options?: CallOptions): Promise<Redelivery>
   /** Says how an attempt has ended that its agent answered with 202. Said again, it is answered alike; StaleAttempt when it counts no more. */
   result(id: string, result: AttemptResult, options?: CallOptions): Promise<ResultTaken>
+  /** Says how far an attempt is that is under way, and gives it more time if asked to: `deadline_at` is what counts. StaleAttempt when it is over. */
+  progress(id: string, report: ProgressReport, options?: CallOptions): Promise<ProgressTaken>
   /** Waits for a task's end, whichever that is: look at `status`. Throws TimedOut after `timeoutSeconds`. */
   wait(id: string, options?: WaitOptions): Promise<Task>
 }
@@ -138,6 +140,7 @@ export const createTasks = (http: Http): TasksClient => {
     // Said twice it is sent once, or twice under the same id.
     redeliver: (id, options = {}) => http.json('POST', `${path(id)}/webhooks/redeliver`, { ...options, again: 'always', holds: 'webhook' }),
     result: (id, result, options = {}) => http.json('POST', `${path(id)}/result`, { ...options, body: result, again: 'always', holds: 'task_id' }),
+    progress: (id, report, options = {}) => http.json('POST', `${path(id)}/progress`, { ...options, body: report, again: 'always', holds: 'deadline_at' }),
     wait,
   }
 }

@@ -104,7 +104,8 @@ export type Task = {
   refunds: number
   /** It failed on so many different agents that it was not tried again. */
   poison: boolean
-  progress: unknown
+  /** The latest report of an agent on it, of whichever attempt. */
+  progress: Progress | null
   metadata: JsonObject
   /** Its cancellation was asked for: at an agent it will end cancelled, waiting it has. */
   cancel_requested: boolean
@@ -119,6 +120,30 @@ export type Task = {
   webhook: TaskWebhook | null
   /** Deliveries, oldest first; the last 100. */
   attempts: Attempt[]
+  /** Results that came too late and changed nothing, oldest first; the last 5. */
+  late_results: LateResult[]
+}
+
+/** How far an attempt is, as its agent said last. */
+export type Progress = {
+  /** 0 to 100. */
+  percent: number | null
+  message: string | null
+  /** Any JSON value; null when it gave none. */
+  data: unknown
+  at: string
+}
+
+/** A result that came too late to count. */
+export type LateResult = {
+  /** Which of the attempts said so. */
+  attempt: number
+  agent_id: string
+  received_at: string
+  status: 'completed' | 'failed'
+  /** Any JSON value; null when there is none, or it is larger than 10 KiB. */
+  result: unknown
+  error: string | null
 }
 
 /** One try to deliver a webhook. */
@@ -491,6 +516,29 @@ export type AttemptResult = {
   task_id?: string | undefined
   /** Not kept. */
   metadata?: Record<string, unknown> | undefined
+}
+
+/** POST /tasks/{id}/progress: how far an attempt is that is under way. */
+export type ProgressReport = {
+  /** The attempt, as it was given to the agent. */
+  attempt_id: string
+  /** 0 to 100. */
+  percent?: number | undefined
+  /** For people; cut at 1,000 characters. */
+  message?: string | undefined
+  /** Any JSON value of at most 10 KiB. */
+  data?: unknown
+  /** The attempt's deadline is then no sooner than so long from now, within the operator's bound. */
+  extend_seconds?: number | undefined
+}
+
+export type ProgressTaken = {
+  task_id: string
+  status: 'running'
+  /** When the attempt ends if nothing is heard until then, moved or not. */
+  deadline_at: string
+  /** The task is to be cancelled: the work may stop. */
+  cancel_requested: boolean
 }
 
 export type ResultTaken = {

@@ -20,6 +20,7 @@ import { createMetrics } from './metrics.ts'
 import { createDocument } from './openapi.ts'
 import { pageRoutes } from './pages.ts'
 import { notAllowed, notFound, problemHandler } from './problem.ts'
+import { progressRoutes } from './progress.ts'
 import { describeTask, taskRoutes } from './tasks.ts'
 import { createWaiter } from './wait.ts'
 import { webhookRoutes } from './webhooks.ts'
@@ -51,6 +52,7 @@ export const createApp = ({ core, feed, config, policy, log }: { core: Core; fee
   app.use(explainRoutes({ explain: createExplain({ redis, keys, presence }), tasks }))
   app.use(webhookRoutes({ webhooks, log }))
   app.use(deadLetterRoutes({ tasks, log }))
+  app.use(progressRoutes({ tasks }))
   app.use(agentRoutes({ registry, policy, log }))
   app.use(healthRoutes({ redis, presence }))
   app.use(metrics.routes)

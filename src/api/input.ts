@@ -4,7 +4,8 @@ import express, { type Request, type RequestHandler } from 'express'
 import { z } from 'zod'
 import { maxDepth } from '../contracts/raw.ts'
 import { isObject, oneOf, pattern, text } from '../contracts/members.ts'
-import { InvalidJson, InvalidRequest, SwitchyardError, type Fault } from '../errors.ts'
+import { InvalidJson, InvalidRequest, NotFound, SwitchyardError, type Fault } from '../errors.ts'
+import { typeOfTask } from '../redis/keys.ts'
 
 const MIB = 1024 * 1024
 export const MAX_BODY_BYTES = MIB
@@ -166,6 +167,12 @@ export const bodyAndQuery = <B, Q>(req: Request, schemas: { body: z.ZodType<B>; 
 
 /** The body of a route that takes no query. */
 export const body = <B>(schema: z.ZodType<B>, req: Request): B => bodyAndQuery(req, { body: schema, query: Empty }).body
+
+/** A task's id. One that cannot be ours is simply not there. */
+export const taskId = (id: string): string => {
+  if (typeOfTask(id) === undefined) throw new NotFound('there is no such task; its id is not of the form that ids have')
+  return id
+}
 
 export const Flag = oneOf('true', 'false')
   .transform((s) => s === 'true')

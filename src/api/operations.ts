@@ -3,6 +3,7 @@ import type { z } from 'zod'
 import { Agent, AgentList, CleanedUp, Heartbeat, HeartbeatAnswer, Registered, Registration, Unregistered } from '../contracts/agent.ts'
 import { Explanation } from '../contracts/explain.ts'
 import { batchSchema, BatchTaken } from '../contracts/batch.ts'
+import { ProgressReport, ProgressTaken } from '../contracts/progress.ts'
 import { AttemptResult, Cancelled, newTaskSchema, ResultTaken, Submitted, Task, TaskList } from '../contracts/task.ts'
 import { Redelivery } from '../contracts/webhook.ts'
 import { DeadLettersRetried, DeadLetterSummary, RetryDeadLetters } from '../contracts/dead-letter.ts'
@@ -115,7 +116,7 @@ export const createOperations = (maxTimeoutSeconds: number): Record<string, Oper
     summary: 'Cancel a task',
     answers: {
       200: { description: 'Cancelled: it will not be started.', schema: Cancelled },
-      202: { description: 'It is at an agent. Its status stays until the attempt is over, then it ends cancelled; no later result beats that.', schema: Cancelled },
+      202: { description: 'It is at an agent, which is told to stop. Its status stays until the attempt is over, then it ends cancelled, within 10 s whatever the agent does; no later result beats that.', schema: Cancelled },
     },
     problems: ['not-found', 'task-ended'],
   },
@@ -130,7 +131,7 @@ export const createOperations = (maxTimeoutSeconds: number): Record<string, Oper
   'POST /tasks/{id}/result': {
     tag: 'Tasks',
     summary: 'Say how an attempt has ended (from its agent)',
-    description: 'For an attempt that the agent answered with 202. Only the current attempt of a task may speak; the same said again is answered alike.',
+    description: 'For an attempt that the agent answered with 202. Only the current attempt of a task may speak; the same said again is answered alike. What a former attempt says, or any behind the end, is refused, and kept in the task’s `late_results`.',
     body: { schema: AttemptResult, example: { attempt_id: '1763638423123.8f3c', status: 'completed', result: { total: 12.5 }, execution_time_ms: 61_200 } },
     answers: { 200: { description: 'It counts.', schema: ResultTaken } },
     problems: ['not-found', 'stale-attempt'],
@@ -163,6 +164,15 @@ export const createOperations = (maxTimeoutSeconds: number): Record<string, Oper
     body: { schema: RetryDeadLetters, example: { agent_type: 'cost', task_type: 'analyze_cost', error: 'connection refused' } },
     answers: { 200: { description: 'What was retried, and whether there is more.', schema: DeadLettersRetried } },
     problems: ['too-many-queues'],
+  },
+  'POST /tasks/{id}/progress': {
+    tag: 'Tasks',
+    summary: 'Say how far an attempt is (from its agent)',
+    description:
+      'For an attempt under way, answered with 202 or not yet answered. The latest report is kept, as a whole; a call without percent, message and data leaves it. The deadline moves only when asked to, never nearer, and never beyond the operator’s MAX_TASK_TIMEOUT_SECONDS from when the attempt was sent: `deadline_at` is what counts.',
+    body: { schema: ProgressReport, example: { attempt_id: '1763638423123.8f3c', percent: 40, message: 'reading invoices', data: { read: 120 }, extend_seconds: 60 } },
+    answers: { 200: { description: 'Taken.', schema: ProgressTaken } },
+    problems: ['not-found', 'stale-attempt'],
   },
   'POST /agents/register': {
     tag: 'Agents',

@@ -10,11 +10,10 @@ import { rawMembers } from '../contracts/raw.ts'
 import { bounded, MAX_ERROR_CHARS, MAX_RESULT_DEPTH } from '../contracts/words.ts'
 import { InvalidRequest, NotFound } from '../errors.ts'
 import type { Logger } from '../logger.ts'
-import { typeOfTask } from '../redis/keys.ts'
 import type { Registry } from '../registry/registry.ts'
 import type { Tasks } from '../tasks/tasks.ts'
 import { wire } from '../tasks/wire.ts'
-import { body, bodyAndQuery, Cursor, Empty, Flag, Limit, noQuery, query, readBody, toCursor, type Body } from './input.ts'
+import { body, bodyAndQuery, Cursor, Empty, Flag, Limit, noQuery, query, readBody, taskId, toCursor, type Body } from './input.ts'
 import { rawJson, sendJson, stringify } from './json.ts'
 import { agentTypeOf, checkCallback, keepSecondsOf, keyOf, traceparentOf } from './new-task.ts'
 import { notAllowed } from './problem.ts'
@@ -55,12 +54,6 @@ export const WaitQuery = z.strictObject({
     .meta({ type: 'number', minimum: 0, maximum: MAX_WAIT_SECONDS })
     .describe('Answer when the task ends, or after so many seconds with the task as it is then.'),
 })
-
-/** An id that cannot be ours is simply not there. */
-const taskId = (id: string): string => {
-  if (typeOfTask(id) === undefined) throw new NotFound('there is no such task; its id is not of the form that ids have')
-  return id
-}
 
 export const taskRoutes = ({ tasks, callbacks, whenEnded, registry, maxTimeoutSeconds, log }: { tasks: Tasks; callbacks: CallbackPolicy; whenEnded: Waiter; registry: Registry; maxTimeoutSeconds: number; log: Logger }): Router => {
   const routes = Router()

@@ -1,5 +1,5 @@
 /** Tasks as people see them: in a table, alone, and as a line for each change. */
-import type { Attempt, Task, TaskStatus, TaskWebhook } from '../../sdk/typescript/client.ts'
+import type { Attempt, Progress, Task, TaskStatus, TaskWebhook } from '../../sdk/typescript/client.ts'
 import { fields, table, type Column } from './table.ts'
 import type { Style, Terminal } from './terminal.ts'
 import { ago, counted, duration, plain, plainLines } from './text.ts'
@@ -38,6 +38,10 @@ const webhookLine = (url: string, w: TaskWebhook | null): string => {
   return plain(`${url}${w === null ? '' : ` ${w.status} after ${counted(w.attempts.length, 'attempt')}${last?.error ? ` (${last.error})` : ''}${next}`}`)
 }
 
+/** What an agent told: how far it is, and its words, or else its data. */
+const progressOf = ({ percent, message, data }: Progress): string =>
+  [percent === null ? '' : `${Math.round(percent * 10) / 10} %`, message ? plain(message) : percent === null ? plain(JSON.stringify(data)) : ''].filter(Boolean).join(', ')
+
 export const showTask = (t: Task, { paint, width }: Terminal): string[] => {
   const when = t.completed_at !== null ? `, ${ago(t.completed_at)}` : t.run_at !== null ? `, goes ${ago(t.run_at)}` : t.cancel_requested ? ', its cancellation is asked for' : ''
   return [
@@ -53,6 +57,8 @@ export const showTask = (t: Task, { paint, width }: Terminal): string[] => {
         ['retry of', t.retry_of ?? undefined],
         ['retried as', t.retried_as ?? undefined],
         ['webhook', t.callback_url === null ? undefined : webhookLine(t.callback_url, t.webhook)],
+        ['progress', t.progress === null ? undefined : `${progressOf(t.progress)}, ${ago(t.progress.at)}`],
+        ['too late', t.late_results.length === 0 ? undefined : t.late_results.map((l) => `${l.status} by attempt ${l.attempt}, ${ago(l.received_at)}`).join('; ')],
         ['metadata', isEmpty(t.metadata) ? undefined : jsonLines(t.metadata)],
         ['parameters', isEmpty(t.parameters) ? undefined : jsonLines(t.parameters)],
         ['error', t.error === null ? undefined : plainLines(t.error)],
@@ -72,7 +78,7 @@ export const whereabouts = (t: Task): string => {
   if (t.status === 'completed') return t.execution_time_ms === null ? '' : `in ${duration(t.execution_time_ms)}`
   if (t.error !== null && t.completed_at !== null) return plain(t.error)
   if (t.cancel_requested && t.completed_at === null) return 'its cancellation is asked for'
-  if (t.status === 'sent' || t.status === 'running') return last === undefined ? '' : `attempt ${last.attempt} at ${plain(last.agent_name)}`
+  if (t.status === 'sent' || t.status === 'running') return last === undefined ? '' : `attempt ${last.attempt} at ${plain(last.agent_name)}${t.progress === null || t.progress.at < last.sent_at ? '' : `: ${progressOf(t.progress)}`}`
   if (t.status === 'retrying') return `${t.run_at === null ? '' : `${ago(t.run_at)}, `}after ${last?.outcome ?? 'a failure'}${last?.error ? `: ${plain(last.error)}` : ''}`
   if (t.status === 'pending' && t.run_at !== null) return ago(t.run_at)
   return last?.outcome === 'no_room' ? `${plain(last.agent_name)} had no room` : ''

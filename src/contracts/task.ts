@@ -3,6 +3,7 @@ import { z } from 'zod'
 import { AgentId, AgentType, Capability, JsonObject } from './agent.ts'
 import { CallbackUrl } from './callback.ts'
 import { always, integer, number, oneOf, text } from './members.ts'
+import { LateResult, Progress } from './progress.ts'
 import { TaskWebhook, webhookEvent } from './webhook.ts'
 
 /** Priorities as people say them; 15 goes first. */
@@ -61,7 +62,7 @@ export const AttemptOutcome = z.enum([
   'unreachable', // no connection could be made
   'no_room', // 429 or 503: costs no attempt
   'cancelled', // stopped because the task was cancelled
-  'lost', // its dispatcher died: costs no attempt
+  'lost', // its dispatcher died, or its agent no longer knew of it: costs no attempt
   'drained', // its dispatcher was stopped: costs no attempt
 ])
 export type AttemptOutcome = z.infer<typeof AttemptOutcome>
@@ -109,7 +110,7 @@ export const Task = z
     redeliveries: z.int().meta({ description: 'Deliveries repeated because we failed, not the agent.' }),
     refunds: z.int().describe('Failed attempts that cost it no retry, as their agent was found to be sick.'),
     poison: z.boolean().describe('It failed on so many different agents that it was not tried again, whatever retries were left.'),
-    progress: z.unknown().nullable(),
+    progress: Progress.nullable().meta({ description: 'The latest report of an agent on it, of whichever attempt.' }),
     metadata: JsonObject,
     cancel_requested: z.boolean().describe('Its cancellation was asked for: at an agent it will end cancelled, waiting it has.'),
     retry_of: z.string().nullable().describe('The ended task that this one repeats.'),
@@ -118,6 +119,7 @@ export const Task = z
     callback_url: z.string().nullable().describe('Is sent a webhook when the task ends.'),
     webhook: TaskWebhook.nullable().describe('That webhook, from the task’s end on. Null in the webhook itself.'),
     attempts: z.array(Attempt).describe('Deliveries, oldest first; the last 100.'),
+    late_results: z.array(LateResult).describe('Results that came too late and changed nothing, oldest first; the last 5.'),
   })
   .meta({ id: 'Task' })
 

@@ -13,6 +13,15 @@ local function in_line(queue, id) return redis.call('ZSCORE', bull_key(queue, 'p
 local function is_delayed(queue, id) return redis.call('ZSCORE', bull_key(queue, 'delayed'), id) end
 -- The lock on a job that somebody has in hand; its value says who.
 local function lock_key(queue, id) return bull_key(queue, id) .. ':lock' end
+-- BullMQ searches the list of active jobs for each one that ends, from the oldest on: one that nobody will move for long, it is parked at its
+-- agent, would be in the way of all others. It stands aside, locked, until it is to be moved; then it is the oldest, and found first.
+local function set_aside(queue, id)
+  redis.call('LREM', bull_key(queue, 'active'), 1, id)
+  redis.call('SADD', aside_key(queue), id)
+end
+local function bring_back(queue, id)
+  if redis.call('SREM', aside_key(queue), id) == 1 then redis.call('RPUSH', bull_key(queue, 'active'), id) end
+end
 local function queue_of(pool) return agent_type .. '.' .. pool end
 
 -- How many jobs could go now.
@@ -20,9 +29,9 @@ local function waiting(queue)
   return redis.call('LLEN', bull_key(queue, 'wait')) + redis.call('ZCARD', bull_key(queue, 'prioritized'))
 end
 
--- How many wait for their time, are at a dispatcher, have ended and are kept for the Board.
+-- How many wait for their time, are at a dispatcher or parked at an agent, have ended and are kept for the Board.
 local function delayed(queue) return redis.call('ZCARD', bull_key(queue, 'delayed')) end
-local function active(queue) return redis.call('LLEN', bull_key(queue, 'active')) end
+local function active(queue) return redis.call('LLEN', bull_key(queue, 'active')) + redis.call('SCARD', aside_key(queue)) end
 local function finished(queue) return redis.call('ZCARD', bull_key(queue, 'completed')) + redis.call('ZCARD', bull_key(queue, 'failed')) end
 
 -- Whether any of these queues has jobs that came back from a dead worker. Asked once, as nearly always there are none.

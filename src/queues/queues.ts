@@ -89,7 +89,7 @@ export const createQueues = ({ redis, keys }: { redis: Redis; keys: Keys }) => {
   return {
     queue,
     lane,
-    /** The tasks that are at a dispatcher now. */
+    /** The tasks that are at a dispatcher or parked at an agent now. */
     active: async (type: string): Promise<string[]> => (await activeIds(keys.base(type))) as string[],
     /** Resolves once scripts can run. */
     ready: () => shared.waitUntilReady(),

@@ -14,6 +14,10 @@ const WITH_ID = {
   leases: 'leases:',
   /** set: its attempts whose tasks are to be cancelled */
   cancels: 'cancels:',
+  /** hash: its attempts that are parked, attempt id → task */
+  parked: 'parked:',
+  /** set: the parked tasks of a queue; their jobs stand in none of BullMQ's lists */
+  aside: 'aside:',
   /** zset: the living agents of a capability, by score: see registry/slots.lua */
   pool: 'pool:',
   /** hash: a task's record */

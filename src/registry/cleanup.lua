@@ -10,6 +10,7 @@ for _, id in ipairs(ids) do
   if not a[1] or is_dead(a[1], a[2], a[3], now) then
     leave_pools(id)
     ends_leases(id)
+    redis.call('PEXPIRE', leases_key(id), DAY_MS) -- of what is parked at it: they count should it come back
     redis.call('DEL', agent_key(id))
     redis.call('ZREM', AGENTS, id)
     redis.call('ZREM', WATCH, id)

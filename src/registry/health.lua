@@ -34,8 +34,27 @@ local function forgive_absence(now)
   if tick and now - tonumber(tick) > AWAY_MS then redis.call('HSET', SWEEP, 'grace', integer(now), 'tick', integer(now)) end
 end
 
+-- Frees the slots of an agent that has died, or is another one. What is parked at it goes on, for it may yet say what came of that: it keeps
+-- its slot, until the agent denies it or its deadline comes.
 local function ends_leases(id)
+  local goes_on = {}
+  for _, attempt in ipairs(redis.call('HKEYS', parked_key(id))) do
+    local until_ms = redis.call('ZSCORE', leases_key(id), attempt)
+    if until_ms then goes_on[#goes_on + 1] = { until_ms, attempt } end
+  end
   redis.call('DEL', leases_key(id), cancels_key(id))
+  for _, lease in ipairs(goes_on) do redis.call('ZADD', leases_key(id), lease[1], lease[2]) end
+end
+
+-- The agent knows nothing of a parked attempt: the sweeper looks at its task now, finds it missing here, and sends it again.
+local function deny_parked(id, attempt, now)
+  local task = redis.call('HGET', parked_key(id), attempt)
+  if not task then return end
+  redis.call('HDEL', parked_key(id), attempt)
+  redis.call('ZADD', TIMERS, 'LT', integer(now), task)
+end
+local function deny_all_parked(id, now)
+  for _, attempt in ipairs(redis.call('HKEYS', parked_key(id))) do deny_parked(id, attempt, now) end
 end
 
 -- What was held against an agent (sick.lua) is over: it was away for long, or is another one. Returns what its `trial` is now.

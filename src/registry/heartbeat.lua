@@ -45,6 +45,7 @@ if ARGV[6] == '1' then
     if began and began < tonumber(old[1]) and not runs[member] then
       redis.call('ZREM', leases_key(id), member)
       redis.call('SREM', cancels_key(id), member)
+      deny_parked(id, member, now)
     end
   end
 end

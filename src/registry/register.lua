@@ -16,7 +16,10 @@ local registered, turn, rest = integer(now), '0', '0'
 if known then
   leave_pools(id) -- its capabilities may have changed
   registered, turn = old[8], old[9]
-  if not alive or old[3] ~= host or old[4] ~= port or (instance ~= '' and old[2] ~= instance) then
+  -- Another process, or in another place: what the one before was running is over. One that was only silent may be running it still.
+  local another = old[3] ~= host or old[4] ~= port or (instance ~= '' and old[2] ~= instance)
+  if another then deny_all_parked(id, now) end
+  if another or not alive then
     generation = generation + 1
     ends_leases(id)
     -- What failed at the one before it is not held against the new one. A sick agent that has begun anew, and was not away for long, is

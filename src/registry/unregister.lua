@@ -1,4 +1,5 @@
--- The agent leaves: it gets no new task. What it is running may still end; its record goes, tasks pinned to it wait for it to come back.
+-- The agent leaves: it gets no new task. What it is running may still end, also what is parked at it, until its deadline; its record goes,
+-- tasks pinned to it wait for it to come back.
 -- KEYS[1] base   ARGV[1] id
 -- Returns 1 when it was there.
 --- @include "slots.lua"

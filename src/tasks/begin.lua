@@ -26,14 +26,14 @@ end
 local function begin(id, agent, hold, token, dispatcher, name)
   local t = redis.call('HMGET', task_key(id), 'status', 'not_before', 'expires', 'cancel', 'deliveries', 'spec', 'parameters', 'metadata',
     'traceparent', 'retries', 'avoid', 'created', 'attempt', 'sending')
-  local status = t[1]
+  local status, before = t[1], t[13]
   if not status then return { 'unknown' } end
   if ENDS[status] then return { 'ended', status, '' } end
   -- Said before, and our answer was lost: nothing was posted. The attempt is taken back, its lease is the hold again.
   if status == 'sent' and t[4] ~= '1' and string.sub(t[13], -#token) == token and agent_in(t[14]) == agent
     and redis.call('ZREM', leases_key(agent), t[13]) == 1 then
     redis.call('ZADD', leases_key(agent), integer(now + HOLD_MS), hold)
-    t[5], status = tonumber(t[5]) - 1, 'queued'
+    t[5], status, before = tonumber(t[5]) - 1, 'queued', nil
   end
   -- The hold is older than the job's lock and runs out before it: a dispatcher that comes too late (it was frozen, say) has lost its slot,
   -- perhaps the job as well, and must not fence off the attempt of whoever has it now.
@@ -48,6 +48,7 @@ local function begin(id, agent, hold, token, dispatcher, name)
     local redeliveries = tonumber(sent[2] or 0) + 1
     local a, entry = delivery_ended(id, t[5], sent[1], now, 'lost', '', 'the dispatcher stopped answering')
     redis.call('HDEL', task_key(id), 'parked')
+    redis.call('HDEL', parked_key(agent_in(sent[1])), t[13])
     count('attempts:lost')
     count('redelivered:lost')
     watch(agent_in(sent[1]), deadline_in(sent[1]) + LATE_MS + 1)
@@ -63,7 +64,7 @@ local function begin(id, agent, hold, token, dispatcher, name)
       count('ended:failed')
       return { 'ended', 'failed', { 'failed', lost, lost_at } }
     end
-    not_before = now + math.min(1000 * 2 ^ (redeliveries - 1), 30000)
+    not_before = now + redelivery_ms(redeliveries)
     set_status(id, status, 'queued', a, entry, 'redeliveries', redeliveries, 'not_before', integer(not_before))
     status = 'queued'
   end
@@ -101,7 +102,12 @@ local function begin(id, agent, hold, token, dispatcher, name)
   local sending = table.concat({ agent, name, integer(now), integer(deadline), dispatcher }, '\t')
   about[id] = { n, agent, '' }
   if n == 1 then set_status(id, status, 'sent', 'attempt', attempt, 'deliveries', n, 'sending', sending, 'started', integer(now))
-  else set_status(id, status, 'sent', 'attempt', attempt, 'deliveries', n, 'sending', sending) end
+  else
+    set_status(id, status, 'sent', 'attempt', attempt, 'deliveries', n, 'sending', sending)
+    -- Remembered, so that what it says late is known for its own.
+    if before then redis.call('HSET', task_key(id), 't' .. (n - 1), before) end
+    if n - 1 > MAX_DELIVERIES_KEPT then redis.call('HDEL', task_key(id), 't' .. (n - 1 - MAX_DELIVERIES_KEPT)) end
+  end
   -- If nobody ends it, its job comes round again; should even the job be lost, the sweeper sees it here. (A young one has the sweeper's
   -- first look still before it.)
   if now - tonumber(t[12]) > CONFIRM_MS - 1000 then redis.call('ZADD', TIMERS, 'LT', integer(deadline + OVERDUE_MS), id) end

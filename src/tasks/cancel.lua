@@ -1,4 +1,4 @@
--- Cancels a task: at once while it waits; once it is at an agent, by asking the dispatcher that delivers it.
+-- Cancels a task: at once while it waits or is parked; else by asking the dispatcher that delivers it, and the sweeper should that one not.
 -- KEYS[1] base   ARGV[1] id
 -- Returns nil when unknown, {'cancelled', queue}, {'cancelled', queue, the attempt that was parked: its lock on the job}, {'requested', status} or {'ended', status}
 --- @include "record.lua"
@@ -16,17 +16,20 @@ if t[1] == 'sent' or t[1] == 'running' then
   redis.call('SADD', cancels_key(agent), t[4])
   redis.call('PEXPIRE', cancels_key(agent), DAY_MS)
   if t[5] then
-    -- No dispatcher holds it: it ends here. The slot stays taken until the agent, told by its next beat, says that it has stopped.
+    -- No dispatcher holds it: it ends here. The slot stays taken until the agent, told now and by its next beat, says that it has stopped.
     local now = now_ms()
     local a, entry = delivery_ended(id, t[6], t[3], now, 'cancelled', '', '')
-    unpark(id, queue_in(t[2]))
+    unpark(id, queue_in(t[2]), agent, t[4])
     end_record(id, t[1], 'cancelled', now, a, entry, 'error', 'cancelled')
     count('attempts:cancelled')
     count('ended:cancelled')
     write_lists()
+    tell_to_stop(id, t[4], agent)
     return { 'cancelled', queue_in(t[2]), t[4] }
   end
-  redis.call('PUBLISH', wake_channel(dispatcher_in(t[3])), 'cancel\t' .. t[4])
+  local by = integer(now_ms() + CANCEL_MS)
+  if redis.call('HSETNX', task_key(id), 'cancel_by', by) == 1 then redis.call('ZADD', TIMERS, 'LT', by, id) end
+  if redis.call('PUBLISH', wake_channel(dispatcher_in(t[3])), 'cancel\t' .. t[4]) == 0 then tell_to_stop(id, t[4], agent) end
   return { 'requested', t[1] }
 end
 end_record(id, t[1], 'cancelled', now_ms(), 'error', 'cancelled', 'cancel', '1')

@@ -45,10 +45,10 @@ local function take_back(agent_id, hold)
 end
 
 -- Has the record come to its status by this very outcome? Then it was said before.
-local function said_before(id, status, n, outcome)
+local function said_before(id, status, n, outcome, err)
   local t = redis.call('HMGET', task_key(id), 'a' .. n, 'ended')
-  local at, said = string.match(t[1] or '', '^[^\t]*\t[^\t]*\t[^\t]*\t([^\t]*)\t([^\t]*)')
-  return said == outcome and (not ENDS[status] or t[2] == at)
+  local at, said, why = string.match(t[1] or '', '^[^\t]*\t[^\t]*\t[^\t]*\t([^\t]*)\t([^\t]*)\t[^\t]*\t(.*)$')
+  return said == outcome and why == err and (not ENDS[status] or t[2] == at)
 end
 
 local function others_have_room(pool, agent_id)
@@ -66,7 +66,7 @@ local function finish(id, attempt, agent_id, outcome, status_code, err, result, 
   if t[1] == attempt and (status == 'sent' or status == 'running') then
     verdict = 'ok'
     local from = status
-    if t[7] then unpark(id, queue_in(redis.call('HGET', task_key(id), 'spec'))) end
+    if t[7] then unpark(id, queue_in(redis.call('HGET', task_key(id), 'spec')), agent_id, attempt) end
     local a, entry = delivery_ended(id, t[4], t[5], now, outcome, status_code, err)
     if t[3] == '1' then
       -- A cancel was promised while it ran: no result beats that.
@@ -96,7 +96,7 @@ local function finish(id, attempt, agent_id, outcome, status_code, err, result, 
       local agent = redis.call('ZSCORE', leases_key(agent_id), attempt) and agent_of(agent_id) or nil
       status, wait_ms, seen = fail(id, from, attempt, agent_id, agent, outcome, err, a, entry, retry_in, max_retries, limits, now)
     end
-  elseif t[1] == attempt and said_before(id, status, t[4], outcome) then
+  elseif t[1] == attempt and said_before(id, status, t[4], outcome, err) then
     verdict, repeated = 'ok', true
     if not ENDS[status] then wait_ms = math.max(0, tonumber(redis.call('HGET', task_key(id), 'not_before')) - now) end
   end

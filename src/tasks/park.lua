@@ -1,4 +1,4 @@
--- Parks an attempt whose agent has said 202: its result comes by callback, and no dispatcher holds its job any more. The job stays active
+-- Parks an attempt whose agent has said 202: its result comes by callback, and no dispatcher holds its job any more. The job stands aside
 -- under a lock of the attempt's own, which only who ends the attempt can open.
 -- KEYS[1] base   ARGV[1] id  [2] attempt  [3] the dispatcher's lock on the job
 -- Returns {'parked', ms until the deadline}
@@ -16,8 +16,13 @@ if t[6] == '1' then return { 'cancelled' } end
 local deadline = deadline_in(t[3])
 local left = math.max(0, deadline - now)
 redis.call('SET', lock_key(queue_in(t[4]), id), attempt, 'PX', integer(left + PARKED_MS))
-about[id] = { t[7], agent_in(t[3]), '' }
-set_status(id, t[2], 'running', 'parked', '1')
+set_aside(queue_in(t[4]), id)
+redis.call('HSET', parked_key(agent_in(t[3])), attempt, id)
+redis.call('HSET', task_key(id), 'parked', '1')
+if t[2] == 'sent' then -- else it has told its progress already
+  about[id] = { t[7], agent_in(t[3]), '' }
+  set_status(id, t[2], 'running')
+end
 look_at(id, deadline)
 write_lists()
 return { 'parked', integer(left) }

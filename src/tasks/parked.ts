@@ -21,13 +21,14 @@ export type ParkedDeps = {
   keys: Keys
   queues: Queues
   finish: (type: string, end: AttemptEnd, nextToken: null) => Promise<Finished>
+  keepLate: (id: string, attemptId: string, said: { completed: boolean; result: string; error: string }) => Promise<void>
   wake: (type: string, id: string, queue: string) => Promise<unknown>
   log: Logger
 }
 
-type Current = { type: string; queue: string; spec: Spec; status: TaskStatus; attemptId: string; attempt: number; agentId: string; retries: number; isParked: boolean; last: string; result: string; error: string }
+type Current = { type: string; queue: string; spec: Spec; status: TaskStatus; attemptId: string; attempt: number; agentId: string; mayTakeMs: number; retries: number; isParked: boolean; last: string; result: string; error: string }
 
-export const createParked = ({ redis, keys, queues, finish, wake, log }: ParkedDeps) => {
+export const createParked = ({ redis, keys, queues, finish, keepLate, wake, log }: ParkedDeps) => {
   const read = async (id: string): Promise<Current | null> => {
     const type = typeOfTask(id)
     if (type === undefined) return null
@@ -36,9 +37,10 @@ export const createParked = ({ redis, keys, queues, finish, wake, log }: ParkedD
     )
     if (!status || !spec) return null
     const read = readSpec(spec)
+    const [agentId = '', , sentMs, deadlineMs] = sending?.split('\t') ?? []
     return {
       type, spec: read, queue: queueName(type, read.pinnedTo === null ? read.taskType : `@${read.pinnedTo}`),
-      status: status as TaskStatus, attemptId: attemptId ?? '', attempt: Number(attempt ?? 0), agentId: sending?.slice(0, sending.indexOf('\t')) ?? '', retries: Number(retries ?? 0), isParked: isParked === '1',
+      status: status as TaskStatus, attemptId: attemptId ?? '', attempt: Number(attempt ?? 0), agentId, mayTakeMs: Number(deadlineMs) - Number(sentMs), retries: Number(retries ?? 0), isParked: isParked === '1',
       last: (await redis.hget(keys.task(type, id), `a${attempt}`)) ?? '', result: result ?? 'null', error: error ?? '',
     }
   }
@@ -81,20 +83,20 @@ export const createParked = ({ redis, keys, queues, finish, wake, log }: ParkedD
     callback: async (id: string, attemptId: string, said: Said): Promise<TaskStatus> => {
       const t = await read(id)
       if (!t) throw new NotFound(`there is no task ${id}`)
-      if (t.attemptId !== attemptId) throw new StaleAttempt(id, t.status)
-      if (t.status === 'sent' || t.status === 'running') {
+      if (t.attemptId === attemptId && (t.status === 'sent' || t.status === 'running')) {
         const fin = await end(id, t, said)
         if (fin.verdict === 'ok' && !fin.repeated) return fin.status as TaskStatus
       }
-      const now = await read(id)
+      const now = t.attemptId === attemptId ? await read(id) : t
       if (now && now.attemptId === attemptId && saidBefore(now, said)) return now.status
+      await keepLate(id, attemptId, { ...said, completed: said.outcome === 'completed' })
       throw new StaleAttempt(id, now?.status ?? t.status)
     },
     /** Ends a parked attempt whose deadline has come. */
     timeOut: async (id: string): Promise<void> => {
       const t = await read(id)
       if (!t?.isParked || t.status !== 'running') return
-      await end(id, t, { outcome: 'timeout', error: `no result came within ${t.spec.timeoutMs / 1000} s`, result: '', executionMs: null })
+      await end(id, t, { outcome: 'timeout', error: `no result came within ${t.mayTakeMs / 1000} s`, result: '', executionMs: null })
     },
   }
 }

@@ -1,14 +1,15 @@
 -- The record of a task: one hash, changed only here, by scripts that compare before they set. Included by them.
 -- Fields: status spec parameters metadata created not_before expires started ended attempt (the last begun: while the status is sent or
---   running, only it may speak) deliveries sending (the last delivery) a1 a2 … (those ended) retries redeliveries avoid (agents that
---   failed it) failed_by (those of them that count for `poison`) refunds (failed attempts that cost it nothing: the agent was sick) poison
---   result error execution_ms cancel parked (its result comes by callback) callback (who is told of its end) retry_of retried_as traceparent
---   waited_for (what it waited for when it expired: a reason of contracts/explain.ts) history (its changes of status, a line each: event id,
---   status, delivery, agent)
+--   running, only it may speak) deliveries sending (the last delivery) a1 a2 … (those ended) t1 t2 … (the ids of attempts before the
+--   last) retries redeliveries avoid (agents that failed it) failed_by (those of them that count for `poison`) refunds (failed attempts that
+--   cost it nothing: the agent was sick) poison result error execution_ms cancel cancel_by (when it ends cancelled, whoever has it) parked (its
+--   result comes by callback) progress progress_data (progress.lua) late l1 … r1 … (late.lua) callback (who is told of its end) retry_of
+--   retried_as traceparent waited_for (what it waited for when it expired: a reason of contracts/explain.ts) history (its changes of status, a
+--   line each: event id, status, delivery, agent)
 -- `spec` is what never changes, as text with tabs between: timeout ms, max_retries, retry delay ms, backoff, priority, pinned to,
 --   task_type, queue. One field instead of eight: it is written and read by every task.
 -- Every record stands in tasks:<status> (by id, so by age); one that is sent or running stays in tasks:queued, as it is there only for a
--- moment, and BullMQ's list of active jobs names it. One that has not ended stands in `timers` too, at the time when someone
+-- moment, and BullMQ's list of active jobs names it, or the set of those put aside. One that has not ended stands in `timers` too, at the time when someone
 -- must look at it next, or sooner: a look that comes too soon only sets the timer right.
 --- @include "../registry/slots.lua"
 
@@ -16,11 +17,15 @@ local MAX_REDELIVERIES = 5   -- a task that has taken so many dispatchers down i
 local MAX_DELIVERIES_KEPT = 100
 local MAX_AVOIDED = 8
 
+-- How long a task waits before its nth redelivery.
+local function redelivery_ms(n) return math.min(1000 * 2 ^ (n - 1), 30000) end
+
 local ENDS = { completed = true, failed = true, timeout = true, cancelled = true }
 
 local CONFIRM_MS = 5000      -- a task whose job is not in its queue so long after its submit is given one
 local LATE_MS = 1000         -- a dispatcher lets go of an attempt at its deadline, and may say so until so long after it
 local PARKED_MS = 60000      -- a parked job stays locked so long behind its attempt's deadline, at which the sweeper ends it
+local CANCEL_MS = 3000       -- a cancelled task that its dispatcher has not ended so long after is ended by the sweeper
 local PARKED_OVER_MS = 3000  -- whoever ends a parked attempt has so long to move its job; else it comes round by itself
 local OVERDUE_MS = 30000     -- an attempt that nobody has ended so long after its deadline is lost, and its job too
 
@@ -107,10 +112,22 @@ local function write_lists()
   if news[1] then redis.call('PUBLISH', events_channel(), table.concat(news, '\n')) end
 end
 
--- A parked attempt is over. Its job is moved next, under the attempt's lock.
-local function unpark(id, queue)
+-- A parked attempt is over. Its job is moved next, under the attempt's lock; or comes round by itself when that has run out.
+local function unpark(id, queue, agent, attempt)
   redis.call('HDEL', task_key(id), 'parked')
+  redis.call('HDEL', parked_key(agent), attempt)
+  bring_back(queue, id)
   redis.call('PEXPIRE', lock_key(queue, id), PARKED_OVER_MS)
+end
+
+-- An attempt at an agent is to stop: some living dispatcher other than `but` sends that to it. Perhaps: the agent's beats are told too.
+local function tell_to_stop(id, attempt, agent, but)
+  local at = redis.call('HMGET', agent_key(agent), 'host', 'port', 'name')
+  if not at[1] then return end
+  local message = table.concat({ 'stop', id, attempt, agent, at[1], at[2], at[3] }, '\t')
+  for _, dispatcher in ipairs(redis.call('ZRANGE', DISPATCHERS, 0, 8)) do
+    if dispatcher ~= but and redis.call('PUBLISH', wake_channel(dispatcher), message) > 0 then return end
+  end
 end
 
 local function queue_in(spec) return string.match(spec, '[^\t]*$') end
@@ -128,6 +145,7 @@ end
 
 -- `sending` is text with tabs between: agent, its name, sent at, deadline, dispatcher. Names hold no control characters.
 local function agent_in(sending) return string.match(sending, '^[^\t]*') end
+local function sent_in(sending) return tonumber(string.match(sending, '^[^\t]*\t[^\t]*\t(%d+)')) end
 local function deadline_in(sending) return tonumber(string.match(sending, '^[^\t]*\t[^\t]*\t%d+\t(%d+)')) end
 local function dispatcher_in(sending) return string.match(sending, '[^\t]*$') end
 
@@ -158,4 +176,16 @@ end
 -- The end of a task that has waited too long.
 local function end_expired(id, from, spec, not_before, expires, now)
   end_record(id, from, 'timeout', now, 'error', 'expired', 'waited_for', waited_for(pool_of(queue_in(spec)), from, not_before, expires))
+end
+
+-- The end of a task whose cancel has not been obeyed in time: the dispatcher that has it is dead or stands still. The slot stays taken until
+-- the agent, told now and by its beats, says that it has stopped, or the deadline has come.
+local function end_cancelled(id, status, attempt, n, sending, now)
+  local agent = agent_in(sending)
+  local a, entry = delivery_ended(id, n, sending, now, 'cancelled', '', 'its dispatcher did not end it in time')
+  end_record(id, status, 'cancelled', now, a, entry, 'error', 'cancelled')
+  watch(agent, deadline_in(sending) + LATE_MS + 1)
+  tell_to_stop(id, attempt, agent, dispatcher_in(sending))
+  count('attempts:cancelled')
+  count('ended:cancelled')
 end

@@ -3,6 +3,8 @@ import type { Attempt, TaskStatus } from '../contracts/task.ts'
 import { iso } from '../contracts/time.ts'
 import type { TaskWebhook } from '../contracts/webhook.ts'
 import { typeOfTask } from '../redis/keys.ts'
+import { readLate, type LateResult } from './late.ts'
+import { readProgress, type KeptReport } from './progress.ts'
 
 /** A record as read. `parameters`, `result` and `metadata` are JSON texts, byte for byte as they came. */
 export type TaskView = {
@@ -39,6 +41,8 @@ export type TaskView = {
   /** From its end on, where it was read as well. */
   webhook: TaskWebhook | null
   attempts: Attempt[]
+  progress: KeptReport | null
+  lateResults: LateResult[]
 }
 
 const num = (s: string | undefined): number | null => (s === undefined || s === '' ? null : Number(s))
@@ -100,4 +104,6 @@ export const readRecord = (taskId: string, f: Record<string, string>, spec = rea
   callbackUrl: f.callback?.slice(f.callback.indexOf('\t') + 1) ?? null,
   webhook: null,
   attempts: readAttempts(f),
+  progress: readProgress(f.progress, f.progress_data),
+  lateResults: readLate(f),
 })

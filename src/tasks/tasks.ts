@@ -16,8 +16,10 @@ import { loadScript, text } from '../redis/scripts.ts'
 import type { SubmitExtra } from './admission.ts'
 import type { AttemptEnd, Begun, Finished, Parked } from './attempt.ts'
 import { createDeadLetters } from './dead-letters.ts'
+import { createLate } from './late.ts'
 import { createList } from './list.ts'
 import { createParked } from './parked.ts'
+import { createProgress } from './progress.ts'
 import { readRecord, readSpec, type TaskView } from './record.ts'
 import type { Stats } from './stats.ts'
 import { createSubmit } from './submit.ts'
@@ -25,14 +27,31 @@ import type { Webhooks } from './webhooks/webhooks.ts'
 import { readSlot, type Slot } from '../registry/registry.ts'
 import type { Types } from '../registry/types.ts'
 
+/** Behind `CANCEL_MS` of record.lua. */
+const CANCELLED_WITHIN_MS = 4_000
 /** What the sweeper is to do with a task's job. */
-export type Due = { what: 'promote' | 'add' | 'remove' | 'time_out'; id: string; queue: string }
+export type Due =
+  | { what: 'promote' | 'add' | 'remove' | 'time_out'; id: string; queue: string }
+  | { what: 'look'; inMs: number }
+  | { what: 'came_back'; id: string; queue: string; attemptId: string; to: { status: TaskStatus; waitMs: number; error: string } }
 
 export type Tasks = ReturnType<typeof createTasks>
 
-export type TasksDeps = { redis: Redis; keys: Keys; types: Types; queues: Queues; stats: Stats; webhooks: Webhooks; retention: Config['retention']; fault: Config['fault']; log: Logger }
+export type TasksDeps = {
+  redis: Redis
+  keys: Keys
+  types: Types
+  queues: Queues
+  stats: Stats
+  webhooks: Webhooks
+  retention: Config['retention']
+  /** The most that an attempt may take, however often it asks for more. */
+  maxAttemptMs: number
+  fault: Config['fault']
+  log: Logger
+}
 
-export const createTasks = ({ redis, keys, types, queues, stats, webhooks, retention, fault, log }: TasksDeps) => {
+export const createTasks = ({ redis, keys, types, queues, stats, webhooks, retention, fault, maxAttemptMs, log }: TasksDeps) => {
   const script = (file: string) => loadScript(redis, new URL(file, import.meta.url))
   const scripts = {
     confirm: script('./confirm.lua'),
@@ -144,12 +163,14 @@ export const createTasks = ({ redis, keys, types, queues, stats, webhooks, reten
     const type = typeOfTask(id)
     if (type === undefined) return null
     const t = (await readOne(id)) ?? (await keptForWebhook(type, id))
+    if (!t || isEnd(t.status)) return t
+    const isAtAgent = t.status === 'sent' || t.status === 'running'
     // By our clock it may have expired; the script asks Redis's.
-    if (!t || !['pending', 'queued', 'retrying'].includes(t.status) || Date.now() < t.expiresMs) return t
-    const queue = await scripts.expire(keys.base(type), id)
-    if (queue === null) return t
-    tell(id, ['timeout'])
-    await queues.remove(type, text(queue), id).catch(() => false)
+    if (isAtAgent ? !t.cancelRequested : Date.now() < t.expiresMs) return t
+    const ended = (await scripts.expire(keys.base(type), id)) as [queue: string, status: string] | null
+    if (ended === null) return t
+    tell(id, [ended[1]])
+    await queues.remove(type, ended[0], id).catch(() => false)
     return readOne(id)
   }
 
@@ -163,7 +184,11 @@ export const createTasks = ({ redis, keys, types, queues, stats, webhooks, reten
     if (type === undefined || reply === null) throw new NotFound(`there is no task ${id}`)
     const [verdict, what, parkedAs] = reply
     if (verdict === 'ended') throw new TaskEnded(id, what)
-    if (verdict === 'requested') return { status: what as TaskStatus, requested: true }
+    if (verdict === 'requested') {
+      // Should no dispatcher live that would end it in time, whoever reads it does.
+      setTimeout(() => void get(id).catch(() => {}), CANCELLED_WITHIN_MS).unref()
+      return { status: what as TaskStatus, requested: true }
+    }
     if (parkedAs !== undefined) {
       await parked.settle(type, what, id, parkedAs, { status: 'cancelled', error: '', waitMs: 0 })
       return { status: 'cancelled', requested: false }
@@ -205,8 +230,11 @@ export const createTasks = ({ redis, keys, types, queues, stats, webhooks, reten
     if (more) rows.pop()
     const due: Due[] = []
     for (const [what, id, ...rest] of rows) {
+      const [queue, more, status, waitMs, error] = rest as [string, ...string[]]
       if (what === 'became') tell(id, rest)
-      else due.push({ what: what as Due['what'], id, queue: rest[0]! })
+      else if (what === 'look') due.push({ what, inMs: Number(more) })
+      else if (what === 'came_back') due.push({ what, id, queue, attemptId: more!, to: { status: status as TaskStatus, waitMs: Number(waitMs), error: error! } })
+      else if (what !== 'more') due.push({ what, id, queue })
     }
     return { due, more }
   }
@@ -241,9 +269,11 @@ export const createTasks = ({ redis, keys, types, queues, stats, webhooks, reten
   /** Where the trim of a type goes on, by status; it begins anew in a new process. */
   const trimmedTo = new Map<string, string[]>()
 
-  const parked = createParked({ redis, keys, queues, finish, wake, log })
+  const keepLate = createLate({ redis, keys })
+  const parked = createParked({ redis, keys, queues, finish, keepLate, wake, log })
+  const progress = createProgress({ redis, keys, maxAttemptMs, log })
   const list = createList({ redis, keys, types, queues, readOne })
   const deadLetters = createDeadLetters({ redis, keys, types, readOne, retry })
 
-  return { submit, submitOnce, submitMany, begin, finish, park, callback: parked.callback, timeOut: parked.timeOut, get, cancel, retry, list, deadLetters, tick, readd, trim, wake }
+  return { submit, submitOnce, submitMany, begin, finish, park, progress, keepLate, callback: parked.callback, timeOut: parked.timeOut, cameBack: parked.settle, get, cancel, retry, list, deadLetters, tick, readd, trim, wake }
 }

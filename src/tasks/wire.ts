@@ -1,9 +1,15 @@
 /** A task as it goes over the wire: what GET /tasks/{id} shows, and webhooks carry. */
-import { rawJson } from '../contracts/json.ts'
+import { rawJson, stringify, type RawJson } from '../contracts/json.ts'
 import { iso } from '../contracts/time.ts'
+import type { LateResult } from './late.ts'
+import type { KeptReport } from './progress.ts'
 import type { TaskView } from './record.ts'
 
 const isoOrNull = (ms: number | null): string | null => (ms === null ? null : iso(ms))
+
+const progressWire = (p: KeptReport): RawJson => rawJson(stringify({ percent: p.percent, message: p.message, data: rawJson(p.data ?? 'null'), at: iso(p.atMs) }))
+const lateWire = (late: LateResult[]): RawJson =>
+  rawJson(`[${late.map((l) => stringify({ attempt: l.attempt, agent_id: l.agentId, received_at: iso(l.atMs), status: l.status, result: rawJson(l.result), error: l.error })).join(',')}]`)
 
 /** For `stringify`: its payloads are JSON texts. */
 export const wire = (t: TaskView): Record<string, unknown> => ({
@@ -28,7 +34,7 @@ export const wire = (t: TaskView): Record<string, unknown> => ({
   redeliveries: t.redeliveries,
   refunds: t.refunds,
   poison: t.poison,
-  progress: null,
+  progress: t.progress === null ? null : progressWire(t.progress),
   metadata: rawJson(t.metadata),
   cancel_requested: t.cancelRequested,
   retry_of: t.retryOf,
@@ -37,4 +43,5 @@ export const wire = (t: TaskView): Record<string, unknown> => ({
   callback_url: t.callbackUrl,
   webhook: t.webhook,
   attempts: t.attempts,
+  late_results: t.lateResults.length === 0 ? [] : lateWire(t.lateResults),
 })

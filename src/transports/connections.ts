@@ -162,3 +162,5 @@ export const createConnections = (deps: { policy: HostPolicy; resolve?: Resolve 
     count: () => [...origins.values()].reduce((sum, origin) => sum + origin.links, 0),
   }
 }
+
+export type Connections = ReturnType<typeof createConnections>

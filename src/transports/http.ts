@@ -6,6 +6,7 @@ import type { HostPolicy } from '../contracts/host.ts'
 import { TRACEPARENT } from '../contracts/task.ts'
 import { readAnswer, type Headers } from './answer.ts'
 import { createConnections, describeConnectError, type Link, type Resolve } from './connections.ts'
+import { createStop } from './stop.ts'
 import type { DeliveryRequest, Outcome, Sending, Transport } from './transport.ts'
 
 const MIB = 1024 * 1024
@@ -86,6 +87,8 @@ export const createHttpTransport = (deps: { policy: HostPolicy; maxBodyBytes?: n
     let statusCode = 0
     let headers: Headers = {}
     let ended = false
+    let allowedMs = timeoutMs
+    const began = performance.now()
 
     const end = (outcome: Outcome): void => {
       ended = true
@@ -99,7 +102,18 @@ export const createHttpTransport = (deps: { policy: HostPolicy; maxBodyBytes?: n
       connections.drop(link)
     }
     const overCap = (): void => stop({ kind: 'failed', error: `the agent's answer is larger than ${maxBodyBytes} bytes`, statusCode })
-    const timer = setTimeout(() => stop({ kind: 'timeout', error: timeoutError(progress, timeoutMs) }), Math.min(timeoutMs, MAX_TIMER_MS))
+    // More time may have been given while we stood still: what has been said of that is read before the end is believed.
+    const startTimer = (ms: number): NodeJS.Timeout => {
+      const mine = setTimeout(() => setImmediate(() => timer === mine && stop({ kind: 'timeout', error: timeoutError(progress, allowedMs) })), Math.min(ms, MAX_TIMER_MS))
+      return mine
+    }
+    let timer = startTimer(timeoutMs)
+    const extend = (ms: number): void => {
+      if (ended) return
+      clearTimeout(timer)
+      allowedMs = Math.round(performance.now() - began + ms)
+      timer = startTimer(ms)
+    }
 
     link.client.dispatch(
       { path: '/task', method: 'POST', headers: headersOf(request), body: bodyOf(request) },
@@ -128,7 +142,7 @@ export const createHttpTransport = (deps: { policy: HostPolicy; maxBodyBytes?: n
         },
       },
     )
-    return { outcome: promise, abort: () => stop({ kind: 'aborted' }) }
+    return { outcome: promise, abort: () => stop({ kind: 'aborted' }), extend }
   }
 
   return {
@@ -138,10 +152,11 @@ export const createHttpTransport = (deps: { policy: HostPolicy; maxBodyBytes?: n
         link = connections.take(request.target.host, request.target.port)
       } catch (error) {
         // A host that may not be posted to; nothing was begun.
-        return { outcome: Promise.resolve({ kind: 'unreachable', error: (error as Error).message }), abort: () => {} }
+        return { outcome: Promise.resolve({ kind: 'unreachable', error: (error as Error).message }), abort: () => {}, extend: () => {} }
       }
       return post(link, request)
     },
+    stop: createStop({ connections, maxBodyBytes }),
     async close() {
       connections.close()
     },

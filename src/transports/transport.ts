@@ -40,11 +40,19 @@ export type Outcome =
   /** Stopped by `abort`; the reason is the caller's. */
   | { kind: 'aborted' }
 
-/** A delivery under way. */
-export type Sending = { outcome: Promise<Outcome>; abort: () => void }
+/** A delivery under way. `extend`: its total time ends so many ms from now, no longer when it was to; nothing once it is over. */
+export type Sending = { outcome: Promise<Outcome>; abort: () => void; extend: (ms: number) => void }
+
+/** An attempt that its agent is to stop. */
+export type StopRequest = { target: Target; taskId: string; attemptId: string }
 
 export type Transport = {
   send(request: DeliveryRequest): Sending
+  /**
+   * Tells an agent to stop an attempt: once, and for a short time only. Never rejects.
+   * @returns what the agent answered, for the log; null when it did not
+   */
+  stop(request: StopRequest): Promise<number | null>
   /** Ends idle connections; waits for none. */
   close(): Promise<void>
 }

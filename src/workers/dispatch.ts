@@ -15,9 +15,10 @@ import type { Registry, Slot } from '../registry/registry.ts'
 import type { AttemptEnd, Begun, Finished } from '../tasks/attempt.ts'
 import type { Tasks } from '../tasks/tasks.ts'
 import { isEnd } from '../contracts/task.ts'
-import type { Outcome, Transport } from '../transports/transport.ts'
+import type { Outcome, Target, Transport } from '../transports/transport.ts'
 import type { Locks } from './locks.ts'
 import type { Metrics } from './metrics.ts'
+import type { Stops } from './stops.ts'
 
 /** A slot and the job fetched for it; no job: the slot goes back. Null: nothing is left in hand. */
 type Hand = { slot: Slot; job: TaskJob | undefined } | null
@@ -31,6 +32,7 @@ export type DispatchDeps = {
   queues: Queues
   transport: Transport
   locks: Locks
+  stops: Stops
   log: Logger
   metrics: Metrics
   /** Attempts in hand, for the balance between dispatchers. */
@@ -49,10 +51,12 @@ export type DispatchDeps = {
 
 export type Dispatch = ReturnType<typeof createDispatch>
 
+const targetOf = ({ agentId, name, host, port }: Slot): Target => ({ agentId, name, host, port })
+
 export const createDispatch = (deps: DispatchDeps) => {
-  const { id, tasks, registry, queues, transport, locks, log, metrics } = deps
+  const { id, tasks, registry, queues, transport, locks, stops, log, metrics } = deps
   /** Attempts at agents now, by attempt id. */
-  const sent = new Map<string, (why: 'cancelled' | 'drained') => void>()
+  const sent = new Map<string, { cut: (why: 'cancelled' | 'drained') => void; extend: (ms: number) => void }>()
   /** Attempts to be cancelled that we do not know yet: a cancel may overtake the answer of its `begin`, on the other connection. */
   const early = new Set<string>()
   let hurry = false
@@ -131,15 +135,17 @@ export const createDispatch = (deps: DispatchDeps) => {
     const taskId = job.id!
     const began = performance.now()
     let why: 'cancelled' | 'drained' = 'drained'
+    const target = targetOf(slot)
     const sending = transport.send({
-      target: { agentId: slot.agentId, name: slot.name, host: slot.host, port: slot.port },
+      target,
       taskId, taskType: go.taskType, attempt: go.attempt, attemptId: go.attemptId, parameters: go.parameters, metadata: go.metadata, priority: go.priority, timeoutMs: go.timeoutMs, traceparent: go.traceparent,
     })
     const cut = (reason: typeof why) => {
       why = reason
       sending.abort()
+      if (reason === 'cancelled') stops.tell({ target, taskId, attemptId: go.attemptId })
     }
-    sent.set(go.attemptId, cut)
+    sent.set(go.attemptId, { cut, extend: sending.extend })
     if (early.delete(go.attemptId)) cut('cancelled')
     log.info({ task: taskId, attempt: go.attempt, agent: slot.agentId, status: 'sent' }, 'sent')
     metrics.wait.observe({ agent_type: slot.type }, go.waitedMs / 1000)
@@ -155,8 +161,10 @@ export const createDispatch = (deps: DispatchDeps) => {
     metrics.attempts.inc({ agent_type: type, outcome: end.outcome })
     if (fin.lookAgain) deps.lookAgain(type, end.agentId)
     const line = { task: end.taskId, attempt: go.attempt, agent: end.agentId, outcome: end.outcome, status: fin.status, ...(end.error === '' ? {} : { error: end.error }), ...(fin.status === 'retrying' ? { retry_in_ms: fin.waitMs } : {}), ...(fin.poison ? { poison: true } : {}) }
-    if (fin.verdict === 'stale') log.warn(line, 'an outcome came too late and changed nothing')
-    else log.info(line, fin.status)
+    if (fin.verdict === 'stale') {
+      log.warn(line, 'an outcome came too late and changed nothing')
+      if (end.statusCode !== null && end.outcome !== 'no_room') void tasks.keepLate(end.taskId, end.attemptId, { completed: end.outcome === 'completed', result: end.result, error: end.error }).catch(() => {})
+    } else log.info(line, fin.status)
   }
 
   /** Tells BullMQ what the record has come to; the job that it hands out in return is for `fin.next`. */
@@ -213,6 +221,7 @@ export const createDispatch = (deps: DispatchDeps) => {
       const at = begun.movedTo === null ? slot : { ...begun.movedTo, queue: slot.queue }
       const ended = await attempt(at, job, begun)
       if (ended === 'accepted' && (await park(at, lane, job, lock, begun))) return null // the attempt keeps the slot
+      if (ended === 'accepted') stops.tell({ target: targetOf(at), taskId: job.id!, attemptId: begun.attemptId })
       const end = ended === 'accepted' ? endOf({ kind: 'aborted' }, 'cancelled', job.id!, at.agentId, begun) : ended
 
       // Said once: a slot that `finish` gives away must not have a fetch right behind it.
@@ -276,15 +285,17 @@ export const createDispatch = (deps: DispatchDeps) => {
     },
     /** Cuts an attempt off, also one whose `begin` we have yet to hear of. */
     cancel: (attemptId: string): void => {
-      const cut = sent.get(attemptId)
-      if (cut) return cut('cancelled')
+      const at = sent.get(attemptId)
+      if (at) return at.cut('cancelled')
       early.add(attemptId)
       setTimeout(() => early.delete(attemptId), 5000).unref()
     },
+    /** Gives an attempt more time: it ends so many ms from now at the latest. */
+    extend: (attemptId: string, ms: number): void => sent.get(attemptId)?.extend(ms),
     /** Cuts all off, and gives up what Redis does not take. */
     abortAll: () => {
       hurry = true
-      for (const cut of sent.values()) cut('drained')
+      for (const { cut } of sent.values()) cut('drained')
     },
   }
 }

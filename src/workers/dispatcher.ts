@@ -20,10 +20,15 @@ import type { Transport } from '../transports/transport.ts'
 import { createDispatch } from './dispatch.ts'
 import { createLocks } from './locks.ts'
 import type { Metrics } from './metrics.ts'
+import { createStops } from './stops.ts'
 import { createSweeper } from './sweeper.ts'
 import type { WebhookDeliverer } from './webhooks.ts'
 
 const SURVEY_MS = 1000
+/** What comes due later than this gets no timer of its own: a survey sees it in time. So parked and delayed tasks take no memory here. */
+const NEAR_MS = 2 * SURVEY_MS
+/** More timers are not set; the surveys are the net under them. */
+const MAX_TIMERS = 10_000
 /** Longer than from a submit's record to its job, shorter than anyone notices. */
 const LOOK_AGAIN_MS = 5
 /** Slots reserved in one call: enough to fill a burst in few calls, few enough to leave some to the others. */
@@ -66,7 +71,8 @@ export const createDispatcher = (deps: DispatcherDeps) => {
   /** No such check before this: behind an outage all locks have run out, but whoever holds a job is about to say what came of it. */
   let stallChecksFrom = 0
 
-  const sweeper = createSweeper({ tasks, queues, registry, webhooks, log })
+  const stops = createStops({ transport: deps.transport, log })
+  const sweeper = createSweeper({ tasks, queues, registry, webhooks, lookIn: (type, ms) => dueIn(type, ms), log })
   /** The load of the least busy other dispatcher of a type when last seen; -1: there is none. */
   const leastOther = new Map<string, number>()
   /** Agents that are to be looked at again in a moment. */
@@ -77,11 +83,11 @@ export const createDispatcher = (deps: DispatcherDeps) => {
     return least >= 0 && running > least * 2 + 4 && Math.random() < 1 / 8
   }
   const dispatch = createDispatch({
-    ...deps, id, locks,
+    ...deps, id, locks, stops,
     inFlight: () => running,
     takesMore: () => !stopping,
     goesOn: (type, queue) => refused.size <= (refused.has(queue) ? 1 : 0) && !givesAway(type),
-    dueIn: (type, ms) => void lookIn(ms + 1, () => sweeper.records(type)),
+    dueIn: (type, ms) => dueIn(type, ms),
     lookAgain: (type, agentId) => {
       if (looking.has(agentId)) return
       const looks = lookIn(LOOK_AGAIN_MS, () => {
@@ -96,13 +102,18 @@ export const createDispatcher = (deps: DispatcherDeps) => {
   /** Timers for what is known to come due: retries, delayed tasks, the ends of rests. The survey is the net under them. */
   const timers = new Set<NodeJS.Timeout>()
   const lookIn = (ms: number, look: () => Promise<unknown>): boolean => {
-    if (stopping || ms > 3_600_000 || timers.size > 10_000) return false
+    // A look in a moment is always had: were many timers in its way, what was just submitted would wait for the survey.
+    if (stopping || ms > 3_600_000 || (timers.size > MAX_TIMERS && ms > LOOK_AGAIN_MS)) return false
     const timer = setTimeout(() => {
       timers.delete(timer)
       look().catch(() => {})
     }, ms)
     timers.add(timer)
     return true
+  }
+
+  const dueIn = (type: string, ms: number): void => {
+    if (ms < NEAR_MS) lookIn(ms + 1, () => sweeper.records(type))
   }
 
   const start = (slot: Slot) => {
@@ -154,12 +165,13 @@ export const createDispatcher = (deps: DispatcherDeps) => {
 
   /** Looks at one agent type: what is due, what waits, what has stalled. */
   const survey = async (type: string): Promise<void> => {
-    const [recordsDue, agentsDue, webhooksDue, busy, least, inUse, idle] = (await surveyScript(keys.base(type), id, running)) as [number, number, number, [string, number, number, number][], string, number, string[]]
+    const [recordsDueIn, agentsDue, webhooksDue, busy, least, inUse, idle] = (await surveyScript(keys.base(type), id, running)) as [number, number, number, [string, number, number, number][], string, number, string[]]
     leastOther.set(type, Number(least))
     const now = performance.now()
     if (webhooksDue === 1) deliverer.look(type)
     if (agentsDue === 1) await sweeper.agents(type)
-    if (recordsDue === 1) await sweeper.records(type)
+    if (recordsDueIn === 0) await sweeper.records(type)
+    else if (recordsDueIn > 0) dueIn(type, recordsDueIn)
     const seen = new Set<string>()
     for (const [queue, waits, active, room] of busy) {
       if (waits > 0 && room === 1) {
@@ -214,18 +226,25 @@ export const createDispatcher = (deps: DispatcherDeps) => {
 
   const mine = keys.namespace + '/'
   const onMessage = (channel: string, message: string) => {
-    if (stopping && !message.startsWith('cancel\t')) return
-    const [first, second, inMs] = message.split('\t') as [string, string | undefined, string | undefined]
+    const [first, second, inMs, ...more] = message.split('\t') as [string, string | undefined, string | undefined, ...string[]]
+    if (channel !== keys.typesChannel) {
+      if (first === 'cancel') return dispatch.cancel(second!)
+      if (first === 'extend') return dispatch.extend(second!, Number(inMs))
+      if (first === 'stop') {
+        const [agentId, host, port, name] = more as [string, string, string, string]
+        return stops.tell({ target: { agentId, name, host, port: Number(port) }, taskId: second!, attemptId: inMs! })
+      }
+    }
+    if (stopping) return
     if (channel === keys.typesChannel) {
       if (!first.startsWith(mine)) return
       known.add(first.slice(mine.length))
       return void survey(first.slice(mine.length)).catch(() => {})
     }
-    if (first === 'cancel') return dispatch.cancel(second!)
     if (first === 'webhooks') return deliverer.look(second!.slice(mine.length))
     const type = first.slice(mine.length)
     if (inMs === undefined) return void pump(type, second!)
-    lookIn(Number(inMs) + 1, () => sweeper.records(type))
+    dueIn(type, Number(inMs))
   }
 
   return {

@@ -1,6 +1,6 @@
 -- A dispatcher's look at an agent type, once a second: what waits, what is due; it also says that the dispatcher is there.
 -- KEYS[1] base   ARGV[1] dispatcher  [2] its attempts in flight
--- Returns {1 when records are due, 1 when agents are due, 1 when webhooks are due, list of {queue, waiting, active, room}, the load of the least busy other
+-- Returns {the ms until a record is to be looked at or -1, 1 when agents are due, 1 when webhooks are due, list of {queue, waiting, active, room}, the load of the least busy other
 -- dispatcher or -1, 1 when the type is in use: there is an agent, a queue, a task or a webhook,
 -- queues without jobs for an hour: some of them, to be forgotten}
 -- Of a type not in use the rest goes by itself when nobody has looked at it for an hour.
@@ -39,7 +39,7 @@ for _, key in ipairs({ DISPATCHERS, SWEEP, STATS, WOKEN }) do
   if in_use == 1 then redis.call('PERSIST', key) else redis.call('PEXPIRE', key, HOUR) end
 end
 return {
-  next_record and tonumber(next_record) <= now and 1 or 0,
+  next_record and math.max(0, tonumber(next_record) - now) or -1,
   next_look and tonumber(next_look) <= now and 1 or 0,
   next_webhook and tonumber(next_webhook) <= now and 1 or 0,
   busy,

@@ -7,7 +7,17 @@ import type { Webhooks } from '../tasks/webhooks/webhooks.ts'
 
 const TRIM_MS = 2_000
 
-export const createSweeper = ({ tasks, queues, registry, webhooks, log }: { tasks: Tasks; queues: Queues; registry: Registry; webhooks: Webhooks; log: Logger }) => {
+export type SweeperDeps = {
+  tasks: Tasks
+  queues: Queues
+  registry: Registry
+  webhooks: Webhooks
+  /** Records are to be looked at then. */
+  lookIn: (type: string, ms: number) => void
+  log: Logger
+}
+
+export const createSweeper = ({ tasks, queues, registry, webhooks, lookIn, log }: SweeperDeps) => {
   const lastTrim = new Map<string, number>()
   return {
     /** Due, expired, overdue and unconfirmed records; and those to be forgotten. Bounded: what is left waits for the next look. */
@@ -15,17 +25,22 @@ export const createSweeper = ({ tasks, queues, registry, webhooks, log }: { task
       for (let round = 0; round < 10; round++) {
         const { due, more } = await tasks.tick(type)
         await Promise.all(
-          due.map(async ({ what, id, queue }) => {
-            if (what === 'promote') {
-              await queues.promote(type, queue, id)
-              await tasks.wake(type, id, queue)
-            } else if (what === 'add') {
-              log.warn({ task: id }, 'a task had no job; it is queued again')
-              await tasks.readd(type, id, queue)
-            } else if (what === 'time_out') {
-              await tasks.timeOut(id)
+          due.map(async (d) => {
+            if (d.what === 'look') {
+              lookIn(type, d.inMs)
+            } else if (d.what === 'came_back') {
+              await tasks.cameBack(type, d.queue, d.id, d.attemptId, d.to)
+              if (d.to.waitMs > 0) lookIn(type, d.to.waitMs)
+            } else if (d.what === 'promote') {
+              await queues.promote(type, d.queue, d.id)
+              await tasks.wake(type, d.id, d.queue)
+            } else if (d.what === 'add') {
+              log.warn({ task: d.id }, 'a task had no job; it is queued again')
+              await tasks.readd(type, d.id, d.queue)
+            } else if (d.what === 'time_out') {
+              await tasks.timeOut(d.id)
             } else {
-              await queues.remove(type, queue, id)
+              await queues.remove(type, d.queue, d.id)
             }
           }),
         )

@@ -41,6 +41,26 @@ class TaskWebhook(TypedDict):
     next_attempt_at: Optional[str]
 
 
+class Progress(TypedDict):
+    """How far an attempt is, as its agent said last. `data` is any JSON value."""
+
+    percent: Optional[float]
+    message: Optional[str]
+    data: Any
+    at: str
+
+
+class LateResult(TypedDict):
+    """A result that came too late to count."""
+
+    attempt: int
+    agent_id: str
+    received_at: str
+    status: Literal["completed", "failed"]
+    result: Any
+    error: Optional[str]
+
+
 class Task(TypedDict):
     """Times are ISO 8601 in UTC."""
 
@@ -64,7 +84,7 @@ class Task(TypedDict):
     redeliveries: int
     refunds: int
     poison: bool
-    progress: Any
+    progress: Optional[Progress]
     metadata: Dict[str, Any]
     cancel_requested: bool
     retry_of: Optional[str]
@@ -73,6 +93,7 @@ class Task(TypedDict):
     callback_url: Optional[str]
     webhook: Optional[TaskWebhook]
     attempts: List[Attempt]
+    late_results: List[LateResult]
 
 
 class WebhookEvent(TypedDict, total=False):
@@ -157,6 +178,15 @@ class DeadLettersRetried(TypedDict):
     more: bool
     next_cursor: Optional[str]
     error: Optional[str]
+
+
+class ProgressTaken(TypedDict):
+    """`deadline_at` is when the attempt ends if nothing is heard until then, moved or not."""
+
+    task_id: str
+    status: Literal["running"]
+    deadline_at: str
+    cancel_requested: bool
 
 
 class ResultTaken(TypedDict):

@@ -11,7 +11,7 @@ from .calls import Calls, members, part
 from .errors import ConnectionFailed, StoreUnavailable, TooManyWatchers, WaitTimeout
 from .events import watch
 from .explanation import Explanation
-from .shapes import ENDS, BatchTaken, Cancelled, Redelivery, ResultTaken, Task, TaskEvent, TaskStatus
+from .shapes import ENDS, BatchTaken, Cancelled, ProgressTaken, Redelivery, ResultTaken, Task, TaskEvent, TaskStatus
 
 #: Switchyard answers a wait when the task ends, or after so many seconds; then it is asked again.
 LONGEST_ASK = 30.0
@@ -175,6 +175,21 @@ class Tasks:
         if status == "completed":
             said["result"] = result
         taken: ResultTaken = self._calls.json("POST", f"/tasks/{part(task_id)}/result", said, again=True)
+        return taken
+
+    def progress(
+        self,
+        task_id: str,
+        attempt_id: str,
+        *,
+        percent: Optional[float] = None,
+        message: Optional[str] = None,
+        data: Any = None,
+        extend_seconds: Optional[float] = None,
+    ) -> ProgressTaken:
+        """Says how far an attempt is that is under way, and gives it more time if asked to: ``deadline_at`` is what counts. Raises StaleAttempt when it is over."""
+        told = members(attempt_id=attempt_id, percent=percent, message=message, data=data, extend_seconds=extend_seconds)
+        taken: ProgressTaken = self._calls.json("POST", f"/tasks/{part(task_id)}/progress", told, again=True)
         return taken
 
     def wait(self, task_id: str, timeout: Optional[float] = None) -> Task:
