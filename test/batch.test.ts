@@ -179,20 +179,6 @@ describe('jobs added many at a time', () => {
   })
 })
 
-test('while a large batch is taken, others are answered', { timeout: 60_000 }, async () => {
-  const type = newType()
-  const tasks = Array.from({ length: 400 }, () => ({ agent_type: type, task_type: 'echo', parameters: { x: Array.from({ length: 1500 }, (_, i) => i) } }))
-  let taken = false
-  const taking = batch(tasks).finally(() => (taken = true))
-  let answered = 0
-  while (!taken) {
-    expect((await system.get('/health/live')).status).toBe(200)
-    answered++
-  }
-  expect((await taking).json.accepted).toBe(400)
-  expect(answered).toBeGreaterThan(5)
-})
-
 test('a body is taken apart only where that is sure', () => {
   const parts = (text: string) => {
     const items = itemsOf(text, 'tasks')

@@ -37,6 +37,8 @@ describe('one key', () => {
     expect(new Set(answers.map((a) => a.headers.get('location')))).toEqual(new Set([answers[0]!.json.status_url]))
     expect(answers.filter((a) => a.headers.get('idempotent-replayed') !== 'true')).toHaveLength(1)
     expect(await ids()).toEqual([answers[0]!.json.task_id])
+    // The others have added no job.
+    expect(await system.redis.zrange(`${system.keys.base(type)}${type}.echo:prioritized`, '0', '-1')).toEqual([answers[0]!.json.task_id])
     const a = await system.agent({ type })
     await system.ended(answers[0]!.json.task_id)
     expect(a.runs).toHaveLength(1)

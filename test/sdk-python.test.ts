@@ -166,6 +166,10 @@ def refused(call):
 out["refused"] = [refused(lambda: handle.cancel()), refused(lambda: client.tasks.get("test.nothing")), refused(lambda: client.tasks.get("../agents")), refused(lambda: client.tasks.retry(out["value"]["task_id"])),
   refused(lambda: client.tasks.submit("echo", agent_type="nobody", require_agent=True)), refused(lambda: client.agents.register("m", "169.254.169.254", 80)), refused(lambda: client.agents.register("m", "127.0.0.1", 80, type="other", agent_id="odd.1"))]
 for i in range(5): client.tasks.submit("never", agent_type="list")
+keyed = [client.tasks.submit("never", agent_type="keys", idempotency_key="k").task_id for _ in range(2)]
+batch = [client.tasks.submit_batch([{"task_type": "never", "agent_type": "keys", "idempotency_key": "k"}, {"task_type": "never", "agent_type": "keys", "run_at": datetime.now() + timedelta(days=1)}, {"task_type": "never"}]) for _ in range(2)]
+out["batch"] = [keyed[0] == keyed[1] == batch[0]["tasks"][0]["task_id"], batch[1]["accepted"], batch[1]["refused"], batch[1]["tasks"][0]["replayed"], batch[1]["tasks"][1]["status"], batch[1]["tasks"][2]["error"]["errors"],
+  len(list(client.tasks.list(agent_type="keys"))), refused(lambda: client.tasks.submit("other", agent_type="keys", idempotency_key="k"))]
 pages = [t["task_id"] for t in client.tasks.list(agent_type="list", page_size=2)]
 out["pages"] = [len(pages), len(set(pages))]
 own = client.agents.register("by-hand", "127.0.0.1", 9999, type="other", capabilities=["x"], ttl_seconds=30, metadata={"a": 1})
@@ -176,6 +180,7 @@ out["health"] = [client.health()["status"], client.ready()["dispatchers"], clien
 print(json.dumps(out))`,
       { SWITCHYARD_URL: system.url() },
     )
+    expect(seen.batch).toEqual([true, 2, 1, true, 'pending', [{ pointer: '/agent_type', detail: 'is required unless agent_id is given' }], 3, ['IdempotencyKeyReused', 422, { task_id: expect.stringMatching(/^keys\./) }]])
     expect(seen.echo).toMatchObject({ status: 'completed', result: { a: 1.5 }, priority: 10, metadata: { m: 1 }, agent_id: 'odd.1' })
     expect(seen.later).toMatchObject({ status: 'completed', result: { b: 2 } })
     expect(seen.final).toMatchObject({ status: 'failed', error: 'no', attempts: [{ outcome: 'rejected', status_code: 422 }] })
