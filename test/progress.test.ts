@@ -112,25 +112,27 @@ describe.concurrent.each([
     const end = Promise.withResolvers<string>()
     const ask = async (id: string, attempt: string) => asked.resolve((await of.post(`/tasks/${id}/progress`, { attempt_id: attempt, extend_seconds })).json)
     const handle: AgentOptions['handle'] = async (task, { res }) => {
-      if (parked) {
-        res.writeHead(202).end()
-        await of.becomes(task.task_id, 'running')
-      }
       await ask(task.task_id, task.attempt_id)
-      return parked ? undefined : end.promise
+      if (!parked) return end.promise
+      res.writeHead(202).end()
     }
     return { asked: asked.promise, handle, ends: (id: string, attempt: string) => (parked ? of.post(`/tasks/${id}/result`, { attempt_id: attempt, status: 'completed', result: 'in time' }) : end.resolve('in time')) }
   }
 
   test('moves when asked to, with the lease and all else, and the result counts behind the old one', async () => {
-    const { agent, submit } = setting()
+    const { agent, submit, type } = setting()
     const { asked, handle, ends } = asking(system, 120)
     const a = await agent({ maxConcurrency: 1, handle })
     const began = Date.now()
     const id = await submit({ timeout_seconds: 3, max_retries: 0 })
-    const { deadline_at } = await asked
+    expect(Date.parse((await asked).deadline_at)).toBeGreaterThanOrEqual(began + 120_000)
     const run = await sentTo(a)
-    expect(Date.parse(deadline_at)).toBeGreaterThanOrEqual(began + 120_000)
+    const lock = `${system.keys.base(type)}${type}.echo:${id}:lock`
+    if (parked) await until(async () => (await system.redis.get(lock)) === run.attemptId, { what: 'being parked' })
+    const { deadline_at } = (await report(id, run.attemptId, { extend_seconds: 200 })).json
+    expect(Date.parse(deadline_at)).toBeGreaterThanOrEqual(began + 200_000)
+    expect(Number(await system.redis.zscore(system.keys.leases(type, a.id), run.attemptId))).toBe(Date.parse(deadline_at) + 1000)
+    if (parked) expect(await system.redis.pttl(lock)).toBeGreaterThan(200_000)
     // Never nearer.
     expect((await report(id, run.attemptId, { extend_seconds: 0.5 })).json.deadline_at).toBe(deadline_at)
     await until(() => Date.now() > sentAt(run) + 4500, { what: 'the old deadline behind us, with all that it would have brought about' })
