@@ -5,11 +5,9 @@ import { connect, type Socket } from 'node:net'
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import { ROOT, tempFolder, until } from './processes.ts'
-import { asked, environment, standIn, start, startAgent, version } from './sdk-python.ts'
+import { asked, environment, start, startAgent, version } from './sdk-python.ts'
+import { BEAT, REGISTERED, standIn } from './stand-in.ts'
 import { call } from './system.ts'
-
-const REGISTERED = { agent_id: 'a1', heartbeat_interval_seconds: 0.05, host: '127.0.0.1', port: 1 }
-const BEAT = { received: true, next_interval_seconds: 0.05, cancel: [] as string[], lost: [] as string[], drain: false }
 
 /** A connection of bytes. */
 const rawConnection = async (port: number) => {

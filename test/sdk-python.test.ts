@@ -5,7 +5,8 @@ import { describe, expect, test } from 'vitest'
 import { PROBLEMS } from '../src/api/problem.ts'
 import { createOperations } from '../src/api/operations.ts'
 import { tempFolder, until } from './processes.ts'
-import { SDK, asked, environment, python, standIn, start, startAgent, version } from './sdk-python.ts'
+import { SDK, asked, environment, python, start, startAgent, version } from './sdk-python.ts'
+import { standIn } from './stand-in.ts'
 import { startSystem } from './system.ts'
 
 describe.skipIf(version.status !== 0).concurrent('the Python SDK', { timeout: 60_000 }, () => {

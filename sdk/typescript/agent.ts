@@ -9,7 +9,7 @@ import { stopOnSignal } from './signals.ts'
 export type { Fields, Log, Logger } from './log.ts'
 export type { AgentOptions } from './settings.ts'
 export { NonRetryableError, TaskAborted } from './task.ts'
-export type { AbortWhy, Handler, Parameters, TaskContext } from './task.ts'
+export type { AbortWhy, Handler, Parameters, Progress, TaskContext } from './task.ts'
 
 /** An agent of this process. */
 export type Agent = {

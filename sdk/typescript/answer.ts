@@ -56,23 +56,26 @@ const onlyJson = (key: string, value: unknown): unknown => {
   return value
 }
 
+/** Of a result that cannot be one. The next attempt would bring the same. */
+const unusable = (task: Task, words: string): Answer => {
+  const fault = `what ${task.taskType} returned ${words}`
+  return { ...failed(500, task, fault, { retryable: false }), fault }
+}
+const tooLarge = (task: Task, bytes: number): Answer => unusable(task, `is ${bytes} bytes as JSON; at most 1 MiB is taken`)
+
 /**
- * For what the handler returned: 200, or a failure for good when it is no JSON or too large; the next attempt would bring the same.
+ * For what the handler returned: 200, or a failure for good when it is no JSON or too large.
  * @param tookMs how long the handler worked
  */
 export const returnedAnswer = (task: Task, result: unknown, tookMs: number): Answer => {
-  const unusable = (words: string): Answer => {
-    const fault = `what ${task.taskType} returned ${words}`
-    return { ...failed(500, task, fault, { retryable: false }), fault }
-  }
   let body: string
   try {
     body = JSON.stringify({ task_id: task.taskId, status: 'completed', result: result ?? null, execution_time_ms: Math.round(tookMs * 1000) / 1000 }, onlyJson)
   } catch (error) {
-    return unusable(`is no JSON: ${wordsOf(error, task.taskType).split('\n', 1)[0]}`)
+    return unusable(task, `is no JSON: ${wordsOf(error, task.taskType).split('\n', 1)[0]}`)
   }
   const bytes = Buffer.byteLength(body)
-  return bytes > MAX_ANSWER_BYTES ? unusable(`is ${bytes} bytes as JSON; at most 1 MiB is taken`) : { status: 200, headers: {}, body }
+  return bytes > MAX_ANSWER_BYTES ? tooLarge(task, bytes) : { status: 200, headers: {}, body }
 }
 
 /** For a task that was stopped, whatever its handler made of it: half a result must not pass for a whole one. */
@@ -83,8 +86,26 @@ export const abortedAnswer = (task: Task, why: AbortWhy): Answer => {
     case 'timeout':
       return failed(500, task, `no result within ${task.timeoutMs / 1000} s`)
     case 'stopped':
-      return refusal(503, 'the agent is leaving, and could not finish', { task_id: task.taskId }, 1)
+      return leftAnswer(task)
     default:
       return failed(500, task, why === 'lost' ? 'the attempt is no longer this agent’s' : 'nobody waited for it any longer')
   }
 }
+
+/** For a task that the agent leaves behind: no room, rather than a failure. */
+export const leftAnswer = ({ taskId }: Pick<Task, 'taskId'>): Answer => refusal(503, 'the agent is leaving, and could not finish', { task_id: taskId, status: 'failed' }, 1)
+
+/** For a task whose result comes later. */
+export const acceptedAnswer = ({ taskId }: Task): Answer => ({ status: 202, headers: {}, body: JSON.stringify({ task_id: taskId, status: 'running' }) })
+
+/** The same outcome as `POST /tasks/{id}/result` takes it, where it may be no larger than an answer. */
+export const resultBody = (task: Task, answer: Answer): { body: string; fault?: string } => {
+  const body = `{"attempt_id":${JSON.stringify(task.attemptId)},${answer.body.slice(1)}`
+  const bytes = Buffer.byteLength(body)
+  if (bytes <= MAX_ANSWER_BYTES) return { body }
+  const { body: said, fault } = tooLarge(task, bytes)
+  return { body: `{"attempt_id":${JSON.stringify(task.attemptId)},${said.slice(1)}`, ...(fault === undefined ? {} : { fault }) }
+}
+
+/** What is told in place of a result that the router refuses, as it would again. */
+export const refusedResult = (task: Task, why: string): string => resultBody(task, failed(500, task, `the router does not take the result of ${task.taskType}: ${why}`, { retryable: false })).body

@@ -1,108 +1,24 @@
-/** What the agent works on: each attempt holds a place from its arrival until its handler has ended, whoever still waits for it. */
-import { abortedAnswer, isFinal, refusal, returnedAnswer, thrownAnswer, type Answer } from './answer.ts'
-import { withFields } from './log.ts'
+/** What the agent works on: each attempt holds a place from its arrival until its handler has ended and its result is told, whoever still waits for it. */
+import { leftAnswer, refusal, type Answer } from './answer.ts'
+import { createAttempt, type Attempt, type Running } from './attempt.ts'
 import type { Settings } from './settings.ts'
-import { TaskAborted, type AbortWhy, type Handler, type Task, type TaskContext } from './task.ts'
-
-/** An attempt under way. */
-export type Attempt = {
-  /** Never rejects. Comes when the handler ends; sooner when the agent leaves, and a little after the time is over, whatever the handler does. */
-  readonly answer: Promise<Answer>
-  /** One more waits for the answer. @returns to be called when it no longer does; with the last of them the attempt is stopped */
-  attach(): () => void
-}
-type Running = Attempt & { readonly taskId: string; readonly stopping: boolean; abort(why: AbortWhy): void; give(answer: Answer): void }
+import type { AbortWhy, Task } from './task.ts'
+import { createTelling } from './telling.ts'
 
 const RETRY_FULL_SECONDS = 1
 const RETRY_LEAVING_SECONDS = 5
-/** A handler that takes longer to stop is worth a line. */
-const SLOW_STOP_MS = 1000
 /** How long handlers may take to stop before their tasks are sent elsewhere. */
 const STOP_MS = 500
-/** The router hangs up when the time is over, and its clock began a little before ours. */
-const NEARLY_OVER_MS = 500
-/** It is for the router to say that a task has timed out: who has not hung up so long after it is answered. */
-const TIMEOUT_ANSWER_MS = 500
 
 /**
  * @param hooks.isLeaving while true, nothing new is taken
  * @param hooks.onStopped called when a handler has ended that was told to stop
  */
-export const createAttempts = ({ name, capabilities, maxConcurrency, logger }: Settings, { isLeaving, onStopped }: { isLeaving: () => boolean; onStopped: () => void }) => {
+export const createAttempts = (settings: Settings, { isLeaving, onStopped }: { isLeaving: () => boolean; onStopped: () => void }) => {
+  const { name, capabilities, maxConcurrency, logger, laterAfterMs } = settings
+  const telling = settings.register ? createTelling(settings) : null
   const running = new Map<string, Running>()
   let whenIdle: (() => void)[] = []
-
-  const begin = (task: Task, handler: Handler, traceparent: string | undefined): Running => {
-    const controller = new AbortController()
-    const log = withFields(logger, { task_id: task.taskId, attempt: task.attempt })
-    const began = performance.now()
-    const { promise: answer, resolve } = Promise.withResolvers<Answer>()
-    let answered = false
-    let waiting = 0
-    let why: AbortWhy | undefined
-
-    const give = (its: Answer): void => {
-      if (its.fault !== undefined) log.error(its.fault)
-      answered = true
-      resolve(its)
-    }
-    const abort = (its: AbortWhy): void => {
-      if (why !== undefined) return
-      why = its
-      log.info(`stopping ${task.taskType}: ${its}`)
-      controller.abort(new TaskAborted(its))
-    }
-    const timer = setTimeout(() => {
-      abort('timeout')
-      setTimeout(() => give(abortedAnswer(task, 'timeout')), TIMEOUT_ANSWER_MS)
-    }, task.timeoutMs)
-    const attach = (): (() => void) => {
-      waiting += 1
-      let attached = true
-      return () => {
-        if (attached) waiting -= 1
-        attached = false
-        if (waiting > 0 || answered) return
-        const left = task.timeoutMs - (performance.now() - began)
-        abort(left < Math.min(NEARLY_OVER_MS, task.timeoutMs / 10) ? 'timeout' : 'disconnected')
-      }
-    }
-
-    const context: TaskContext = {
-      taskId: task.taskId,
-      taskType: task.taskType,
-      attempt: task.attempt,
-      attemptId: task.attemptId,
-      timeoutMs: task.timeoutMs,
-      deadline: new Date(Date.now() + task.timeoutMs),
-      metadata: task.metadata,
-      signal: controller.signal,
-      logger: log,
-      traceparent,
-    }
-    const work = async (): Promise<void> => {
-      try {
-        const result: unknown = await handler(task.parameters, context)
-        if (why === undefined) give(returnedAnswer(task, result, performance.now() - began))
-      } catch (error) {
-        if (why === undefined) give(thrownAnswer(task, error))
-        log[why !== undefined ? 'debug' : isFinal(error) ? 'warn' : 'error'](`${task.taskType} failed`, { error })
-      }
-      clearTimeout(timer)
-      if (why !== undefined && why !== 'timeout') give(abortedAnswer(task, why))
-      ended(task.attemptId)
-      if (why !== undefined) onStopped()
-      const tookMs = Math.round(performance.now() - began)
-      log.debug(`${task.taskType} ended`, { took_ms: tookMs })
-      if (why === 'timeout' && tookMs - task.timeoutMs > SLOW_STOP_MS) log.warn(`${task.taskType} worked on for ${tookMs - task.timeoutMs} ms after its time was over; let it obey its signal`)
-    }
-
-    const attempt: Running = { taskId: task.taskId, answer, attach, abort, give, get stopping() { return why !== undefined } } // prettier-ignore
-    running.set(task.attemptId, attempt)
-    log.debug(`${task.taskType} begins`)
-    void work()
-    return attempt
-  }
 
   const ended = (attemptId: string): void => {
     running.delete(attemptId)
@@ -124,12 +40,18 @@ export const createAttempts = ({ name, capabilities, maxConcurrency, logger }: S
     if (same) return refusal(503, 'this attempt is being stopped', its, RETRY_FULL_SECONDS)
     if (isLeaving()) return refusal(503, `${name} is leaving`, its, RETRY_LEAVING_SECONDS)
     if (running.size >= maxConcurrency) return refusal(429, `${name} has all the ${maxConcurrency} tasks it can do at once`, its, RETRY_FULL_SECONDS)
-    return begin(task, handler, traceparent)
+    const onEnded = (stopped: boolean): void => {
+      ended(task.attemptId)
+      if (stopped) onStopped()
+    }
+    const attempt = createAttempt({ task, handler, traceparent, logger, telling, laterAfterMs, onEnded })
+    running.set(task.attemptId, attempt)
+    return attempt
   }
 
-  /** Stops what runs of a task. @returns whether there was anything */
-  const cancelTask = (taskId: string): boolean => {
-    const its = [...running.values()].filter((attempt) => attempt.taskId === taskId)
+  /** Stops what runs of a task, or one attempt at it. @returns whether there was anything */
+  const cancelTask = (taskId: string, attemptId?: string): boolean => {
+    const its = [...running.values()].filter((attempt) => attempt.taskId === taskId && (attemptId === undefined || attempt.attemptId === attemptId))
     for (const attempt of its) attempt.abort('cancelled')
     return its.length > 0
   }
@@ -145,14 +67,14 @@ export const createAttempts = ({ name, capabilities, maxConcurrency, logger }: S
     return running.size === 0
   }
 
-  /** Stops everything, and answers what does not stop so that it is done elsewhere. */
+  /** Stops everything, and answers what does not stop so that it is done elsewhere. What is still to be told is tried once more. */
   const stopAll = async (): Promise<void> => {
     for (const attempt of running.values()) attempt.abort('stopped')
     if (await idle(STOP_MS)) return
-    for (const [attemptId, attempt] of running) {
-      logger.warn('left while a handler was still at work: it does not obey its signal', { task_id: attempt.taskId, attempt_id: attemptId })
-      attempt.give(refusal(503, `${name} is leaving, and could not finish`, { task_id: attempt.taskId }, RETRY_FULL_SECONDS))
-    }
+    await Promise.all([...running].map(async ([attemptId, attempt]) => {
+      if (attempt.stopping) logger.warn('left while a handler was still at work: it does not obey its signal', { task_id: attempt.taskId, attempt_id: attemptId })
+      await attempt.give(leftAnswer(attempt))
+    }))
   }
 
   return {

@@ -4,6 +4,7 @@ import { localAddress, splitHost } from './address.ts'
 import type { Attempts } from './attempts.ts'
 import { createCall, reasonOf, wordsOf, type RouterAnswer } from './router.ts'
 import { ID } from './names.ts'
+import { createRest, jitter } from './rest.ts'
 import type { Settings } from './settings.ts'
 
 const CALL_MS = 5000
@@ -21,32 +22,7 @@ const SAY_AGAIN_MS = 300_000
 
 type Phase = 'member' | 'draining' | 'gone'
 
-/** @param part 0.1 is 10 % more or less */
-const jitter = (ms: number, part: number): number => ms * (1 - part + 2 * part * Math.random())
 const isRefusal = (status: number): boolean => status >= 400 && status < 500 && ![404, 408, 425, 429].includes(status)
-
-/** Sleeps that can be cut short, also before they begin. */
-const createRest = () => {
-  let hurried = false
-  let wake = (): void => void (hurried = true)
-  return {
-    for: (ms: number): Promise<void> =>
-      new Promise((resolve) => {
-        if (hurried) {
-          hurried = false
-          return resolve()
-        }
-        const done = (): void => {
-          clearTimeout(timer)
-          wake = () => void (hurried = true)
-          resolve()
-        }
-        const timer = setTimeout(done, ms)
-        wake = done
-      }),
-    cutShort: (): void => wake(),
-  }
-}
 
 /**
  * @param deps.port where the agent listens, by now

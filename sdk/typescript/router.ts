@@ -2,7 +2,8 @@
 import { retryAfterSeconds } from './retry-after.ts'
 
 export type RouterAnswer = { status: number; json: Record<string, unknown>; retryAfterMs: number }
-export type Call = (path: string, body: object, limits: { timeoutMs: number; signal: AbortSignal }) => Promise<RouterAnswer>
+/** A body that is text is JSON already. */
+export type Call = (path: string, body: object | string, limits: { timeoutMs: number; signal: AbortSignal }) => Promise<RouterAnswer>
 
 /** What fetch and sockets mean: the system's code where there is one. */
 export const reasonOf = (error: unknown): string => {
@@ -60,7 +61,7 @@ export const createCall =
     const res = await fetch(url + path, {
       method: 'POST',
       headers: { 'content-type': 'application/json', ...(apiKey === undefined ? {} : { authorization: `Bearer ${apiKey}` }) },
-      body: JSON.stringify(body),
+      body: typeof body === 'string' ? body : JSON.stringify(body),
       // A followed redirect would arrive as a GET.
       redirect: 'manual',
       signal: AbortSignal.any([signal, AbortSignal.timeout(timeoutMs)]),

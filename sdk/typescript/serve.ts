@@ -96,7 +96,9 @@ export const createServing = ({ settings, attempts, health }: { settings: Settin
 
   const serveCancel = async (req: IncomingMessage, res: ServerResponse, taskId: string | null): Promise<void> => {
     if ((await readTrusted(req, res)) === null) return
-    if (taskId !== null && attempts.cancelTask(taskId)) return sendJson(res, 200, { task_id: taskId, status: 'cancelled' })
+    // Here it is the attempt's id; in a delivery it counts them.
+    const attemptId = req.headers['switchyard-attempt']
+    if (taskId !== null && attempts.cancelTask(taskId, typeof attemptId === 'string' ? attemptId : undefined)) return sendJson(res, 200, { task_id: taskId, status: 'cancelled' })
     sendJson(res, 404, { error: 'no such task is being worked on here' })
   }
 

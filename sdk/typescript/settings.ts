@@ -41,6 +41,11 @@ export type AgentOptions = {
   secret?: string | readonly string[] | undefined
   /** How long tasks may go on after `stop()` or a signal, s (25). */
   drainSeconds?: number | undefined
+  /**
+   * A task that takes longer than so many seconds is answered 202, and its result told when it is there: as if its handler had called `later()` then. 0 does so at
+   * once. For where a proxy or a load balancer cuts connections that are quiet for long. Undefined: only where a handler asks for it.
+   */
+  laterAfterSeconds?: number | undefined
   /** False: serve tasks only, and tell no router of it. */
   register?: boolean | undefined
   /** `console` is one. The default writes a line each to stdout: JSON, but readable on a terminal; LOG_LEVEL says from which level on (info). */
@@ -68,6 +73,7 @@ export type Settings = {
   version: string | undefined
   secrets: readonly Buffer[]
   drainMs: number
+  laterAfterMs: number | undefined
   register: boolean
   logger: Logger
   handleSignals: boolean
@@ -132,6 +138,7 @@ export const readSettings = (options: AgentOptions, env: Readonly<Record<string,
   const maxConcurrency = within(options.maxConcurrency ?? DEFAULTS.maxConcurrency, 'maxConcurrency', 1, 1000, true)
   const ttlSeconds = within(options.ttlSeconds ?? DEFAULTS.ttlSeconds, 'ttlSeconds', 5, 3600)
   const drainMs = within(options.drainSeconds ?? DEFAULTS.drainSeconds, 'drainSeconds', 0, 86_400) * 1000
+  const laterAfterMs = options.laterAfterSeconds === undefined ? undefined : within(options.laterAfterSeconds, 'laterAfterSeconds', 0, 86_400) * 1000
   if (faults.length > 0) throw new TypeError(`this agent cannot be made: ${faults.join('; ')}`)
 
   const listenAt = bind ?? bindFor(routerUrl, host)
@@ -151,6 +158,7 @@ export const readSettings = (options: AgentOptions, env: Readonly<Record<string,
     version: options.version,
     secrets,
     drainMs,
+    laterAfterMs,
     register: options.register ?? true,
     logger: unfailing(options.logger ?? createLogger(name, readLevel(env['LOG_LEVEL']))),
     handleSignals: options.handleSignals ?? true,

@@ -18,9 +18,9 @@ export type TaskContext = {
   readonly attempt: number
   /** Another one for each delivery. */
   readonly attemptId: string
-  /** How long the attempt may take from its arrival, ms. */
+  /** How long the attempt may take from its arrival, ms, as it was sent. */
   readonly timeoutMs: number
-  /** When that time is over, by this machine's clock. */
+  /** When that time is over, by this machine's clock. Moves when `progress` was granted more. */
   readonly deadline: Date
   /** What the client sent along. */
   readonly metadata: Readonly<Record<string, unknown>>
@@ -30,6 +30,29 @@ export type TaskContext = {
   readonly logger: Logger
   /** The client's W3C trace context, if it sent one. */
   readonly traceparent: string | undefined
+  /**
+   * For work of minutes: says at once that the task is taken (202), so that no connection need stay open. Nothing else changes: what the handler returns or
+   * throws is told to the router when it is there, again and again until that has heard it. Without a router that it could tell, it does nothing.
+   */
+  later(): void
+  /**
+   * Tells the router how far it is, also while the connection is open. Call it as often as you like: a report goes out each second at most, the newest then;
+   * one that asks for more time goes at once. Never rejects, and need not be awaited.
+   * @returns false when the router did not take it: it is away, or the attempt is over, and then `signal` has aborted
+   */
+  progress(report: Progress): Promise<boolean>
+}
+
+/** How far a task is. What is left out stays as it was said before. */
+export type Progress = {
+  /** 0 to 100. */
+  percent?: number | undefined
+  /** For people; to 1,000 characters. */
+  message?: string | undefined
+  /** Any JSON, to 10 KiB. */
+  data?: unknown
+  /** Asks that the attempt may take so long from now, s; `deadline` then says how long it may. The router's MAX_TASK_TIMEOUT_SECONDS bounds the whole. */
+  extendSeconds?: number | undefined
 }
 
 /**
@@ -68,14 +91,14 @@ export class TaskAborted extends Error {
 }
 
 /** A task off the wire. Durations in ms. */
-export type Task = { taskId: string; taskType: string; parameters: Parameters; timeoutMs: number; metadata: Parameters; attempt: number; attemptId: string }
+export type Task = { taskId: string; taskType: string; parameters: Parameters; timeoutMs: number; metadata: Parameters; attempt: number; attemptId: string; /** Whoever sent it gave it its attempt id. */ named: boolean }
 
 /** The router's own, for a task that does not say. */
 const DEFAULT_TIMEOUT_SECONDS = 30
 /** The most that a heartbeat may list. */
 const MAX_ATTEMPT_ID_CHARS = 128
 /** Beyond this timers fire at once. */
-const MAX_TIMER_MS = 2 ** 31 - 1
+export const MAX_TIMER_MS = 2 ** 31 - 1
 
 /** Throws for bytes that are no UTF-8, which would else become other characters, and the task another task. */
 const utf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
@@ -104,5 +127,5 @@ export const readTask = (body: Buffer): Task | { fault: string } => {
   if (!Number.isSafeInteger(attempt)) return { fault: 'attempt must be a whole number' }
   if (!isText(attempt_id, MAX_ATTEMPT_ID_CHARS)) return { fault: `attempt_id must be a string of 1 to ${MAX_ATTEMPT_ID_CHARS} characters` }
   const timeoutMs = Math.min(Math.ceil(timeout_seconds * 1000), MAX_TIMER_MS)
-  return { taskId: task_id, taskType: task_type, parameters, timeoutMs, metadata, attempt: attempt as number, attemptId: attempt_id }
+  return { taskId: task_id, taskType: task_type, parameters, timeoutMs, metadata, attempt: attempt as number, attemptId: attempt_id, named: task['attempt_id'] !== undefined }
 }

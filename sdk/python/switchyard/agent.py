@@ -15,6 +15,7 @@ from . import server
 from .attempt import Handler
 from .membership import Membership
 from .settings import WORD, Settings, resolve
+from .telling import LAST_TRY_SECONDS, Telling
 from .work import Work
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -48,6 +49,7 @@ class Agent:
         version: Optional[str] = None,
         secret: Union[str, Sequence[str], None] = None,
         drain_seconds: float = 25,
+        later_after_seconds: Optional[float] = None,
         register: bool = True,
         logger: Optional[logging.Logger] = None,
         handle_signals: bool = True,
@@ -106,12 +108,13 @@ class Agent:
             sockets = server.listen(settings.bind, settings.port)
             self._settings = settings
             self._port = sockets[0].getsockname()[1]
-            self._work = Work(self._handlers, settings.max_concurrency, settings.logger)
-            self._server = server.Server(self._work, settings.keys, self._health, self._ready, settings.max_concurrency, settings.logger)
+            self._work = Work(self._handlers, settings.max_concurrency, settings.logger, Telling(settings.target) if settings.register else None)
+            self._server = server.Server(self._work, settings.keys, self._health, self._ready, settings.max_concurrency, settings.logger, settings.later_after_seconds)
             self._server.start(sockets)
             settings.logger.info("listening on port %d", self._port)
             if settings.register:
                 self._membership = Membership(settings, self._port, list(self._handlers), self._work)
+                self._work.on_stopped = self._membership.beat_soon
                 self._membership.start()
         return self
 
@@ -135,7 +138,8 @@ class Agent:
                 self._membership.leave()
             if not work.wait_until_done(settings.drain_seconds):
                 settings.logger.warning("%d task(s) are not done after %g s and are stopped", work.abort_all("stopped"), settings.drain_seconds)
-                work.wait_until_done(STOPPED_SECONDS)
+                if not work.wait_until_done(STOPPED_SECONDS):
+                    work.tell_stopped(LAST_TRY_SECONDS + 0.5)
             if self._membership is not None:
                 self._membership.end(GOODBYE_SECONDS)
             self._server.close()

@@ -43,6 +43,10 @@ def no_thread() -> Answer:
     return refused(503, "this agent cannot start another thread now", Retry_After=str(FULL_SECONDS))
 
 
+def stopping() -> Answer:
+    return refused(503, "this attempt is being stopped", Retry_After=str(FULL_SECONDS))
+
+
 def draining() -> Answer:
     return refused(503, "this agent takes no new tasks: it is draining", Retry_After=str(DRAINING_SECONDS))
 
@@ -58,6 +62,16 @@ def completed(task_id: str, result: bytes, took_ms: float) -> Answer:
     """The result is JSON text already, so that it is encoded once and in the handler's thread."""
     head = json.dumps({"task_id": task_id, "status": "completed", "execution_time_ms": round(took_ms, 3)}).encode()
     return Answer(200, head[:-1] + b', "result": ' + result + b"}")
+
+
+def accepted(task_id: str) -> Answer:
+    """The result comes later."""
+    return of(202, {"task_id": task_id, "status": "running"})
+
+
+def told_later(attempt_id: str, given: Answer) -> bytes:
+    """The same outcome as ``POST /tasks/{id}/result`` takes it."""
+    return b'{"attempt_id": ' + json.dumps(attempt_id).encode() + b", " + given.body[1:]
 
 
 def aborted(task_id: str, reason: str, timeout_seconds: Optional[float]) -> Answer:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from typing import Any, Dict, Optional
+from typing import Any, Callable, Dict, Optional
 
 #: Why a task was aborted: it was cancelled; its time is over; whoever sent it hung up; Switchyard says that it is no longer this
 #: agent's; the agent stops, and its drain is over.
@@ -30,9 +30,9 @@ class Context:
         self.attempt: int = task.get("attempt", 1)
         #: None when whoever sent the task gave none.
         self.attempt_id: Optional[str] = task.get("attempt_id")
-        #: How long the attempt may take; None when it was not said.
+        #: How long the attempt may take, as it was sent; None when it was not said.
         self.timeout_seconds: Optional[float] = task.get("timeout_seconds")
-        #: When it must have ended, on the clock of ``time.monotonic()``.
+        #: When it must have ended, on the clock of ``time.monotonic()``. Moves when `progress` was granted more.
         self.deadline: Optional[float] = None if self.timeout_seconds is None else time.monotonic() + self.timeout_seconds
         self.priority: Optional[int] = task.get("priority")
         self.metadata: Dict[str, Any] = task.get("metadata") or {}
@@ -43,6 +43,9 @@ class Context:
         self.cancelled = threading.Event()
         #: Why: one of REASONS; None until then.
         self.reason: Optional[str] = None
+        # What the agent does about them; a context by itself, as in a test of a handler, has nobody to tell.
+        self._later: Optional[Callable[[], None]] = None
+        self._progress: Optional[Callable[..., bool]] = None
 
     @property
     def remaining(self) -> Optional[float]:
@@ -53,3 +56,21 @@ class Context:
         """Call it between the steps of long work: it raises TaskAborted once the result is not wanted any longer."""
         if self.cancelled.is_set():
             raise TaskAborted(self.reason)
+
+    def later(self) -> None:
+        """For work of minutes: says at once that the task is taken (202), so that no connection need stay open.
+
+        Nothing else changes: what the handler returns or raises is told to Switchyard when it is there, again and again until that has heard it. Without a
+        Switchyard that it could tell, this does nothing.
+        """
+        if self._later is not None:
+            self._later()
+
+    def progress(self, percent: Optional[float] = None, message: Optional[str] = None, data: Any = None, extend_seconds: Optional[float] = None) -> bool:
+        """Tells Switchyard how far it is, also while the connection is open; what is left out stays as it was said before.
+
+        Call it as often as you like: a report goes out each second at most, the newest then. One that asks for more time (that the attempt may take
+        ``extend_seconds`` from now; `deadline` then says how long it may) goes at once. Raises nothing. False when Switchyard did not take it: it is away, or
+        the attempt is over, and then `cancelled` is set.
+        """
+        return self._progress is not None and self._progress(percent, message, data, extend_seconds)

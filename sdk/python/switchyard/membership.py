@@ -19,6 +19,8 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.25, 5.0
 #: After a refusal that another try will hardly change.
 REFUSED_PAUSE = 30.0
 LEAST_INTERVAL = 0.05
+#: Between beats that free slots.
+SOON = 0.25
 #: A host may say the port as well, where others reach this agent by another one than it listens on.
 HOST_AND_PORT = re.compile(r"(\[.*\]|[^:]+):\d+")
 
@@ -39,6 +41,9 @@ class Membership:
         self._wake = threading.Condition()
         self._leaving = False
         self._ending = False
+        # How many beats are to come soon, and whether the first of them is due.
+        self._soon = 0
+        self._now = False
         self._thread = threading.Thread(target=self._run, name="switchyard-membership", daemon=True)
 
     def start(self) -> None:
@@ -48,6 +53,13 @@ class Membership:
         """Says `draining` at once, and goes on beating."""
         with self._wake:
             self._leaving = True
+            self._wake.notify_all()
+
+    def beat_soon(self) -> None:
+        """An attempt was stopped. Switchyard keeps its slot until two beats without it have come, the first after its last one with it: so two come soon."""
+        with self._wake:
+            self._now = self._now or self._soon == 0
+            self._soon = 2
             self._wake.notify_all()
 
     def end(self, seconds: float) -> None:
@@ -110,7 +122,7 @@ class Membership:
                 answer = reply.json()
                 if reply.status in (200, 201) and isinstance(answer, dict) and isinstance(answer.get("agent_id"), str):
                     return self._taken(answer)
-                why = words_of(reply)
+                why = reply.words()
                 if final(reply.status):
                     wait = max(pause, REFUSED_PAUSE)
                     self._say_refused(why, said)
@@ -155,7 +167,12 @@ class Membership:
                 wait = self._interval * random.uniform(0.9, 1.1)
             else:
                 wait = min(self._interval, FIRST_PAUSE * 2 ** min(failures - 1, 5), LONGEST_PAUSE) * random.uniform(0.8, 1.2)
-            self._sleep(wait, lambda: self._ending or (self._leaving and not said_draining))
+            hurries = failures == 0
+            if hurries and self._soon > 0:
+                wait = min(wait, SOON)
+            self._sleep(wait, lambda: self._ending or (self._leaving and not said_draining) or (hurries and self._now))
+            self._now = False
+            self._soon = max(0, self._soon - 1)
             if self._ending and said_draining:
                 return True
             # Once is enough, whether it got there or not.
@@ -178,7 +195,7 @@ class Membership:
                 failures, refused = 0, ""
                 self._obey(reply.json())
                 continue
-            why = words_of(reply)
+            why = reply.words()
             # One that is refused will be so next time: no sooner than usual.
             failures = 0 if final(reply.status) else failures + 1
             if why != refused:
@@ -208,7 +225,7 @@ class Membership:
             if reply.status == 200:
                 self._logger.info("unregistered")
             else:
-                self._logger.warning("could not unregister: %s", words_of(reply))
+                self._logger.warning("could not unregister: %s", reply.words())
         except Unreachable as error:
             self._logger.warning("could not unregister (%s); Switchyard will notice the silence", error)
 
@@ -216,9 +233,3 @@ class Membership:
 def final(status: int) -> bool:
     """Whether the same again would be refused again."""
     return 400 <= status < 500 and status not in (404, 408, 429)
-
-
-def words_of(reply: Reply) -> str:
-    answer = reply.json()
-    error = answer.get("error") if isinstance(answer, dict) else None
-    return f"{reply.status} {error}" if isinstance(error, str) else f"it answered {reply.status}"

@@ -35,7 +35,8 @@ class Connection:
 
 
 class Server:
-    def __init__(self, work: Work, keys: Sequence[bytes], health: Health, ready: Callable[[], bool], max_concurrency: int, logger: logging.Logger) -> None:
+    def __init__(self, work: Work, keys: Sequence[bytes], health: Health, ready: Callable[[], bool], max_concurrency: int, logger: logging.Logger, later_after: Optional[float] = None) -> None:
+        self._later_after = later_after
         self._work = work
         self._keys = keys
         self._health = health
@@ -169,7 +170,8 @@ class Server:
         if unsigned:
             return unsigned
         task_id = unquote(task_id)
-        count = self._work.abort_task(task_id)
+        # Here it is the attempt's id; in a delivery it counts them.
+        count = self._work.abort_task(task_id, request.headers.get("switchyard-attempt"))
         return answer.of(200, {"task_id": task_id, "status": "cancelled"}) if count else answer.refused(404, "this agent runs nothing of that task")
 
     async def _task(self, request: http1.Request, reader: http1.Reader) -> Answer:
@@ -201,18 +203,52 @@ class Server:
         reader.when_gone = leave
         if reader.gone:
             leave()
-        remaining = attempt.context.remaining
-        timer = None if remaining is None else self._loop.call_later(remaining, attempt.abort, "timeout")
+        watch = Watch(self._loop, attempt)
+        later = None if self._later_after is None else self._loop.call_later(self._later_after, attempt.later)
         try:
             given = await told
-            if attempt.context.reason == "timeout":
+            if attempt.context.reason == "timeout" and not attempt.is_later:
                 # It is for the router to say that a task has timed out; who has not hung up by then is answered.
                 await asyncio.sleep(TIMEOUT_ANSWER_SECONDS)
             return given
         finally:
             reader.when_gone = None
-            if timer is not None:
-                timer.cancel()
+            if later is not None:
+                later.cancel()
+            if attempt.is_later:
+                attempt.when_over(watch.end_soon)
+            else:
+                watch.end()
+
+
+class Watch:
+    """Aborts an attempt when its time is over, which may have been moved meanwhile."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, attempt: Attempt) -> None:
+        self._loop = loop
+        self._attempt = attempt
+        self._timer: Optional[asyncio.TimerHandle] = None
+        self._look()
+
+    def _look(self) -> None:
+        remaining = self._attempt.context.remaining
+        if remaining is None:
+            return
+        if remaining > 0:
+            self._timer = self._loop.call_later(remaining, self._look)
+        else:
+            self._attempt.abort("timeout")
+
+    def end(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def end_soon(self) -> None:
+        """From any thread."""
+        try:
+            self._loop.call_soon_threadsafe(self.end)
+        except RuntimeError:
+            pass  # the server has ended, and its timers with it
 
 
 def not_allowed(allow: str) -> Answer:

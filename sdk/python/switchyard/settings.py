@@ -34,6 +34,7 @@ class Settings:
     version: Optional[str]
     keys: List[bytes]
     drain_seconds: float
+    later_after_seconds: Optional[float]
     register: bool
     logger: logging.Logger
 
@@ -72,6 +73,7 @@ def resolve(options: Mapping[str, Any], environ: Optional[Mapping[str, str]] = N
         version=options.get("version"),
         keys=[] if secret is None else keys_of(secret),
         drain_seconds=_number(options, "drain_seconds", 0, 86_400),
+        later_after_seconds=None if options.get("later_after_seconds") is None else _number(options, "later_after_seconds", 0, 86_400),
         register=bool(options["register"]),
         logger=options.get("logger") or logging.getLogger(f"switchyard.{name}"),
     )

@@ -49,6 +49,12 @@ class Reply(NamedTuple):
         except (ValueError, RecursionError):
             return None
 
+    def words(self) -> str:
+        """Of one that is no success."""
+        answer = self.json()
+        error = answer.get("error") if isinstance(answer, dict) else None
+        return f"{self.status} {error}" if isinstance(error, str) else f"it answered {self.status}"
+
 
 class Unreachable(OSError):
     """There was no answer. ``sent`` is False when the request cannot have been begun: no connection was made."""
@@ -71,8 +77,8 @@ def parse_url(url: str, api_key: Optional[str]) -> Target:
     return Target(parts.scheme, parts.hostname, port or (443 if parts.scheme == "https" else 80), parts.path.rstrip("/"), api_key)
 
 
-#: A body, or what makes one of the local address of the connection.
-Body = Union[None, Dict[str, Any], Callable[[str], Dict[str, Any]]]
+#: A body, or what makes one of the local address of the connection; bytes are JSON already.
+Body = Union[None, bytes, Dict[str, Any], Callable[[str], Dict[str, Any]]]
 
 
 def exchange(target: Target, method: str, path: str, body: Body = None, *, timeout: float, max_bytes: int, headers: Optional[Dict[str, str]] = None) -> Reply:
@@ -119,7 +125,7 @@ def _asked(target: Target, method: str, path: str, body: Body, timeout: float, d
         sock = connection.sock
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         value = body(_address(sock.getsockname()[0])) if callable(body) else body
-        data = None if value is None else json.dumps(value, allow_nan=False).encode()
+        data = value if value is None or isinstance(value, bytes) else json.dumps(value, allow_nan=False).encode()
         all_headers = {"Accept": "application/json", "User-Agent": USER_AGENT, "Connection": "close", **extra, **(headers or {})}
         if data is not None:
             all_headers["Content-Type"] = "application/json"

@@ -6,21 +6,25 @@ import logging
 import os
 import queue
 import threading
-from typing import Any, Dict, List, Mapping, Optional, Union
+import time
+from typing import Any, Callable, Dict, List, Mapping, Optional, Union
 
 from . import answer
 from .answer import Answer
 from .attempt import Attempt, Handler
 from .context import Context
+from .telling import Telling
 
 
 class Work:
     """Everything in it may be called from any thread."""
 
-    def __init__(self, handlers: Mapping[str, Handler], max_concurrency: int, logger: logging.Logger) -> None:
+    def __init__(self, handlers: Mapping[str, Handler], max_concurrency: int, logger: logging.Logger, telling: Optional[Telling] = None) -> None:
         self._handlers = handlers
         self._max = max_concurrency
         self._logger = logger
+        # None: there is no Switchyard that it could tell.
+        self._telling = telling
         self._changed = threading.Condition()
         # Whoever holds a place stands here until its handler has ended, answered or not. Keyed by the object: an attempt id may be left out.
         self._places: Dict[int, Attempt] = {}
@@ -30,6 +34,8 @@ class Work:
         #: Takes nothing new: the agent leaves, or Switchyard told it to drain.
         self.leaving = False
         self.told_to_drain = False
+        #: Called when a handler has ended that was told to stop, in its thread.
+        self.on_stopped: Callable[[], None] = lambda: None
 
     @property
     def draining(self) -> bool:
@@ -42,6 +48,8 @@ class Work:
             return answer.refused(422, f"this agent has no capability {task['task_type']}; it has {', '.join(sorted(self._handlers)) or 'none'}")
         with self._changed:
             running = self._running(task.get("attempt_id"))
+            if running is not None and running.is_later and running.context.reason is not None:
+                return answer.stopping()
             if running is not None:
                 self._logger.info("task %s came again as the attempt that runs, and joins it", task["task_id"])
                 return running
@@ -49,7 +57,7 @@ class Work:
                 return answer.draining()
             if len(self._places) >= self._max:
                 return answer.full(self._max)
-            attempt = Attempt(Context(task, self._logger, traceparent), task["parameters"], handler)
+            attempt = Attempt(Context(task, self._logger, traceparent), task["parameters"], handler, self._telling)
             self._places[id(attempt)] = attempt
             # As many threads as there were ever attempts at once.
             if self._threads < len(self._places):
@@ -76,11 +84,14 @@ class Work:
             made = attempt.run()
             if os.getpid() != self._pid:
                 os._exit(1)  # a child that the handler forked, and did not end, would wait here for ever, with our port in its hands
+            wanted = attempt.tell(made)
             # The place first: the next task is on its way as soon as the answer is.
             with self._changed:
                 del self._places[id(attempt)]
                 self._changed.notify_all()
             attempt.settle(made)
+            if not wanted or attempt.context.reason is not None:
+                self.on_stopped()
             del attempt, made  # or they would stay until the next
 
     def count(self) -> int:
@@ -98,10 +109,10 @@ class Work:
         if attempt is not None:
             attempt.abort(reason)
 
-    def abort_task(self, task_id: str) -> int:
-        """Cancels each attempt at a task; returns how many there were."""
+    def abort_task(self, task_id: str, attempt_id: Optional[str] = None) -> int:
+        """Cancels each attempt at a task, or the one that is named; returns how many there were."""
         with self._changed:
-            attempts = [attempt for attempt in self._places.values() if attempt.context.task_id == task_id and attempt.context.reason is None]
+            attempts = [attempt for attempt in self._places.values() if attempt.context.task_id == task_id and attempt.context.reason is None and attempt_id in (None, attempt.context.attempt_id)]
         for attempt in attempts:
             attempt.abort("cancelled")
         return len(attempts)
@@ -116,6 +127,17 @@ class Work:
         for attempt in attempts:
             attempt.abort(reason)
         return len(attempts)
+
+    def tell_stopped(self, seconds: float) -> None:
+        """Tells Switchyard of each attempt that does not stop, where its result was to come later: it is not to be waited for."""
+        with self._changed:
+            attempts = [attempt for attempt in self._places.values() if attempt.is_later]
+        threads = [threading.Thread(target=attempt.tell_stopped, daemon=True) for attempt in attempts]
+        for thread in threads:
+            thread.start()
+        until = time.monotonic() + seconds
+        for thread in threads:
+            thread.join(max(until - time.monotonic(), 0))
 
     def close(self) -> None:
         """Ends the threads that are idle; the others end with their task. None keeps the process."""
