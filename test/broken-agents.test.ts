@@ -52,7 +52,7 @@ const expectOnly = (report: Report, name: string): void => {
 }
 
 /** The names of the checks that stand beside one, decided by the same or by neighbouring requests. */
-const KINDS = ['register', 'instance', 'heartbeat', 'drain']
+const KINDS = ['register', 'instance', 'heartbeat', 'later', 'progress', 'drain']
 const beside = (name: string): string[] => {
   const kind = KINDS.find((one) => name.startsWith(one))!
   return Object.keys(CHECKS).filter((one) => one.startsWith(kind === 'instance' ? 'register' : kind))

@@ -43,7 +43,7 @@ describe('with a router', () => {
   test('registers, does tasks, fails them for good or not, stops what is cancelled or has timed out', async () => {
     await using proc = await start('does', { AGENT_NAME: 'doer', AGENT_MAX_CONCURRENCY: '3', AGENT_TTL_SECONDS: '5' })
     const [agent] = await listed('does')
-    expect(agent).toMatchObject({ name: 'doer', type: 'does', host: '127.0.0.1', capabilities: ['echo', 'sleep', 'fail'], max_concurrency: 3, ttl_seconds: 5, generation: 1, status: 'healthy' })
+    expect(agent).toMatchObject({ name: 'doer', type: 'does', host: '127.0.0.1', capabilities: ['echo', 'sleep', 'later', 'fail'], max_concurrency: 3, ttl_seconds: 5, generation: 1, status: 'healthy' })
     expect((await call('GET', `http://127.0.0.1:${agent.port}/health/ready`)).status).toBe(200)
 
     const ids = await Promise.all([

@@ -12,9 +12,11 @@ const MAX_BODY_BYTES = 2 * 1024 * 1024
 
 type Answer = { status: number; json: object; headers?: Record<string, string> }
 type Task = { task_id: string; task_type: string; parameters: Record<string, unknown>; attempt_id: string }
+/** POSTs to its router; null when that gave no answer. */
+type Tell = (path: string, body: object) => Promise<{ status: number } | null>
 
-export const serve = async (fault: Fault, { port = 0, secret }: { port?: number; secret?: string | undefined } = {}) => {
-  const running = new Map<string, { taskId: string; stop: AbortController; answer: Promise<Answer> }>()
+export const serve = async (fault: Fault, { port = 0, secret, tell }: { port?: number; secret?: string | undefined; tell?: Tell } = {}) => {
+  const running = new Map<string, { taskId: string; stop: AbortController; answer: Promise<Answer>; isLater: boolean }>()
   const seen = new Set<string>()
   const state = { draining: false }
   let doing = 0
@@ -40,11 +42,37 @@ export const serve = async (fault: Fault, { port = 0, secret }: { port?: number;
       if (cut) return { status: 200, json: { task_id, status: 'failed', error: 'cancelled' } }
     }
     const json = { task_id: fault === 'answers for another task' ? 'another' : task_id, status: 'completed', result: fault === 'answers 2 MiB' ? 'x'.repeat(2 * 1024 * 1024) : parameters, execution_time_ms: performance.now() - began }
-    return { status: fault === 'redirects' ? 302 : fault === 'answers 202' ? 202 : 200, json }
+    return { status: fault === 'redirects' ? 302 : 200, json }
+  }
+
+  const capabilities = ['echo', 'sleep', ...(tell ? ['later'] : [])]
+
+  /** In four parts, with a report before each. */
+  const workLater = async ({ task_id, attempt_id, parameters }: Task, stop: AbortController): Promise<Record<string, unknown>> => {
+    for (let part = 0; part < 4 && !stop.signal.aborted; part++) {
+      const heard = await tell!(`/tasks/${task_id}/progress`, { attempt_id, percent: fault === 'reports more than all' ? 150 : 25 * part })
+      if (heard?.status === 409 && fault !== 'works on when a report is stale') stop.abort()
+      await sleep(Number(parameters['seconds']) * 250, null, { signal: stop.signal }).catch(() => {})
+    }
+    const its = fault === 'tells results of another attempt' ? randomUUID() : attempt_id
+    return { attempt_id: its, status: fault === 'tells results in its own way' ? 'done' : 'completed', result: parameters }
+  }
+  const doLater = async (task: Task): Promise<void> => {
+    const stop = new AbortController()
+    doing++
+    running.set(task.attempt_id, { taskId: task.task_id, stop, answer: Promise.resolve({ status: 202, json: {} }), isLater: true })
+    const result = await workLater(task, stop)
+    for (let tries = 0; tries < 20 && !stop.signal.aborted && fault !== 'tells no result'; tries++) {
+      const { status } = (await tell!(`/tasks/${task.task_id}/result`, result)) ?? { status: 0 }
+      if (status === 200 || (status === 409 && fault !== 'tells stale results again')) break
+      await sleep(fault === 'tells a result once' ? 20_000 : 300, null, { signal: stop.signal }).catch(() => {})
+    }
+    running.delete(task.attempt_id)
+    doing--
   }
 
   const doTask = async (task: Task, res: ServerResponse): Promise<void> => {
-    const known = ['echo', 'sleep'].includes(task.task_type) || fault === 'does any task type'
+    const known = capabilities.includes(task.task_type) || fault === 'does any task type'
     if (!known) return send(res, { status: fault === 'answers 503 to unknown types' ? 503 : 422, json: { error: `no capability ${task.task_type}` } })
     if (state.draining && fault !== 'takes tasks while it drains') return send(res, { status: 503, json: { error: 'leaving' }, headers: { 'retry-after': '5' } })
     const same = running.get(task.attempt_id)
@@ -55,11 +83,15 @@ export const serve = async (fault: Fault, { port = 0, secret }: { port?: number;
     if (doing >= LIMIT && fault === 'drops what is over its limit') return void res.destroy()
     if (doing >= LIMIT && fault === 'queues what is over its limit') await new Promise<void>((go) => waiting.push(go))
     else if (doing >= LIMIT && fault !== 'has no limit') return send(res, { status: 429, json: { error: 'full' }, headers: fault === 'declines without Retry-After' ? {} : { 'retry-after': '1' } })
+    if (task.task_type === 'later') {
+      void doLater(task)
+      return send(res, { status: 202, json: {} })
+    }
     doing++
     const stop = new AbortController()
     const answer = work(task, stop.signal)
     const key = same ? randomUUID() : task.attempt_id
-    running.set(key, { taskId: task.task_id, stop, answer })
+    running.set(key, { taskId: task.task_id, stop, answer, isLater: false })
     let closed = false
     res.once('close', () => {
       closed = !res.writableEnded
@@ -117,8 +149,9 @@ export const serve = async (fault: Fault, { port = 0, secret }: { port?: number;
     await doTask(task as Task, res)
   }
 
-  const remove = (taskId: string): Answer => {
-    const found = [...running.values()].filter((one) => one.taskId === taskId)
+  const remove = (taskId: string, attemptId: unknown): Answer => {
+    const named = (id: string): boolean => attemptId === undefined || fault === 'minds no attempt when cancelling' || id === attemptId
+    const found = [...running].filter(([id, one]) => one.taskId === taskId && named(id)).map(([, one]) => one)
     if (fault !== 'goes on when cancelled') for (const { stop } of found) stop.abort()
     const any = found.length > 0 || fault === 'says 200 to cancelling nothing'
     return any ? { status: 200, json: { cancelled: true } } : { status: 404, json: { error: 'nothing of it is running' } }
@@ -127,9 +160,9 @@ export const serve = async (fault: Fault, { port = 0, secret }: { port?: number;
   const handle = async (req: IncomingMessage, res: ServerResponse): Promise<void> => {
     const path = req.url ?? ''
     if (req.method === 'POST' && path === '/task') return post(req, res)
-    if (req.method === 'DELETE' && path.startsWith('/task/')) return send(res, remove(path.slice('/task/'.length)))
+    if (req.method === 'DELETE' && path.startsWith('/task/')) return send(res, remove(path.slice('/task/'.length), req.headers['switchyard-attempt']))
     const status = fault === 'says that it is ok' ? 'ok' : state.draining ? 'draining' : 'healthy'
-    if (path === '/health') return send(res, { status: 200, json: { status, running: doing, max_concurrency: LIMIT, capabilities: ['echo', 'sleep'] } })
+    if (path === '/health') return send(res, { status: 200, json: { status, running: doing, max_concurrency: LIMIT, capabilities } })
     if (path === '/health/live') return send(res, { status: fault === 'is never live' ? 503 : 200, json: {} })
     if (path === '/health/ready') return send(res, { status: fault === 'is never ready' ? 503 : 200, json: {} })
     send(res, { status: 404, json: { error: 'not served' } })
@@ -141,6 +174,9 @@ export const serve = async (fault: Fault, { port = 0, secret }: { port?: number;
   return {
     port: (server.address() as { port: number }).port,
     running,
+    /** What its beats say of that. */
+    listed: (): string[] => [...running].filter(([, one]) => fault !== 'does not say what it answered 202' || !one.isLater).map(([id]) => id),
+    capabilities,
     state,
     async [Symbol.asyncDispose]() {
       server.closeAllConnections()
@@ -152,18 +188,19 @@ export const serve = async (fault: Fault, { port = 0, secret }: { port?: number;
 // --- as a process --------------------------------------------------------------------------------------------------------
 
 const live = async (fault: Fault, url: string, port: number): Promise<void> => {
-  const agent = await serve(fault, { port, secret: process.env['AGENT_SECRET'] })
-  if (process.env['AGENT_TELLS']) process.stdout.write(`${agent.port}\n`)
-  if (fault === 'starts slowly') await sleep(5500)
   const call = async (path: string, body: object): Promise<{ status: number; json: any }> => {
     const res = await fetch(url + path, { method: 'POST', body: JSON.stringify(body), headers: { 'content-type': 'application/json' }, signal: AbortSignal.timeout(3000) })
     return { status: res.status, json: await res.json() }
   }
+  const tell: Tell = (path, body) => call(path, body).catch(() => null)
+  const agent = await serve(fault, { port, secret: process.env['AGENT_SECRET'], tell })
+  if (process.env['AGENT_TELLS']) process.stdout.write(`${agent.port}\n`)
+  if (fault === 'starts slowly') await sleep(5500)
   let id: string | undefined
   const instance = fault === 'has always the same instance_id' ? 'one' : randomUUID()
   const register = async (): Promise<number> => {
     for (;;) {
-      const body = { name: fault === 'has an empty name' ? '' : 'broken', host: '127.0.0.1', port: agent.port, capabilities: ['echo', 'sleep'], max_concurrency: LIMIT, instance_id: instance, ...(fault === 'does not say its type' ? {} : { type: 'test' }), ...(id ? { agent_id: fault === 'comes back as another' ? randomUUID() : id } : {}) }
+      const body = { name: fault === 'has an empty name' ? '' : 'broken', host: '127.0.0.1', port: agent.port, capabilities: agent.capabilities, max_concurrency: LIMIT, instance_id: instance, ...(fault === 'does not say its type' ? {} : { type: 'test' }), ...(id ? { agent_id: fault === 'comes back as another' ? randomUUID() : id } : {}) }
       const said = await call('/agents/register', body).catch(() => null)
       if (said && said.status < 300) {
         id = said.json.agent_id as string
@@ -179,7 +216,7 @@ const live = async (fault: Fault, url: string, port: number): Promise<void> => {
   })
   const leave = async (): Promise<void> => {
     agent.state.draining = true
-    if (fault !== 'leaves without a word') await call(`/agents/${id}/heartbeat`, { status: 'draining', running: [...agent.running.keys()] }).catch(() => {})
+    if (fault !== 'leaves without a word') await call(`/agents/${id}/heartbeat`, { status: 'draining', running: agent.listed() }).catch(() => {})
     if (fault === 'drops its work at SIGTERM') for (const { stop } of agent.running.values()) stop.abort()
     while (agent.running.size > 0) await sleep(20)
     if (fault !== 'stays registered') await call(`/agents/${id}/unregister`, {}).catch(() => {})
@@ -189,7 +226,7 @@ const live = async (fault: Fault, url: string, port: number): Promise<void> => {
   for (;;) {
     await sleep((fault === 'beats when it likes' && seconds > 0.3 ? 2 : seconds) * 1000)
     if (fault === 'does not beat' || agent.state.draining) continue
-    const said = await call(`/agents/${id}/heartbeat`, { status: 'healthy', ...(fault === 'does not say what is running' ? {} : { running: [...agent.running.keys()] }) }).catch(() => null)
+    const said = await call(`/agents/${id}/heartbeat`, { status: 'healthy', ...(fault === 'does not say what is running' ? {} : { running: agent.listed() }) }).catch(() => null)
     if (said?.status === 404) {
       if (fault !== 'does not mind being unknown') seconds = await register()
     } else if (said?.status === 200) {

@@ -30,6 +30,17 @@ def sleep(parameters, ctx):
     return {"slept": parameters.get("seconds", 1)}
 
 
+@agent.task("later")
+def later(parameters, ctx):
+    """The same, answered 202, with reports."""
+    ctx.later()
+    for done in range(4):
+        ctx.progress(25 * done, f"{done} of 4")
+        ctx.cancelled.wait(parameters.get("seconds", 1) / 4)
+        ctx.raise_if_cancelled()
+    return {"slept": parameters.get("seconds", 1)}
+
+
 @agent.task("fail")
 def fail(parameters):
     """{message, retryable}"""

@@ -17,6 +17,14 @@ await createAgent({
   capabilities: {
     echo: (parameters) => parameters,
     sleep: ({ seconds }: { seconds: number }, { signal }) => wait(seconds * 1000, { slept: seconds }, { signal }),
+    later: async ({ seconds }: { seconds: number }, { signal, later, progress }) => {
+      later()
+      for (let done = 0; done < 4; done++) {
+        await progress({ percent: 25 * done, message: `${done} of 4` })
+        await wait(seconds * 250, undefined, { signal })
+      }
+      return { slept: seconds }
+    },
     fail: ({ message = 'failed, as it was asked to', retryable = true }: { message?: string; retryable?: boolean }) => {
       throw retryable ? new Error(message) : new NonRetryableError(message)
     },

@@ -5,6 +5,7 @@ import { HINTS, linkOf, type Check, type Experiment, type Need, type Verdict } f
 import { beating, control } from './checks/beating.ts'
 import { malformed, oversized, slowRequests } from './checks/input.ts'
 import { deletes, disconnect } from './checks/interrupted.ts'
+import { later } from './checks/later.ts'
 import { leaving } from './checks/leaving.ts'
 import { limit } from './checks/limit.ts'
 import { registering, starting } from './checks/registering.ts'
@@ -22,10 +23,10 @@ import { createVerdicts } from './verdicts.ts'
 /** What is done over HTTP alone, the gentle first: after the later ones an agent may be hurt. */
 const SERVING: readonly Experiment[] = [answering, health, unknownType, redelivery, keepAlive, slowRequests, signatures, limit, duplicate, malformed, oversized, deletes, disconnect]
 /** What is done to an agent that knows the kit's router. */
-const LIVING: readonly Experiment[] = [starting, beating, control, leaving]
+const LIVING: readonly Experiment[] = [starting, beating, control, later, leaving]
 
 /** Every check, in the order of the report. */
-export const CHECKS: Readonly<Record<string, Check>> = Object.assign({}, registering.checks, ...[starting, ...SERVING, beating, control, leaving].map((one) => one.checks))
+export const CHECKS: Readonly<Record<string, Check>> = Object.assign({}, registering.checks, ...[starting, ...SERVING, beating, control, later, leaving].map((one) => one.checks))
 
 export type AgentTestOptions = Told & {
   /** Of an agent that runs; or `command`, which starts one. */
@@ -127,7 +128,7 @@ export const agentTest = async (options: AgentTestOptions): Promise<Report> => {
         judge.broken('register-fields', { sent: 'a router at SWITCHYARD_URL', came: first.said ? `a registration that does not say where: ${JSON.stringify(first.said.body).slice(0, 200)}` : 'no registration', todo })
       } else {
         url = at
-        found = await discover(url, options, finding, first.said!.body)
+        found = await discover(url, options, finding, first.said!.body, first.at().router)
         const { known } = found
         const serve = (): Promise<void> => series(SERVING, first, known)
         const live = async (): Promise<void> => series(LIVING, keep(await start(target.words, { otherStart: first.said, signal: finding, secret: options.secret })), known)

@@ -14,6 +14,9 @@ type Options = {
   slowTask?: string
   slowJsonParameters?: string
   slowParam?: JsonObject
+  laterTask?: string
+  laterJsonParameters?: string
+  laterParam?: JsonObject
   maxConcurrency?: number
   pid?: number
   secret?: string
@@ -55,6 +58,9 @@ export const agentTestCommand = (program: Command, _run: unknown, { end }: { end
     .option('--slow-task <type>', 'a task that takes about a second (else sleep {seconds} if it offers that)')
     .option('--slow-json-parameters <json>', 'its parameters')
     .option('--slow-param <name=value>', 'one of them; may be given again', member)
+    .option('--later-task <type>', 'a task of about a second that it answers 202 (else later {seconds} if it offers that)')
+    .option('--later-json-parameters <json>', 'its parameters')
+    .option('--later-param <name=value>', 'one of them; may be given again', member)
     .option('--max-concurrency <n>', 'how many tasks it can do at once (else found out from it)', number({ whole: true, least: 1, most: 1000 }))
     .option('--pid <pid>', 'its process, which is sent SIGTERM in the end', number({ whole: true, least: 2, most: MAX_PID }))
     .option('--secret <whsec>', 'the secret by which requests to it are signed')
@@ -87,6 +93,7 @@ const run = async (url: string | undefined, options: Options): Promise<number> =
     const report = await agentTest({
       url, command: options.command, task: options.task, parameters: await parametersOf(options.jsonParameters, options.param, stop.signal),
       slowTask: options.slowTask, slowParameters: await parametersOf(options.slowJsonParameters, options.slowParam, stop.signal),
+      laterTask: options.laterTask, laterParameters: await parametersOf(options.laterJsonParameters, options.laterParam, stop.signal),
       maxConcurrency: options.maxConcurrency, pid: options.pid, secret: options.secret, timeoutMs: options.timeout * 1000, only: options.only, signal: stop.signal, onProgress: progress,
     })
     clear()

@@ -4,6 +4,7 @@ import { UsageError } from '../failure.ts'
 import { came, did, exchange, member, refused } from './exchange.ts'
 import { seconds } from './shown.ts'
 import { signed } from './sign.ts'
+import type { Router } from './router.ts'
 import { createSubject, QUICK_MS, type Known, type SlowTask, type Task } from './subject.ts'
 
 /** There is no agent to test. */
@@ -14,6 +15,8 @@ export type Told = {
   parameters?: Record<string, unknown> | undefined
   slowTask?: string | undefined
   slowParameters?: Record<string, unknown> | undefined
+  laterTask?: string | undefined
+  laterParameters?: Record<string, unknown> | undefined
   maxConcurrency?: number | undefined
   secret?: string | undefined
   timeoutMs?: number | undefined
@@ -27,10 +30,13 @@ const PROBE_SECONDS = 0.4
 
 const strings = (value: unknown): string[] | null => (Array.isArray(value) && value.every((one) => typeof one === 'string') ? value : null)
 const count = (value: unknown): number | null => (Number.isInteger(value) && (value as number) > 0 ? (value as number) : null)
-const sleepFor = (ms: number): SlowTask => ({ type: 'sleep', parameters: { seconds: ms / 1000 }, ms })
+const sleepFor = (later: boolean) => (ms: number): SlowTask => ({ type: 'sleep', parameters: { seconds: ms / 1000 }, ms, later })
 
-/** @param registered what it said at its registration, which counts more than /health */
-export const discover = async (url: string, told: Told, signal: AbortSignal, registered: Record<string, unknown> = {}): Promise<Discovered> => {
+/**
+ * @param registered what it said at its registration, which counts more than /health
+ * @param router where it tells the results of what it answers 202
+ */
+export const discover = async (url: string, told: Told, signal: AbortSignal, registered: Record<string, unknown> = {}, router?: Router): Promise<Discovered> => {
   const key = told.secret === undefined ? null : readSecret(told.secret)
   const timeoutMs = told.timeoutMs ?? DEFAULT_TIMEOUT_MS
   const health = await exchange({ method: 'GET', url: `${url}/health`, headers: key ? signed(key, Buffer.alloc(0)) : {}, timeoutMs: QUICK_MS, signal })
@@ -40,28 +46,35 @@ export const discover = async (url: string, told: Told, signal: AbortSignal, reg
   const type = told.task ?? (capabilities?.includes('echo') ? 'echo' : capabilities?.[0])
   if (type === undefined) throw new UsageError('it is not known what to send: GET /health names no capabilities. Give --task TYPE, and --param k=v or --json-parameters')
   const task: Task = { type, parameters: told.parameters ?? (type === 'echo' ? { text: 'agent-test' } : {}) }
-  const known: Known = { task, slow: null, limit, key, timeoutMs }
-  const agent = createSubject(known, { url, signal })
+  const known: Known = { task, slow: null, later: (ms) => ({ ...task, ms }), limit, key, timeoutMs }
+  const agent = createSubject(known, { url, signal, ...(router ? { router } : {}) })
   if (told.parameters === undefined && type !== 'echo') {
     const x = await agent.deliver()
     if (refused(x) && x.status !== 401) throw new UsageError(`it is not known which parameters ${type} takes: to none it answered ${came(x)}. Give --param k=v or --json-parameters${told.task === undefined ? ', or another --task' : ''}`)
   }
-  return { known: { ...known, ...(await findSlow(told, agent.deliver, capabilities)) }, capabilities }
+  const { slow, ...rest } = await findSlow(told, agent.deliver, capabilities)
+  const later = (ms: number): Task & { ms: number } => {
+    if (told.laterTask !== undefined) return { type: told.laterTask, parameters: told.laterParameters ?? {}, ms }
+    if (capabilities?.includes('later')) return { type: 'later', parameters: { seconds: ms / 1000 }, ms }
+    const its = slow?.(ms)
+    return its?.later ? its : { ...task, ms }
+  }
+  return { known: { ...known, slow, ...rest, later }, capabilities }
 }
 
 /** A task that takes long enough to do something in the midst of it; tried once. */
 const findSlow = async (told: Told, deliver: ReturnType<typeof createSubject>['deliver'], capabilities: string[] | null): Promise<Pick<Known, 'slow' | 'slowMissing'>> => {
   if (told.slowTask === undefined) {
     if (!capabilities?.includes('sleep')) return { slow: null }
-    const task = sleepFor(PROBE_SECONDS * 1000)
+    const task = sleepFor(false)(PROBE_SECONDS * 1000)
     const x = await deliver({ task })
     // Its own way with `seconds`: then it is not the one that is meant.
-    return did(x) && x.endedAt - x.startedAt > 0.8 * task.ms ? { slow: sleepFor } : { slow: null, slowMissing: `its sleep does not take {"seconds": ${PROBE_SECONDS}} (${came(x)}): give --slow-task` }
+    return did(x) && x.endedAt - x.startedAt > 0.8 * task.ms ? { slow: sleepFor(x.later) } : { slow: null, slowMissing: `its sleep does not take {"seconds": ${PROBE_SECONDS}} (${came(x)}): give --slow-task` }
   }
   const task: Task = { type: told.slowTask, parameters: told.slowParameters ?? {} }
   const x = await deliver({ task })
   const ms = x.endedAt - x.startedAt
   if (!did(x)) return { slow: null, slowMissing: `the slow task was not done (${came(x)}): give other --slow-param` }
   if (ms < LEAST_SLOW_MS) return { slow: null, slowMissing: `the slow task took only ${seconds(ms)}: give one of about a second` }
-  return { slow: () => ({ ...task, ms }) }
+  return { slow: () => ({ ...task, ms, later: x.later }) }
 }

@@ -1,9 +1,11 @@
-/** A router of the kit's own, as small as an agent can be told of one: it takes registrations and beats, and keeps what was said. */
+/** A router of the kit's own, as small as an agent can be told of one: it takes registrations, beats, results and progress, and keeps what was said. */
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
 import { parse } from './exchange.ts'
 
 export type Said = { at: number; body: Record<string, unknown>; bad: string | null; status: number }
 export type BeatAnswer = { status?: number; cut?: boolean; cancel?: string[]; lost?: string[]; nextSeconds?: number }
+/** What an agent told of an attempt, and where. */
+export type Told = Said & { taskId: string; attemptId: string }
 export type Router = {
   url: string
   agentId: string
@@ -11,11 +13,18 @@ export type Router = {
   /** With what was answered to each. */
   beats: (Said & { answer: BeatAnswer })[]
   unregistered: () => boolean
+  /** What was delivered: the task of each attempt. Only these may be told of. */
+  attempts: Map<string, string>
+  results: Told[]
+  progress: Told[]
   /** From now on it is there. */
   open: () => Promise<void>
   /** How registrations and beats are answered; may be changed at any time. */
   registration: (said: Said, index: number) => number
   beat: (said: Said, index: number) => BeatAnswer
+  /** How results and reports of progress are, when they are of an attempt that there is. */
+  result: (told: Told) => number
+  report: (told: Told) => number
   /** Of another start of the agent. */
   forget: () => void
   close: () => Promise<void>
@@ -67,14 +76,23 @@ export const createRouter = async (): Promise<Router> => {
     registrations: [],
     beats: [],
     unregistered: () => gone,
+    attempts: new Map(),
+    results: [],
+    progress: [],
     registration: () => 201,
     beat: () => ({}),
+    result: () => 200,
+    report: () => 200,
     open: () => new Promise<void>((done, failed) => server.once('error', failed).listen(port, '127.0.0.1', done)),
     forget: () => {
       router.registrations.length = 0
       router.beats.length = 0
+      router.results.length = 0
+      router.progress.length = 0
       router.registration = () => 201
       router.beat = () => ({})
+      router.result = () => 200
+      router.report = () => 200
       gone = false
     },
     close: async () => {
@@ -110,13 +128,26 @@ export const createRouter = async (): Promise<Router> => {
     answer(res, said.status, { received: true, next_interval_seconds: how.nextSeconds ?? INTERVAL_SECONDS, timestamp: new Date().toISOString(), cancel: how.cancel ?? [], lost: how.lost ?? [], drain: false })
   }
 
+  /** A result, or a report of progress. */
+  const hearOf = (res: ServerResponse, taskId: string, what: 'result' | 'progress', said: Said): void => {
+    const attemptId = typeof said.body['attempt_id'] === 'string' ? said.body['attempt_id'] : ''
+    const told: Told = { ...said, taskId, attemptId }
+    const isKnown = router.attempts.get(attemptId) === taskId
+    told.status = isKnown ? router[what === 'result' ? 'result' : 'report'](told) : [...router.attempts.values()].includes(taskId) ? 409 : 404
+    const kept = what === 'result' ? router.results : router.progress
+    if (kept.length < MAX_KEPT) kept.push(told)
+    answer(res, told.status, what === 'result' ? { task_id: taskId, status: said.body['status'] } : { task_id: taskId, status: 'running', deadline_at: new Date(Date.now() + 60_000).toISOString(), cancel_requested: false })
+  }
+
   const server = createServer((req, res) => {
     const path = (req.url ?? '').split('?')[0]!
+    const [, taskId, what] = /^\/tasks\/([^/]+)\/(result|progress)$/.exec(path) ?? []
     void read(req).then(({ body, bad }) => {
       const { agentId } = router
       const said: Said = { at: performance.now(), body, bad, status: 0 }
       if (req.method === 'POST' && path === '/agents/register') return register(res, said)
       if (req.method === 'POST' && path === `/agents/${agentId}/heartbeat`) return hear(res, said)
+      if (req.method === 'POST' && taskId !== undefined) return hearOf(res, decodeURIComponent(taskId), what as 'result' | 'progress', said)
       const leaves = (req.method === 'POST' && path === `/agents/${agentId}/unregister`) || (req.method === 'DELETE' && path === `/agents/${agentId}`)
       if (!leaves) return answer(res, 404, {})
       gone = true

@@ -4,12 +4,13 @@ import type { Agent } from 'node:http'
 import { exchange, member, type Exchange } from './exchange.ts'
 import type { AgentProcess } from './launch.ts'
 import type { Router, Said } from './router.ts'
-import { shown } from './shown.ts'
+import { seconds, shown } from './shown.ts'
 import { signed } from './sign.ts'
+import { awaited } from './waiting.ts'
 
 export type Task = { type: string; parameters: Record<string, unknown> }
 /** A task and how long it takes, ms. */
-export type SlowTask = Task & { ms: number }
+export type SlowTask = Task & { ms: number; /** It is answered 202. */ later: boolean }
 
 /** What is known of an agent; the same for each process of it. */
 export type Known = {
@@ -18,13 +19,15 @@ export type Known = {
   slow: ((ms: number) => SlowTask) | null
   /** Why there is none. */
   slowMissing?: string
+  /** A task of about so many ms that is answered 202, if any is. */
+  later: (ms: number) => Task & { ms: number }
   limit: number | null
   key: Buffer | null
   timeoutMs: number
 }
 
-export type Delivery = { task?: Task; taskId?: string; attemptId?: string; attempt?: number; signal?: AbortSignal | undefined; timeoutMs?: number; agent?: Agent }
-export type Delivered = Exchange & { taskId: string; attemptId: string }
+export type Delivery = { task?: Task; taskId?: string; attemptId?: string; attempt?: number; signal?: AbortSignal | undefined; timeoutMs?: number; agent?: Agent; /** False: a 202 is what came. */ follow?: boolean }
+export type Delivered = Exchange & { taskId: string; attemptId: string; /** It was answered 202; where the kit has a router, the rest is what that was told. */ later: boolean }
 
 export type Subject = Known & {
   url: string
@@ -35,11 +38,11 @@ export type Subject = Known & {
   /** What another start of it registered. */
   otherStart: Said | null
   signal: AbortSignal
-  /** POST /task with a whole task in the way of the router. */
+  /** POST /task with a whole task in the way of the router. Behind a 202 it waits for the result, where that comes to the kit. */
   deliver: (delivery?: Delivery) => Promise<Delivered>
   /** POST /task with any bytes, signed where there is a secret. */
   post: (body: Buffer | readonly Buffer[] | undefined, what: string, headers?: Record<string, string>) => Promise<Exchange>
-  ask: (method: string, path: string, timeoutMs?: number) => Promise<Exchange>
+  ask: (method: string, path: string, headers?: Record<string, string>, timeoutMs?: number) => Promise<Exchange>
   /** How many tasks it says it works on; null when it does not say. */
   running: () => Promise<number | null>
 }
@@ -53,12 +56,19 @@ export const taskBody = (task: Task, ids: { taskId: string; attemptId: string; a
 export const newTaskId = (): string => `agent-test.${randomUUID()}`
 export const newAttemptId = (): string => `${Date.now()}.${randomUUID()}`
 
+/** What the agent tells behind its 202, as if it had answered that. */
+const followed = async (x: Delivered, router: Router, timeoutMs: number, stop: AbortSignal): Promise<Delivered> => {
+  const told = await awaited(() => router.results.find((one) => one.attemptId === x.attemptId && one.at >= x.startedAt && one.status < 300), timeoutMs - (x.endedAt - x.startedAt), () => stop.aborted)
+  if (told) return { ...x, status: 200, headers: { 'content-type': 'application/json' }, json: told.body, body: Buffer.from(JSON.stringify(told.body)), endedAt: told.at }
+  return { ...x, status: null, error: stop.aborted ? 'we hung up' : `202, and no POST /tasks/{id}/result within ${seconds(timeoutMs)}`, endedAt: performance.now() }
+}
+
 export type At = { url: string; process?: AgentProcess; router?: Router; pid?: number | null; otherStart?: Said | null }
 
 export const createSubject = (known: Known, at: At & { signal: AbortSignal }): Subject => {
   const { url, signal } = at
   const headersOf = (body: Buffer): Record<string, string> => (known.key ? signed(known.key, body) : {})
-  const ask: Subject['ask'] = (method, path, timeoutMs = QUICK_MS) => exchange({ method, url: url + path, headers: headersOf(Buffer.alloc(0)), timeoutMs, signal })
+  const ask: Subject['ask'] = (method, path, headers = {}, timeoutMs = QUICK_MS) => exchange({ method, url: url + path, headers: { ...headers, ...headersOf(Buffer.alloc(0)) }, timeoutMs, signal })
   return {
     ...known,
     url,
@@ -68,12 +78,15 @@ export const createSubject = (known: Known, at: At & { signal: AbortSignal }): S
     otherStart: at.otherStart ?? null,
     signal,
     ask,
-    deliver: async ({ task = known.task, taskId = newTaskId(), attemptId = newAttemptId(), attempt = 1, signal: hangUp, timeoutMs = known.timeoutMs, agent } = {}) => {
+    deliver: async ({ task = known.task, taskId = newTaskId(), attemptId = newAttemptId(), attempt = 1, signal: hangUp, timeoutMs = known.timeoutMs, agent, follow = true } = {}) => {
       const text = JSON.stringify(taskBody(task, { taskId, attemptId, attempt }, timeoutMs))
       const body = Buffer.from(text)
       const headers = { 'content-type': 'application/json', 'accept-encoding': 'identity', 'idempotency-key': taskId, 'switchyard-attempt': String(attempt), ...headersOf(body) }
-      const x = await exchange({ method: 'POST', url: `${url}/task`, headers, body, timeoutMs, signal: hangUp ? AbortSignal.any([hangUp, signal]) : signal, ...(agent ? { agent } : {}) })
-      return { ...x, sent: `POST /task ${shown(text, 100)}`, taskId, attemptId }
+      const stop = hangUp ? AbortSignal.any([hangUp, signal]) : signal
+      at.router?.attempts.set(attemptId, taskId)
+      const x = await exchange({ method: 'POST', url: `${url}/task`, headers, body, timeoutMs, signal: stop, ...(agent ? { agent } : {}) })
+      const delivered = { ...x, sent: `POST /task ${shown(text, 100)}`, taskId, attemptId, later: x.status === 202 }
+      return delivered.later && follow && at.router ? await followed(delivered, at.router, timeoutMs, stop) : delivered
     },
     post: async (body, what, headers = { 'content-type': 'application/json' }) => {
       const whole = body === undefined ? Buffer.alloc(0) : Buffer.isBuffer(body) ? body : Buffer.concat(body)
@@ -83,7 +96,7 @@ export const createSubject = (known: Known, at: At & { signal: AbortSignal }): S
       return { ...x, sent: `POST /task with ${what}` }
     },
     running: async () => {
-      const count = member((await ask('GET', '/health', 1000)).json, 'running')
+      const count = member((await ask('GET', '/health', {}, 1000)).json, 'running')
       return typeof count === 'number' ? count : null
     },
   }

@@ -88,7 +88,8 @@ export const control = experiment({
     for (const words of rounds) {
       const attempts = words.map((word) => ({ word, attemptId: `${word}.${crypto.randomUUID()}`, endedAt: Infinity }))
       const sentAt = performance.now()
-      const done = attempts.map((one) => agent.deliver({ task, attemptId: one.attemptId }).finally(() => (one.endedAt = performance.now())))
+      const hangUp = new AbortController()
+      const done = attempts.map((one) => agent.deliver({ task, attemptId: one.attemptId, signal: hangUp.signal }).finally(() => (one.endedAt = performance.now())))
       await pause(150)
       const ids = attempts.map((one) => one.attemptId)
       const from = router.beats.length
@@ -99,7 +100,13 @@ export const control = experiment({
       const toldFrom = router.beats.length
       router.beat = () => Object.fromEntries(attempts.filter((one) => one.endedAt === Infinity).map((one) => [one.word, [one.attemptId]]))
       const told = await awaited(() => router.beats[toldFrom], TTL_MS)
-      await awaited(() => attempts.every((one) => one.endedAt < Infinity), STOPS_MS)
+      // Of what was answered 202 nothing is told then; the beats say when it has stopped.
+      const isOver = (one: (typeof attempts)[number]): boolean => {
+        const list = task.later && told && router.beats.findLast((beat) => beat.at > told.at)?.body['running']
+        if (Array.isArray(list) && !list.includes(one.attemptId)) one.endedAt = Math.min(one.endedAt, performance.now())
+        return one.endedAt < Infinity
+      }
+      await awaited(() => attempts.map(isOver).every((over) => over), STOPS_MS)
       router.beat = () => ({})
       for (const one of attempts) {
         const name = `heartbeat-${one.word}` as const
@@ -108,6 +115,7 @@ export const control = experiment({
         else judge.passed(name)
       }
       // What it did not stop is not waited for.
+      if (task.later) hangUp.abort()
       if (attempts.every((one) => one.endedAt < Infinity)) await Promise.all(done)
     }
   },
