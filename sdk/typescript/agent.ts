@@ -81,12 +81,12 @@ export const createAgent = (options: AgentOptions): Agent => {
   const leave = async (): Promise<void> => {
     leaving = true
     await started?.catch(() => {})
-    if (serving.port() === undefined) return membership.leave()
+    if (serving.port() === undefined) return membership.leave(false)
     if (attempts.count() > 0) logger.info(`leaving; ${attempts.count()} tasks are still being worked on`)
     const [, idle] = await Promise.all([register && membership.drain(), attempts.idle(settings.drainMs)])
     if (!idle) await attempts.stopAll()
     if (register) {
-      await membership.leave()
+      await membership.leave(!idle)
       await sleep(LAST_TASKS_MS)
     }
     await serving.close()

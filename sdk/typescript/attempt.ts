@@ -65,8 +65,8 @@ export const createAttempt = ({ task, handler, traceparent, logger, telling, lat
     isGiven = true
     if (its.fault !== undefined) log.error(its.fault)
     if (!isLater) return resolve(its)
-    // Of the other reasons the router knows, mostly because it gave them.
-    if (why === undefined || why === 'stopped') told = telling!.result(task, its, { until: () => deadlineAt + TOLD_LATE_MS, signal: nobodyWants.signal, hurry: hurry.signal, logger: log })
+    // Of what was stopped the router knows, mostly because it said so; of what this agent leaves behind it hears by beats that no longer list it.
+    if (why === undefined) told = telling!.result(task, its, { until: () => deadlineAt + TOLD_LATE_MS, signal: nobodyWants.signal, hurry: hurry.signal, logger: log })
     return told
   }
   const abort = (its: AbortWhy): void => {

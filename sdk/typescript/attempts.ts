@@ -19,6 +19,8 @@ export const createAttempts = (settings: Settings, { isLeaving, onStopped }: { i
   const telling = settings.register ? createTelling(settings) : null
   const running = new Map<string, Running>()
   let whenIdle: (() => void)[] = []
+  /** Whatever still runs is no longer this agent's. */
+  let isLeft = false
 
   const ended = (attemptId: string): void => {
     running.delete(attemptId)
@@ -75,13 +77,15 @@ export const createAttempts = (settings: Settings, { isLeaving, onStopped }: { i
       if (attempt.stopping) logger.warn('left while a handler was still at work: it does not obey its signal', { task_id: attempt.taskId, attempt_id: attemptId })
       await attempt.give(leftAnswer(attempt))
     }))
+    isLeft = true
   }
 
   return {
     take,
     cancelTask,
     abort: (attemptId: string, why: AbortWhy): void => running.get(attemptId)?.abort(why),
-    ids: (): string[] => [...running.keys()],
+    /** What beats are to list: what is not among them is over, and goes elsewhere at no cost to its task. */
+    ids: (): string[] => (isLeft ? [] : [...running.keys()]),
     count: (): number => running.size,
     idle,
     stopAll,

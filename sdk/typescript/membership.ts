@@ -189,11 +189,15 @@ export const createMembership = ({ settings, attempts, port }: { settings: Setti
       clearTimeout(slow)
     },
 
-    /** Unregisters. When the router does not answer, the time to live ends the registration. */
-    leave: async (): Promise<void> => {
+    /**
+     * Unregisters. When the router does not answer, the time to live ends the registration.
+     * @param leavesWork something was stopped: two beats without it say that it is to go elsewhere
+     */
+    leave: async (leavesWork: boolean): Promise<void> => {
       phase = 'gone'
       rest.cutShort()
       await loop
+      for (let beats = 0; beats < 2 && leavesWork && isMember && agentId !== undefined; beats++) await beat()
       if (!isMember || agentId === undefined) return
       await ask(`/agents/${encodeURIComponent(agentId)}/unregister`, {}).then(
         ({ status }) => status >= 400 && logger.warn(`could not unregister at ${url} (${status}); the registration ends by itself`),

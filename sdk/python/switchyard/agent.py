@@ -23,6 +23,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 MAX_CAPABILITIES = 64
 #: For handlers to end and their answers to go out after they were aborted.
 STOPPED_SECONDS = 1.0
+#: The same where a result is still to be told, which is tried once more.
+TOLD_SECONDS = LAST_TRY_SECONDS + 0.5
 #: For the last words with Switchyard.
 GOODBYE_SECONDS = 10.0
 #: One Ctrl-C comes twice where a wrapper passes it on: from the terminal to the whole group, and again from the wrapper.
@@ -138,10 +140,10 @@ class Agent:
                 self._membership.leave()
             if not work.wait_until_done(settings.drain_seconds):
                 settings.logger.warning("%d task(s) are not done after %g s and are stopped", work.abort_all("stopped"), settings.drain_seconds)
-                if not work.wait_until_done(STOPPED_SECONDS):
-                    work.tell_stopped(LAST_TRY_SECONDS + 0.5)
+                work.wait_until_done(TOLD_SECONDS if work.tells() else STOPPED_SECONDS)
+                work.left = True
             if self._membership is not None:
-                self._membership.end(GOODBYE_SECONDS)
+                self._membership.end(GOODBYE_SECONDS, work.left)
             self._server.close()
             work.close()
             self._server = self._membership = self._work = self._port = None

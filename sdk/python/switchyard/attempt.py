@@ -59,7 +59,6 @@ class Attempt:
         self._when_over: List[Callable[[], None]] = []
         #: Its result is told to Switchyard, not answered.
         self.is_later = False
-        self._telling_now = False
         self._stop_telling = Stop()
         #: A deadline of Switchyard's clock, and what it was by ours: of a later one only the difference counts, so the clocks may differ.
         self._known: Optional[Tuple[float, float]] = None
@@ -186,20 +185,18 @@ class Attempt:
             listener(given)
 
     def tell(self, given: Answer) -> bool:
-        """Tells Switchyard what has become of it, if that is to come later, and is not being told. False when nobody wants it any more."""
+        """Tells Switchyard what has become of it, if that is to come later. False when nobody wants it any more."""
         context, telling = self.context, self._telling
-        with self._lock:
-            if not self.is_later or self._telling_now or telling is None or context.attempt_id is None:
-                return True
-            self._telling_now = True
-        # The other reasons are Switchyard's own.
-        if context.reason not in (None, "stopped"):
+        if not self.is_later or telling is None or context.attempt_id is None:
+            return True
+        # Of what was stopped Switchyard knows, mostly because it said so; of what this agent leaves behind it hears by beats that no longer list it.
+        if context.reason is not None:
             return False
         return telling.result(context.task_id, context.attempt_id, given, self._told_until, self._stop_telling, context.logger)
 
-    def tell_stopped(self) -> None:
-        """That its handler does not stop, though the agent does."""
-        self.tell(self._aborted("stopped"))
+    @property
+    def tells(self) -> bool:
+        return self.is_later and self._over and self.context.reason is None
 
     def _told_until(self) -> float:
         deadline = self.context.deadline

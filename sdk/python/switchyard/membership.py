@@ -41,6 +41,7 @@ class Membership:
         self._wake = threading.Condition()
         self._leaving = False
         self._ending = False
+        self._leaves_work = False
         # How many beats are to come soon, and whether the first of them is due.
         self._soon = 0
         self._now = False
@@ -62,9 +63,10 @@ class Membership:
             self._soon = 2
             self._wake.notify_all()
 
-    def end(self, seconds: float) -> None:
-        """Unregisters, and ends the thread; gives up after that long."""
+    def end(self, seconds: float, leaves_work: bool = False) -> None:
+        """Unregisters, and ends the thread; gives up after that long. Where something was stopped, two beats without it say that it is to go elsewhere."""
         with self._wake:
+            self._leaves_work = leaves_work
             self._leaving = self._ending = True
             self._wake.notify_all()
         self._thread.join(seconds)
@@ -78,6 +80,12 @@ class Membership:
             except Exception:  # a fault of ours must not leave an agent that nobody knows
                 self._logger.exception("keeping this agent registered went wrong; going on")
                 self._sleep(LONGEST_PAUSE, lambda: self._leaving)
+        if self._known and self._leaves_work:
+            for _ in range(2):
+                try:
+                    self._call(self._path("heartbeat"), self._beat(True))
+                except Unreachable as error:
+                    self._logger.warning("a heartbeat failed (%s)", error)
         if self._known:
             self._unregister()
 

@@ -6,7 +6,6 @@ import logging
 import os
 import queue
 import threading
-import time
 from typing import Any, Callable, Dict, List, Mapping, Optional, Union
 
 from . import answer
@@ -34,6 +33,8 @@ class Work:
         #: Takes nothing new: the agent leaves, or Switchyard told it to drain.
         self.leaving = False
         self.told_to_drain = False
+        #: Whatever still runs is no longer this agent's: it stands in no beat, and goes elsewhere at no cost to its task.
+        self.left = False
         #: Called when a handler has ended that was told to stop, in its thread.
         self.on_stopped: Callable[[], None] = lambda: None
 
@@ -99,6 +100,8 @@ class Work:
 
     def attempt_ids(self) -> List[str]:
         """What the beats report. Attempt ids over 128 characters, as JavaScript counts them, are none of Switchyard's, which would refuse the whole beat for one."""
+        if self.left:
+            return []
         with self._changed:
             ids = [attempt.context.attempt_id for attempt in self._places.values()]
         return [one for one in ids if one is not None and len(one.encode("utf-16-le", "surrogatepass")) <= 2 * 128]
@@ -128,16 +131,10 @@ class Work:
             attempt.abort(reason)
         return len(attempts)
 
-    def tell_stopped(self, seconds: float) -> None:
-        """Tells Switchyard of each attempt that does not stop, where its result was to come later: it is not to be waited for."""
+    def tells(self) -> bool:
+        """The work of some attempt is done, and its result still to be told."""
         with self._changed:
-            attempts = [attempt for attempt in self._places.values() if attempt.is_later]
-        threads = [threading.Thread(target=attempt.tell_stopped, daemon=True) for attempt in attempts]
-        for thread in threads:
-            thread.start()
-        until = time.monotonic() + seconds
-        for thread in threads:
-            thread.join(max(until - time.monotonic(), 0))
+            return any(attempt.tells for attempt in self._places.values())
 
     def close(self) -> None:
         """Ends the threads that are idle; the others end with their task. None keeps the process."""

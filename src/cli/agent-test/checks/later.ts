@@ -14,7 +14,6 @@ const REPEATS_MS = 8000
 const SILENT_MS = 1200
 const REPORTS_MS = 2500
 const STOPS_MS = 2500
-const MAX_MESSAGE_CHARS = 1000
 const MAX_DATA_BYTES = 10 * 1024
 
 const strangers = (body: Record<string, unknown>, known: readonly string[]): string | null => {
@@ -42,9 +41,8 @@ export const reportFault = ({ bad, body }: Told): string | null => {
   const { percent = 0, message = '', data = null, extend_seconds: extend = 1 } = body
   if (typeof percent !== 'number' || percent < 0 || percent > 100) return wrong('percent', percent)
   if (typeof message !== 'string') return wrong('message', message)
-  if (message.length > MAX_MESSAGE_CHARS) return `a message of ${message.length} characters`
   if (Buffer.byteLength(JSON.stringify(data)) > MAX_DATA_BYTES) return 'data over 10 KiB'
-  if (typeof extend !== 'number' || !(extend > 0)) return wrong('extend_seconds', extend)
+  if (typeof extend !== 'number' || !(extend >= 0.01) || extend > 86_400) return wrong('extend_seconds', extend)
   return strangers(body, ['attempt_id', 'percent', 'message', 'data', 'extend_seconds'])
 }
 
