@@ -9,7 +9,7 @@ import { LIVING_FAULTS, SERVING_FAULTS, type Fault } from './agents/faults.ts'
 const BROKEN = fileURLToPath(new URL('agents/broken.ts', import.meta.url))
 const SECRET = `whsec_${Buffer.from('a secret of the tests, long enough').toString('base64')}`
 /** Nearly all of a run is waiting; those of the living start two processes each. */
-const AT_ONCE = { serving: 17, living: 7 }
+const AT_ONCE = { serving: 17, living: 12 }
 
 /** Runs so many at a time, in order; each test waits for its own. */
 const createPool = (size: number) => {
@@ -62,7 +62,7 @@ const serving = once(['none', ...Object.keys(SERVING_FAULTS)] as Fault[], AT_ONC
   await using agent = await serve(fault, { secret: SECRET })
   return await agentTest({ url: `http://127.0.0.1:${agent.port}`, secret: SECRET, timeoutMs: 4000 })
 })
-const living = once(Object.keys(LIVING_FAULTS) as (keyof typeof LIVING_FAULTS)[], AT_ONCE.living, (fault) => agentTest({ command: `env 'FAULT=${fault}' ${process.execPath} ${BROKEN}`, only: beside(LIVING_FAULTS[fault]) }))
+const living = once(Object.keys(LIVING_FAULTS) as (keyof typeof LIVING_FAULTS)[], AT_ONCE.living, (fault) => agentTest({ command: `env 'FAULT=${fault}' ${process.execPath} ${BROKEN}`, only: beside(LIVING_FAULTS[fault]), ...(/^(later|progress)/.test(LIVING_FAULTS[fault]) ? { timeoutMs: 4000 } : {}) }))
 
 /** They run beside each other, and each test waits for its own. */
 beforeAll(() => {

@@ -126,6 +126,25 @@ test('the plain Python agent compares texts, and leaves when told to', async ({ 
   expect((await shared.get(`/agents/${id}`)).status).toBe(404)
 })
 
+test('the agent of primes answers 202, tells how far it is and its result, stops when cancelled, and leaves when told to', async ({ skip }) => {
+  skip(noPython, 'there is no python3 of 3.9 or newer')
+  await using agent = startAgent('examples/primes_agent.py', shared.url())
+  const { agent_id: id } = await registered(agent, 'primes')
+  const submit = (below: unknown, more: object = {}) => shared.submit({ agent_type: 'primes', task_type: 'count_primes', parameters: { below }, ...more })
+  // π(10) is 4, π(2) is 0; π(3·10⁶) is 216816.
+  const [ten, none, many, long] = [await submit(10), await submit(2), await submit(3_000_000), await submit(100_000_000_000, { timeout_seconds: 10 })]
+  expect(await shared.ended(ten)).toMatchObject({ status: 'completed', result: { below: 10, count: 4, largest: 7 }, attempts: [{ status_code: 200 }] })
+  expect((await shared.ended(none)).result).toEqual({ below: 2, count: 0, largest: null })
+  expect(await shared.ended(many)).toMatchObject({ status: 'completed', result: { count: 216_816, largest: 2_999_999 }, attempts: [{ status_code: null }] })
+  expect(await shared.ended(await submit(-1))).toMatchObject({ status: 'failed', error: expect.stringMatching(/^below must be a whole number/), retry_count: 0 })
+  const told = await until('it says how far it is', async () => (await shared.task(long)).progress)
+  expect(told).toMatchObject({ percent: expect.any(Number), message: expect.stringMatching(/^\d+ up to \d+$/), data: { count: expect.any(Number) } })
+  expect((await shared.call('DELETE', `/tasks/${long}`)).status).toBe(200)
+  await until('its slot is free', async () => (await shared.get(`/agents/${id}`)).json.in_flight === 0)
+  agent.child.kill('SIGTERM')
+  expect(await agent.ended).toBe(0)
+})
+
 /** Each line just rare enough that difflib compares it with all its like. */
 const lines = (step: number): string => Array.from({ length: 2400 }, (_, i) => (i * step) % 100).join('\n')
 /** Tasks that take a while, for agents whose work cannot be made to hang: much of it at once instead. */

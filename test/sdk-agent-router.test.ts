@@ -363,7 +363,7 @@ describe('the README', () => {
   test('its examples run', async () => {
     const readme = await readFile(join(ROOT, 'sdk/typescript/README.md'), 'utf8')
     const examples = [...readme.matchAll(/^```ts\n(.*?)^```/gms)].map((found) => found[1]!.replace("'switchyard/agent'", SDK))
-    expect(examples.length).toBe(2)
+    expect(examples.length).toBe(3)
     await using folder = await tempFolder()
     await using page = await standIn(() => '<html><title>A page</title></html>')
     await using router = await standIn((its) => (its.path === REGISTER ? REGISTERED : BEATEN))
@@ -374,11 +374,16 @@ describe('the README', () => {
         await using proc = startProcess(router.url, { AGENT_NAME: `example-${at}` }, script)
         const { port } = await until(`it registers: ${proc.output()}`, () => router.to(REGISTER).find((c) => c.body.name === `example-${at}`)?.body)
         const send = (task_type: string, parameters: object) => call('POST', `http://127.0.0.1:${port}/task`, { task_id: 't', task_type, parameters })
-        const sent = at === 0 ? [await send('analyze_cost', { amounts: [1, 2.5] })] : [await send('title', { url: page.url }), await send('title', { url: 'x' })]
-        return sent.map((answer) => [answer.status, answer.json.result ?? answer.json.error])
+        const sent = [
+          async () => [await send('analyze_cost', { amounts: [1, 2.5] })],
+          async () => [await send('title', { url: page.url }), await send('title', { url: 'x' })],
+          // Who posts it tells no attempt_id: there is nothing that could be told later.
+          async () => [await send('sum', { to: 1_000_001 })],
+        ]
+        return (await sent[at]!()).map((answer) => [answer.status, answer.json.result ?? answer.json.error])
       }),
     )
-    expect(answers).toEqual([[[200, { total: 3.5 }]], [[200, { title: 'A page' }], [422, 'url must be a URL']]])
+    expect(answers).toEqual([[[200, { total: 3.5 }]], [[200, { title: 'A page' }], [422, 'url must be a URL']], [[200, 500_001_500_001]]])
   })
 })
 

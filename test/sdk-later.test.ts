@@ -1,10 +1,13 @@
 /** Results that come later and progress, in the SDKs of both languages: the same promises, kept by twins, before a stand-in for the router. With a real one: later-agents.test.ts. */
 import { join } from 'node:path'
-import { describe, expect, test } from 'vitest'
+import { describe, expect, test, vi } from 'vitest'
 import { ROOT, clean, run, until, type Running } from './processes.ts'
 import { noPython } from './python.ts'
 import { BEAT, REGISTERED, standIn } from './stand-in.ts'
 import { call } from './system.ts'
+
+// Nearly all of each is waiting.
+vi.setConfig({ maxConcurrency: 11 })
 
 const MIB = 1024 * 1024
 const LANGUAGES = [['TypeScript', process.execPath, 'later.ts'], ['Python', 'python3', 'later.py']] as const

@@ -13,6 +13,7 @@ agent = Agent(
     max_concurrency=int(env("AGENT_MAX_CONCURRENCY") or 4),
     ttl_seconds=float(env("AGENT_TTL_SECONDS") or 60),
     drain_seconds=float(env("AGENT_DRAIN_SECONDS") or 25),
+    later_after_seconds=float(env("AGENT_LATER_AFTER_SECONDS")) if env("AGENT_LATER_AFTER_SECONDS") else None,
     register=env("AGENT_REGISTER") != "0",
 )
 

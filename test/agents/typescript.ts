@@ -1,6 +1,6 @@
 /**
  * An agent of the TypeScript SDK for tests, told by the environment only: what the SDK reads itself (SWITCHYARD_URL, AGENT_NAME, AGENT_PORT, …), and
- * AGENT_TYPE, AGENT_MAX_CONCURRENCY, AGENT_TTL_SECONDS, AGENT_DRAIN_SECONDS, AGENT_REGISTER=false.
+ * AGENT_TYPE, AGENT_MAX_CONCURRENCY, AGENT_TTL_SECONDS, AGENT_DRAIN_SECONDS, AGENT_LATER_AFTER_SECONDS, AGENT_REGISTER=false.
  */
 import { setTimeout as wait } from 'node:timers/promises'
 import { createAgent, NonRetryableError } from '../../sdk/typescript/agent.ts'
@@ -13,6 +13,7 @@ await createAgent({
   maxConcurrency: number(env['AGENT_MAX_CONCURRENCY']),
   ttlSeconds: number(env['AGENT_TTL_SECONDS']),
   drainSeconds: number(env['AGENT_DRAIN_SECONDS']),
+  laterAfterSeconds: number(env['AGENT_LATER_AFTER_SECONDS']),
   register: env['AGENT_REGISTER'] !== 'false',
   capabilities: {
     echo: (parameters) => parameters,
