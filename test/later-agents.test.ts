@@ -7,7 +7,7 @@ import { noPython } from './python.ts'
 import { call, startSystem, type System } from './system.ts'
 
 // Nearly all of each is waiting.
-vi.setConfig({ maxConcurrency: 11 })
+vi.setConfig({ maxConcurrency: 8 })
 
 let system: System
 beforeAll(async () => {
@@ -64,13 +64,13 @@ describe.each([TYPESCRIPT, PYTHON])('an agent of the %s SDK', { timeout: 60_000,
   promise('reports its progress, and may take the time that it was granted, answered 202 or not', async () => {
     const { start, submit } = setting(system, language)
     await using agent = await start()
-    const id = await submit('report', { reports: [{ percent: 40, message: 'loaded', data: { rows: 3 }, extendSeconds: 60 }, { percent: 41, extendSeconds: 50 }] }, { timeout_seconds: 1, max_retries: 0 })
+    const id = await submit('report', { reports: [{ percent: 40, message: 'loaded', data: { rows: 3 }, extendSeconds: 60 }, { percent: 41, extendSeconds: 50 }] }, { timeout_seconds: 4, max_retries: 0 })
     await agent.says(`reported ${id} true,true`)
     const told = await system.becomes(id, 'running')
     expect(told.progress).toEqual({ percent: 41, message: 'loaded', data: { rows: 3 }, at: expect.any(String) })
     const left = [...agent.output().matchAll(/left \S+ (\d+)/g)].map((match) => Number(match[1]))
     for (const seconds of left) expect(Math.abs(seconds - 60)).toBeLessThan(8)
-    await until('its first time is over', () => Date.now() > Date.parse(told.started_at) + 2500)
+    await until('its first time is over', () => Date.now() > Date.parse(told.started_at) + 5500)
     await agent.open(id)
     expect(await system.ended(id)).toMatchObject({ status: 'completed', result: [true, true], retry_count: 0 })
   })

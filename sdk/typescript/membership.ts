@@ -197,7 +197,8 @@ export const createMembership = ({ settings, attempts, port }: { settings: Setti
       phase = 'gone'
       rest.cutShort()
       await loop
-      for (let beats = 0; beats < 2 && leavesWork && isMember && agentId !== undefined; beats++) await beat()
+      failures = 0
+      for (let beats = 0; beats < 2 && leavesWork && isMember && agentId !== undefined && failures === 0; beats++) await beat()
       if (!isMember || agentId === undefined) return
       await ask(`/agents/${encodeURIComponent(agentId)}/unregister`, {}).then(
         ({ status }) => status >= 400 && logger.warn(`could not unregister at ${url} (${status}); the registration ends by itself`),

@@ -21,7 +21,9 @@ const PROGRESS_MS = 2000
 export const LAST_TRY_MS = 2000
 
 /** The same again would be refused again; a key (401, 403) may be mended meanwhile. */
-const isRefusal = (status: number): boolean => status >= 400 && status < 500 && ![401, 403, 408, 425, 429].includes(status)
+const isRefusal = (status: number): boolean => status >= 400 && status < 500 && ![401, 403, 404, 408, 425, 429].includes(status)
+/** Said by the router; a proxy before one that is away may say 404 as well. */
+const isOver = ({ status, json }: RouterAnswer): boolean => status === 409 || (status === 404 && typeof json['type'] === 'string')
 
 export type ResultLimits = {
   /** By performance.now(): after that nobody wants it any more. Asked anew each time. */
@@ -57,7 +59,7 @@ export const createTelling = ({ url, apiKey }: Settings) => {
           logger[tries > 1 ? 'info' : 'debug'](`the result of ${task.taskType} is told`)
           return 'taken'
         }
-        if (said.status === 404 || said.status === 409) {
+        if (isOver(said)) {
           logger.info(`the result of ${task.taskType} came too late: ${wordsOf(said)}`)
           return 'over'
         }

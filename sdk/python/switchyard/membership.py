@@ -86,6 +86,7 @@ class Membership:
                     self._call(self._path("heartbeat"), self._beat(True))
                 except Unreachable as error:
                     self._logger.warning("a heartbeat failed (%s)", error)
+                    break
         if self._known:
             self._unregister()
 

@@ -87,7 +87,8 @@ class Telling:
                 if reply.status == 200 and isinstance(said, dict) and said.get("task_id") == task_id:
                     logger.log(logging.INFO if tries > 1 else logging.DEBUG, "the result of task %s is told", task_id)
                     return True
-                if reply.status in (404, 409):
+                # A proxy before a Switchyard that is away may say 404 as well.
+                if reply.status == 409 or (reply.status == 404 and isinstance(said, dict) and isinstance(said.get("type"), str)):
                     logger.info("the result of task %s came too late: %s", task_id, reply.words())
                     return False
                 why = "200, but not as Switchyard does" if reply.status == 200 else reply.words()
@@ -133,7 +134,7 @@ class Telling:
 
 def final(status: int) -> bool:
     """The same again would be refused again; a key (401, 403) may be mended meanwhile."""
-    return 400 <= status < 500 and status not in (401, 403, 408, 425, 429)
+    return 400 <= status < 500 and status not in (401, 403, 404, 408, 425, 429)
 
 
 def _time_of(text: Any) -> Optional[float]:

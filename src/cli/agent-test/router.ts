@@ -35,6 +35,8 @@ export const INTERVAL_SECONDS = 0.5
 const TTL_SECONDS = 5
 const MAX_BODY_BYTES = 1024 * 1024
 const MAX_KEPT = 2000
+/** Nobody looks into a result. */
+const MAX_RESULT_CHARS = 10_000
 
 /** Ports below those that the system gives to outgoing connections: what is free there now stays free a moment longer. */
 const PORTS = { first: 20_000, count: 12_000 }
@@ -131,7 +133,9 @@ export const createRouter = async (): Promise<Router> => {
   /** A result, or a report of progress. */
   const hearOf = (res: ServerResponse, taskId: string, what: 'result' | 'progress', said: Said): void => {
     const attemptId = typeof said.body['attempt_id'] === 'string' ? said.body['attempt_id'] : ''
-    const told: Told = { ...said, taskId, attemptId }
+    const { result } = said.body
+    const isLarge = result !== undefined && JSON.stringify(result).length > MAX_RESULT_CHARS
+    const told: Told = { ...said, ...(isLarge ? { body: { ...said.body, result: 'too much to be kept' } } : {}), taskId, attemptId }
     const isKnown = router.attempts.get(attemptId) === taskId
     told.status = isKnown ? router[what === 'result' ? 'result' : 'report'](told) : [...router.attempts.values()].includes(taskId) ? 409 : 404
     const kept = what === 'result' ? router.results : router.progress
