@@ -9,16 +9,20 @@ import { LIVING_FAULTS, SERVING_FAULTS, type Fault } from './agents/faults.ts'
 const BROKEN = fileURLToPath(new URL('agents/broken.ts', import.meta.url))
 const SECRET = `whsec_${Buffer.from('a secret of the tests, long enough').toString('base64')}`
 /** Nearly all of a run is waiting; those of the living start two processes each. */
-const AT_ONCE = { serving: 17, living: 12 }
+const AT_ONCE = { serving: 17, living: 9 }
+/** Between the first starts of processes: all at once would starve the agents of this process. */
+const APART_MS = 400
 
 /** Runs so many at a time, in order; each test waits for its own. */
-const createPool = (size: number) => {
+const createPool = (size: number, apartMs: number) => {
+  let begun = 0
   let free = size
   const waiting: (() => void)[] = []
   return async <T>(work: () => Promise<T>): Promise<T> => {
     if (free > 0) free--
     else await new Promise<void>((go) => waiting.push(go))
     try {
+      if (begun < size) await new Promise((go) => setTimeout(go, apartMs * begun++))
       return await work()
     } finally {
       const next = waiting.shift()
@@ -28,8 +32,8 @@ const createPool = (size: number) => {
   }
 }
 /** All begin with the first test of any. */
-const once = <K extends string, T>(keys: readonly K[], atOnce: number, work: (key: K) => Promise<T>) => {
-  const pool = createPool(atOnce)
+const once = <K extends string, T>(keys: readonly K[], atOnce: number, apartMs: number, work: (key: K) => Promise<T>) => {
+  const pool = createPool(atOnce, apartMs)
   let runs: Map<K, Promise<T>> | undefined
   return (key: K): Promise<T> => {
     runs ??= new Map(keys.map((one) => {
@@ -58,11 +62,11 @@ const beside = (name: string): string[] => {
   return Object.keys(CHECKS).filter((one) => one.startsWith(kind === 'instance' ? 'register' : kind))
 }
 
-const serving = once(['none', ...Object.keys(SERVING_FAULTS)] as Fault[], AT_ONCE.serving, async (fault) => {
+const serving = once(['none', ...Object.keys(SERVING_FAULTS)] as Fault[], AT_ONCE.serving, 0, async (fault) => {
   await using agent = await serve(fault, { secret: SECRET })
   return await agentTest({ url: `http://127.0.0.1:${agent.port}`, secret: SECRET, timeoutMs: 4000 })
 })
-const living = once(Object.keys(LIVING_FAULTS) as (keyof typeof LIVING_FAULTS)[], AT_ONCE.living, (fault) => agentTest({ command: `env 'FAULT=${fault}' ${process.execPath} ${BROKEN}`, only: beside(LIVING_FAULTS[fault]), ...(/^(later|progress)/.test(LIVING_FAULTS[fault]) ? { timeoutMs: 4000 } : {}) }))
+const living = once(Object.keys(LIVING_FAULTS) as (keyof typeof LIVING_FAULTS)[], AT_ONCE.living, APART_MS, (fault) => agentTest({ command: `env 'FAULT=${fault}' ${process.execPath} ${BROKEN}`, only: beside(LIVING_FAULTS[fault]), ...(/^(later|progress)/.test(LIVING_FAULTS[fault]) ? { timeoutMs: 4000 } : {}) }))
 
 /** They run beside each other, and each test waits for its own. */
 beforeAll(() => {

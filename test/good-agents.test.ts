@@ -7,7 +7,7 @@ import { ROOT } from './processes.ts'
 import { noPython } from './python.ts'
 
 // Nearly all of each is waiting.
-vi.setConfig({ maxConcurrency: 10 })
+vi.setConfig({ maxConcurrency: 7 })
 
 const SECRET = `whsec_${Buffer.from('a secret of the tests, long enough').toString('base64')}`
 
