@@ -86,17 +86,20 @@ local function completed_one(agent, attempt)
   return true
 end
 
--- None of a pool's agents is in service: those taken out as sick are tried at once, before their time.
+-- When none of a pool's agents is in service, those taken out as sick are tried at once, before their time. Returns whether there were any.
 local MAX_TRIED = 20
 local function try_the_sick(pool, now)
   local first = redis.call('ZRANGE', pool_key(pool), 0, MAX_TRIED - 1, 'WITHSCORES')
-  if not first[1] or tonumber(first[2]) < UNUSABLE then return end
+  if not first[1] or tonumber(first[2]) < UNUSABLE then return false end
+  local any = false
   for i = 1, #first, 2 do
     local a = redis.call('HMGET', agent_key(first[i]), 'trial', 'rest', 'sick')
     -- A rest that it has asked for itself is left to it.
     if a[1] == 'sick' and tonumber(a[2]) > now and string.match(a[3] or '', '^%d+\t(%d+)') == a[2] then
       redis.call('HSET', agent_key(first[i]), 'rest', '0')
       rescore(first[i], now)
+      any = true
     end
   end
+  return any
 end

@@ -26,8 +26,9 @@ for i = 1, #queues, 2 do
   local waits, under_way = waiting(queue), active(queue)
   if waits > 0 or under_way > 0 then
     if now - seen > 60000 then redis.call('ZADD', QUEUES, integer(now), queue) end
-    if waits > 0 then try_the_sick(pool_of(queue), now) end
-    busy[#busy + 1] = { queue, waits, under_way, next_agent(pool_of(queue)) and 1 or 0 }
+    local room = next_agent(pool_of(queue))
+    if not room and waits > 0 and try_the_sick(pool_of(queue), now) then room = next_agent(pool_of(queue)) end
+    busy[#busy + 1] = { queue, waits, under_way, room and 1 or 0 }
   elseif #idle < MAX_IDLE and now - seen > HOUR and delayed(queue) == 0 then
     idle[#idle + 1] = queue
   end
