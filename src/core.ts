@@ -3,12 +3,14 @@ import type { Config } from './config.ts'
 import { createCallbackPolicy } from './contracts/callback.ts'
 import type { Logger } from './logger.ts'
 import { createQueues } from './queues/queues.ts'
+import { createSchedulers } from './queues/schedulers.ts'
 import { addressOf, checkRedis, createRedis, whenReady } from './redis/client.ts'
 import { joinEmbedded } from './redis/embedded.ts'
 import { createKeys } from './redis/keys.ts'
 import { createPresence } from './registry/presence.ts'
 import { createRegistry } from './registry/registry.ts'
 import { createTypes } from './registry/types.ts'
+import { createSchedules } from './schedules/schedules.ts'
 import { createEvents } from './tasks/events.ts'
 import { createStats } from './tasks/stats.ts'
 import { createTasks } from './tasks/tasks.ts'
@@ -41,6 +43,8 @@ export const createCore = async ({ config, log, name }: { config: Config; log: L
   const webhooks = createWebhooks({ redis, keys, log })
   const tasks = createTasks({ redis, keys, types, queues, stats, webhooks, retention: config.retention, fault: config.fault, maxAttemptMs: config.maxTaskTimeoutSeconds * 1000, log })
   const events = createEvents({ redis, keys })
+  const schedulers = createSchedulers({ queues })
+  const schedules = createSchedules({ redis, keys, types, registry, tasks, stats, schedulers, maxTimeoutSeconds: config.maxTaskTimeoutSeconds, log })
   const presence = createPresence({ redis, keys })
-  return { redisUrl, redis, keys, types, registry, queues, tasks, callbacks, webhooks, events, stats, presence }
+  return { redisUrl, redis, keys, types, registry, queues, tasks, callbacks, webhooks, events, stats, schedulers, schedules, presence }
 }

@@ -26,6 +26,7 @@ export type ProblemType =
   | 'no-agent'
   | 'too-many-queues'
   | 'too-many-watchers'
+  | 'too-many-schedules'
   | 'store-unavailable'
   | 'internal'
 
@@ -139,6 +140,18 @@ export class TooManyTypes extends SwitchyardError {
   constructor(limit: number) {
     super('too-many-queues', `there are already ${limit} agent types; use fewer, or wait until unused ones are forgotten`, { retryAfterSeconds: 60 })
   }
+}
+
+/** There are as many schedules as there may be. */
+export class TooManySchedules extends SwitchyardError {
+  constructor(limit: number) {
+    super('too-many-schedules', `there are already ${limit} schedules; delete one that is not needed any more`, { extra: { limit } })
+  }
+}
+
+/** A schedule's run was submitted before, or its schedule has gone; nobody outside hears of it. */
+export class AlreadySubmitted extends Error {
+  override name = 'AlreadySubmitted'
 }
 
 /** A setting or the environment is wrong: the process says why and does not start. */

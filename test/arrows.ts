@@ -5,7 +5,7 @@
 import { dirname, relative, resolve } from 'node:path'
 
 const base = ['contracts', 'errors', 'config', 'logger', 'lifetime']
-const core = [...base, 'redis', 'registry', 'queues', 'tasks']
+const core = [...base, 'redis', 'registry', 'queues', 'tasks', 'schedules']
 
 /** What each part of `src` may import, besides itself. */
 const allowed: Record<string, readonly string[]> = {
@@ -20,6 +20,8 @@ const allowed: Record<string, readonly string[]> = {
   queues: [...base, 'redis'],
   // The record decides and the queue only delivers: tasks know queues, never the reverse.
   tasks: [...base, 'redis', 'registry', 'queues'],
+  // They submit tasks, when it is time.
+  schedules: [...base, 'redis', 'registry', 'queues', 'tasks'],
   // What api and workers are both made of.
   core,
   // The frame of their processes.

@@ -35,6 +35,15 @@ test('jobs can be read, and lead to their records', async () => {
   expect((await system.get(`${BOARD}/reading.x/${id}`)).json.job).toMatchObject({ id })
 })
 
+test('the schedules of a type have a queue of their own, whose jobs lead to them', async () => {
+  const task = { agent_type: 'timed', task_type: 'x', parameters: { n: 1 } }
+  await system.call('PUT', '/schedules/nightly', { cron: '0 3 * * *', task })
+  const [queue] = (await shown(`?activeQueue=${encodeURIComponent('timed.~schedules')}&status=delayed&page=1`)).filter((q) => q.name === 'timed.~schedules')
+  expect(queue).toMatchObject({ readOnlyMode: true, counts: { delayed: 1 }, jobs: [{ name: 'nightly', data: { schedule_id: 'nightly', cron: '0 3 * * *', task }, externalUrl: { href: '/schedules/nightly' } }] })
+  await system.call('DELETE', '/schedules/nightly')
+  for (let i = 0; i < 2; i++) expect(await names()).not.toContain('timed.~schedules')
+})
+
 test('nothing can be written: not by its own routes, nor by any method but GET and HEAD', async () => {
   const id = await system.submit({ agent_type: 'locked', task_type: 'x' })
   const queue = `${BOARD}/locked.x`

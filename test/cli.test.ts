@@ -45,6 +45,24 @@ const onTerminal = (args: string[], columns: number, env: Record<string, string>
   })
 const escape = String.fromCharCode(27)
 
+test('schedules: put, list, show, pause, resume, rm', async () => {
+  const made = await sy(['schedules', 'put', 'nightly', 'timed', 'count', '--cron', '30 2 * * *', '--tz', 'Europe/Berlin', '--param', 'n=12345678901234567890', '--priority', 'high', '--catch-up', '60'])
+  expect(made).toMatchObject({ code: 0, err: '', out: expect.stringMatching(/^nightly runs next in .*, at \d{4}-.*T0[01]:30:00\.000Z\n$/) })
+  const [list, show, json] = await Promise.all([sy(['schedules', 'list', '--type', 'timed']), sy(['schedules', 'show', 'nightly']), sy(['schedules', 'list', '--json'])])
+  expect(list.out.split('\n')[0]).toMatch(/^ID +WHEN +NEXT +TASK +RUNS +MISSED +FAILED +LAST$/)
+  expect(list.out.split('\n')[1]).toMatch(/^nightly  30 2 \* \* \* Europe\/Berlin +in \d+ \w+ +timed count +0 +0 +0/)
+  expect(show.out).toMatch(/^catches up +for 60 s$/m)
+  expect(show.out).toContain('"n": 12345678901234567890')
+  expect(JSON.parse(json.out)).toMatchObject({ schedules: [{ schedule_id: 'nightly', task: { priority: 'high' } }], next_cursor: null })
+  expect((await sy(['schedules', 'pause', 'nightly'])).out).toBe('nightly is paused\n')
+  const [resumed, both, never, unknown] = await Promise.all([sy(['schedules', 'resume', 'nightly']), sy(['schedules', 'put', 'x', 'a', 'b', '--cron', '* * * * *', '--every', '5']), sy(['schedules', 'put', 'x', 'a', 'b', '--cron', '0 0 31 2 *']), sy(['schedules', 'show', 'x'])])
+  expect(resumed.out).toMatch(/^nightly runs next in /)
+  expect(both).toMatchObject({ code: 2, err: 'switchyard: say when: by --cron or by --every\n' })
+  expect(never).toMatchObject({ code: 1, err: expect.stringContaining('cron must be a cron expression') })
+  expect(unknown).toMatchObject({ code: 1, err: expect.stringContaining('there is no schedule x') })
+  expect((await sy(['schedules', 'rm', 'nightly', 'x'])).out).toBe('nightly is deleted\nx was not there\n')
+})
+
 describe('agents', () => {
   test('list, show, rm: for people and for machines', async () => {
     const agent = await system.agent({ type: 'listed', name: 'lister', capabilities: ['one', 'two'] })

@@ -52,13 +52,19 @@ test('has a method for every route but the pages for people', async () => {
   expect((await client.agents.listType('routes').page()).agents.map((a) => a.id)).toEqual([agent.id])
   expect(await client.agents.unregister(agent.agent_id)).toEqual({ agent_id: agent.id, unregistered: true })
   expect(await client.agents.cleanup()).toEqual({ removed: expect.any(Number) })
+  const sid = (await client.schedules.put('nightly', { cron: '0 3 * * *', task: task({ agent_type: 'nobody' }) })).schedule_id
+  await client.schedules.get(sid)
+  await client.schedules.pause(sid)
+  expect((await client.schedules.resume(sid)).paused).toBe(false)
+  expect((await client.schedules.list().page()).schedules.map((s) => s.schedule_id)).toEqual([sid])
+  expect(await client.schedules.delete(sid)).toEqual({ schedule_id: sid, deleted: true })
   expect((await client.health()).status).toBe('ready')
   expect((await client.ready()).dispatchers).toBe(1)
   expect(await client.live()).toEqual({ status: 'live' })
   expect(await client.metrics()).toContain('# TYPE')
   expect((await client.openapi())['openapi']).toMatch(/^3\.1/)
 
-  const patterns = asked.map((a) => a.replace(id, '{id}').replace(agent.id, '{id}').replace('/type/routes', '/type/{type}'))
+  const patterns = asked.map((a) => a.replace(id, '{id}').replace(agent.id, '{id}').replace(sid, '{id}').replace('/type/routes', '/type/{type}'))
   const forPeople = ([, { answers }]: [string, { answers: Record<number, { contentType?: string }> }]) => answers[200]?.contentType === 'text/html'
   const routes = Object.entries(createOperations(300)).filter((o) => !forPeople(o)).map(([route]) => route)
   // The same as DELETE /agents/{id}, for clients that cannot send that.

@@ -4,7 +4,7 @@ import { createCore } from '../src/core.ts'
 import { createLogger } from '../src/logger.ts'
 import type { System } from './system.ts'
 
-export const startCore = async (system: System, env: Record<string, string> = {}) => {
+export const startCore = async (system: Pick<System, 'redisUrl' | 'prefix'>, env: Record<string, string> = {}) => {
   const core = await createCore({ config: readConfig({ REDIS_URL: system.redisUrl, REDIS_PREFIX: system.prefix, ...env }), log: createLogger('test', 'silent'), name: 'test' })
   return { ...core, [Symbol.asyncDispose]: async () => core.redis.disconnect() }
 }

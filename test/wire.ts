@@ -9,6 +9,7 @@ import type { AgentQuery } from '../src/api/agents.ts'
 import type { DeadLetterQuery, DeadLetterSummaryQuery } from '../src/api/dead-letters.ts'
 import type { Live, Ready } from '../src/api/health.ts'
 import type { Problem } from '../src/api/problem.ts'
+import type { ScheduleQuery } from '../src/api/schedules.ts'
 import type { TaskQuery } from '../src/api/tasks.ts'
 import type * as agent from '../src/contracts/agent.ts'
 import type * as batch from '../src/contracts/batch.ts'
@@ -16,6 +17,7 @@ import type * as event from '../src/contracts/event.ts'
 import type * as dead from '../src/contracts/dead-letter.ts'
 import type * as explained from '../src/contracts/explain.ts'
 import type * as progress from '../src/contracts/progress.ts'
+import type * as schedule from '../src/contracts/schedule.ts'
 import type * as task from '../src/contracts/task.ts'
 import type * as webhook from '../src/contracts/webhook.ts'
 import type { END_STATUSES } from '../src/contracts/task.ts'
@@ -36,6 +38,8 @@ export type Requests = Held<
     Same<wire.AttemptResult, z.input<typeof task.AttemptResult>>,
     Same<wire.ProgressReport, z.input<typeof progress.ProgressReport>>,
     Same<wire.DeliveryAnswer, z.input<typeof task.DeliveryAnswer>>,
+    Same<wire.NewSchedule, z.input<ReturnType<typeof schedule.newScheduleSchema>>>,
+    Same<keyof wire.ScheduleFilter | 'cursor', keyof z.input<typeof ScheduleQuery>>,
     Same<keyof wire.TaskFilter | 'cursor', keyof z.input<typeof TaskQuery>>,
     Same<wire.RetryDeadLetters, z.input<typeof dead.RetryDeadLetters>>,
     Same<keyof wire.DeadLetterFilter, keyof z.input<typeof DeadLetterSummaryQuery>>,
@@ -79,6 +83,9 @@ export type Answers = Held<
     Same<wire.AgentPage, z.output<typeof agent.AgentList>>,
     Same<wire.Unregistered, z.output<typeof agent.Unregistered>>,
     Same<wire.CleanedUp, z.output<typeof agent.CleanedUp>>,
+    Same<wire.Schedule, z.output<typeof schedule.Schedule>>,
+    Same<wire.SchedulePage, z.output<typeof schedule.ScheduleList>>,
+    Same<wire.ScheduleDeleted, z.output<typeof schedule.ScheduleDeleted>>,
     Same<wire.Ready, z.output<typeof Ready>>,
     Same<wire.Live, z.output<typeof Live>>,
     Same<wire.Fault, Fault>,

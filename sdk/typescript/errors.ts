@@ -58,7 +58,7 @@ export class PayloadTooLarge extends SwitchyardError {}
 export class HeadersTooLarge extends SwitchyardError {}
 /** 408: the request did not arrive within the time the router waits for one. */
 export class RequestTimeout extends SwitchyardError {}
-/** 404: there is no such path, task, agent or agent type; ended tasks are forgotten after a while. */
+/** 404: there is no such path, task, schedule, agent or agent type; ended tasks are forgotten after a while. */
 export class NotFound extends SwitchyardError {}
 /** 405: the path does not take this method. */
 export class MethodNotAllowed extends SwitchyardError {}
@@ -120,6 +120,8 @@ export class NoAgent extends SwitchyardError {}
 export class TooManyQueues extends SwitchyardError {}
 /** 503: the API process has as many requests that wait or watch as it takes. */
 export class TooManyWatchers extends SwitchyardError {}
+/** 409: there are as many schedules as there may be. */
+export class TooManySchedules extends SwitchyardError {}
 /** 503: the router's Redis does not answer, or takes nothing now. */
 export class StoreUnavailable extends SwitchyardError {}
 /** 500: something went wrong on the router's side; its log says what. */
@@ -173,6 +175,7 @@ export const ERRORS: Readonly<Record<string, new (init: ErrorInit) => Switchyard
   'no-agent': NoAgent,
   'too-many-queues': TooManyQueues,
   'too-many-watchers': TooManyWatchers,
+  'too-many-schedules': TooManySchedules,
   'store-unavailable': StoreUnavailable,
   internal: InternalError,
 }

@@ -113,6 +113,10 @@ export type Task = {
   retry_of: string | null
   /** The task that repeats this one. */
   retried_as: string | null
+  /** The schedule of which it is a run. */
+  schedule_id: string | null
+  /** When that run was due. */
+  scheduled_at: string | null
   /** As the agent says. */
   execution_time_ms: number | null
   callback_url: string | null
@@ -582,4 +586,79 @@ export type DeliveryAnswer = {
   /** Overrules what the HTTP status says about trying again. */
   retryable?: boolean | undefined
   [more: string]: unknown
+}
+
+/** A schedule to put: `cron` or `every_seconds` says when. */
+export type NewSchedule = {
+  /** Minute, hour, day of month, month, day of week, and perhaps the second before them; `@daily` and the like. */
+  cron?: string | undefined
+  /** The time zone of `cron`, by its IANA name; UTC unless given. */
+  tz?: string | undefined
+  /** So long after it was put, and so long after each run was due. 1 to a year. */
+  every_seconds?: number | undefined
+  /** A run that nobody could make when it was due is made up for until so long after, the latest one only; 3600 unless given, at least 10. */
+  catch_up_seconds?: number | undefined
+  /** Left out: as it is, and not paused when it is new. */
+  paused?: boolean | undefined
+  /** What to submit, without `delay_seconds` and `run_at`. */
+  task: NewTask
+}
+
+export type Schedule = {
+  schedule_id: string
+  /** Which agents its tasks are for. */
+  agent_type: string
+  cron: string | null
+  /** Of `cron`; null with `every_seconds`. */
+  tz: string | null
+  every_seconds: number | null
+  catch_up_seconds: number
+  paused: boolean
+  /** As it was put. */
+  task: { [member: string]: unknown }
+  /** Null while it is paused. */
+  next_run_at: string | null
+  /** When the last run was submitted. */
+  last_run_at: string | null
+  /** When that run was due. */
+  last_scheduled_at: string | null
+  /** The task that it became. */
+  last_task_id: string | null
+  /** Tasks submitted. */
+  runs: number
+  /** Runs that nobody could make when they were due, nor in time afterwards. */
+  missed: number
+  /** When the last of them was due. */
+  last_missed_at: string | null
+  /** Runs whose task was refused. */
+  failed: number
+  /** Why the last of them was. */
+  last_error: string | null
+  last_error_at: string | null
+  created_at: string
+  /** When it was last put otherwise, paused or resumed. */
+  updated_at: string
+}
+
+/** One page of schedules, by id. */
+export type SchedulePage = {
+  schedules: Schedule[]
+  /** How many are in this page. */
+  count: number
+  /** For the next page; null at the end. */
+  next_cursor: string | null
+}
+
+/** Which schedules to list. */
+export type ScheduleFilter = {
+  /** Only those whose tasks are for these agents. */
+  agent_type?: string | undefined
+  /** How many in a page, 1 to 200; 50 unless given. */
+  limit?: number | undefined
+}
+
+export type ScheduleDeleted = {
+  schedule_id: string
+  /** False when there was none. */
+  deleted: boolean
 }

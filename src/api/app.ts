@@ -21,6 +21,7 @@ import { createDocument } from './openapi.ts'
 import { pageRoutes } from './pages.ts'
 import { notAllowed, notFound, problemHandler } from './problem.ts'
 import { progressRoutes } from './progress.ts'
+import { describeSchedule, scheduleRoutes } from './schedules.ts'
 import { describeTask, taskRoutes } from './tasks.ts'
 import { createWaiter } from './wait.ts'
 import { webhookRoutes } from './webhooks.ts'
@@ -35,7 +36,7 @@ const namesHost: RequestHandler = (req, _res, next) => {
 }
 
 export const createApp = ({ core, feed, config, policy, log }: { core: Core; feed: Feed; config: Config; policy: HostPolicy; log: Logger }): Express => {
-  const { redis, keys, types, queues, tasks, callbacks, webhooks, events, registry, presence } = core
+  const { redis, keys, types, queues, tasks, callbacks, webhooks, events, schedules, registry, presence } = core
   const { version } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as { version: string }
   const maxTimeoutSeconds = config.maxTaskTimeoutSeconds
   const metrics = createMetrics({ census: createCensus({ redis, keys, types }) })
@@ -53,10 +54,11 @@ export const createApp = ({ core, feed, config, policy, log }: { core: Core; fee
   app.use(webhookRoutes({ webhooks, log }))
   app.use(deadLetterRoutes({ tasks, log }))
   app.use(progressRoutes({ tasks }))
+  app.use(scheduleRoutes({ schedules, callbacks, registry, maxTimeoutSeconds, log }))
   app.use(agentRoutes({ registry, policy, log }))
   app.use(healthRoutes({ redis, presence }))
   app.use(metrics.routes)
-  app.use('/queues', readOnly, createBoard({ redis, keys, types, queues, describe: describeTask(tasks), path: '/queues' }))
+  app.use('/queues', readOnly, createBoard({ redis, keys, types, queues, describe: describeTask(tasks), describeSchedule: describeSchedule(schedules), path: '/queues' }))
   app.use(pageRoutes(createDocument({ version, maxTimeoutSeconds })))
   app.use(notFound)
   app.use(problemHandler(log))

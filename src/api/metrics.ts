@@ -25,6 +25,7 @@ const createInstruments = (register: Registry) => {
     poisoned: counter('tasks_poisoned', 'Tasks that failed on so many different agents that they were not tried again.', 'agent_type'),
     refunded: counter('attempts_refunded', 'Failed attempts not charged to their tasks, as the agent was sick.', 'agent_type'),
     takenOut: counter('agents_taken_out', 'How often agents were found sick and taken out.', 'agent_type'),
+    scheduled: counter('schedule_runs', 'Runs of schedules, by what came of them: submitted, missed (nobody could make them in time), failed (their task was refused).', 'agent_type', 'outcome'),
     waiting: gauge('queue_waiting', 'Tasks that could go now.', 'agent_type', 'queue'),
     delayed: gauge('queue_delayed', 'Tasks whose time has not come: delayed, or waiting to be retried.', 'agent_type', 'queue'),
     active: gauge('queue_active', 'Tasks at a dispatcher or an agent.', 'agent_type', 'queue'),
@@ -58,6 +59,7 @@ const fill = (m: Instruments, census: Census | null): void => {
     for (const [reason, n] of prefixed(stats, 'redelivered:')) m.redeliveries.inc({ agent_type, reason }, n)
     for (const [status, n] of prefixed(stats, 'webhooks:')) m.webhooks.inc({ agent_type, status }, n)
     for (const [outcome, n] of prefixed(stats, 'webhook_tries:')) m.webhookTries.inc({ agent_type, outcome }, n)
+    for (const [outcome, n] of prefixed(stats, 'scheduled:')) m.scheduled.inc({ agent_type, outcome }, n)
     for (const [status, n] of Object.entries(agents)) m.agents.set({ agent_type, status }, n)
     m.resting.set({ agent_type }, resting)
     m.slotsUsed.set({ agent_type }, slotsUsed)

@@ -14,12 +14,15 @@ export const checkCallback = (t: NewTask, callbacks: CallbackPolicy): void => {
   if (t.callback_url !== undefined) callbacks.check(t.callback_url)
 }
 
-/** The type a task goes to: named, or its pinned agent's. */
-export const agentTypeOf = async (t: NewTask, typeOf: (agentId: string) => Promise<string | null>): Promise<string> => {
+/**
+ * The type a task goes to: named, or its pinned agent's.
+ * @param at where in the body the task is, a JSON Pointer
+ */
+export const agentTypeOf = async (t: NewTask, typeOf: (agentId: string) => Promise<string | null>, at = ''): Promise<string> => {
   if (t.agent_id === undefined) return t.agent_type!
   const type = await typeOf(t.agent_id)
   if (type === null) throw new NotFound(`agent ${t.agent_id} is not registered; a task can be pinned to a registered agent only`)
-  if (t.agent_type !== undefined && t.agent_type !== type) throw new InvalidRequest([{ pointer: '/agent_type', detail: `is ${t.agent_type}, but agent ${t.agent_id} is of type ${type}` }])
+  if (t.agent_type !== undefined && t.agent_type !== type) throw new InvalidRequest([{ pointer: `${at}/agent_type`, detail: `is ${t.agent_type}, but agent ${t.agent_id} is of type ${type}` }])
   return type
 }
 

@@ -1,6 +1,7 @@
 /** The API's document, OpenAPI 3.1, made from the zod schemas that check requests and the table of operations. */
 import { z } from 'zod'
 import { AgentId, AgentType } from '../contracts/agent.ts'
+import { ScheduleId } from '../contracts/schedule.ts'
 import { Delivery, DeliveryAnswer, WebhookEvent } from '../contracts/task.ts'
 import type { ProblemType } from '../errors.ts'
 import { createOperations, TAGS, type Operation, type OperationAnswer } from './operations.ts'
@@ -47,7 +48,7 @@ const HEADERS: Record<string, { description: string; schema: Schema }> = {
 
 /** Where ids stand in paths, and their form. One of another form is simply not there: 404. */
 const pathParameter = (path: string, name: string): Parameter => {
-  const schema = name === 'type' ? AgentType : path.startsWith('/agents') ? AgentId : z.string().meta({ examples: ['cost.01980a1c-6f0e-7c3a-9d2b-1f6a2b3c4d5e'] })
+  const schema = name === 'type' ? AgentType : path.startsWith('/agents') ? AgentId : path.startsWith('/schedules') ? ScheduleId : z.string().meta({ examples: ['cost.01980a1c-6f0e-7c3a-9d2b-1f6a2b3c4d5e'] })
   return { name, in: 'path', required: true, schema: plain(schema) }
 }
 

@@ -4,6 +4,7 @@ import { Agent, AgentList, CleanedUp, Heartbeat, HeartbeatAnswer, Registered, Re
 import { Explanation } from '../contracts/explain.ts'
 import { batchSchema, BatchTaken } from '../contracts/batch.ts'
 import { ProgressReport, ProgressTaken } from '../contracts/progress.ts'
+import { newScheduleSchema, Schedule, ScheduleDeleted, ScheduleList } from '../contracts/schedule.ts'
 import { AttemptResult, Cancelled, newTaskSchema, ResultTaken, Submitted, Task, TaskList } from '../contracts/task.ts'
 import { Redelivery } from '../contracts/webhook.ts'
 import { DeadLettersRetried, DeadLetterSummary, RetryDeadLetters } from '../contracts/dead-letter.ts'
@@ -14,12 +15,14 @@ import { EventQuery } from './events.ts'
 import { DeadLetterQuery, DeadLetterSummaryQuery } from './dead-letters.ts'
 import { Live, Ready } from './health.ts'
 import { Empty } from './input.ts'
+import { ScheduleQuery } from './schedules.ts'
 import { SubmitQuery, TaskQuery, WaitQuery } from './tasks.ts'
 
 export const TAGS = {
   Tasks: 'What clients submit. A task reaches exactly one end, which never changes.',
   Events: 'What happens to tasks, as it happens.',
   'Dead letters': 'Tasks that failed or timed out, until they are retried.',
+  Schedules: 'Tasks that are submitted again and again, by cron or every so many seconds.',
   Agents: 'HTTP services that perform tasks. They register, send heartbeats and leave; several agents of one type share its tasks.',
   Service: 'Health, metrics and pages for people.',
 } as const
@@ -173,6 +176,40 @@ export const createOperations = (maxTimeoutSeconds: number): Record<string, Oper
     body: { schema: ProgressReport, example: { attempt_id: '1763638423123.8f3c', percent: 40, message: 'reading invoices', data: { read: 120 }, extend_seconds: 60 } },
     answers: { 200: { description: 'Taken.', schema: ProgressTaken } },
     problems: ['not-found', 'stale-attempt'],
+  },
+  'PUT /schedules/{id}': {
+    tag: 'Schedules',
+    summary: 'Make a schedule, or change it',
+    description:
+      'May be repeated: as long as `cron`, `tz` or `every_seconds` stay as they are, so does the time of the next run. Each time that is due becomes one task, however many processes run and whichever of them die. A run does not wait for the end of the one before. Put for agents of another type it begins anew.',
+    body: { schema: newScheduleSchema(maxTimeoutSeconds), example: { cron: '0 9 * * MON-FRI', tz: 'Europe/Berlin', task: { agent_type: 'cost', task_type: 'analyze_cost', parameters: { days: 1 } } } },
+    answers: { 201: { description: 'A new schedule.', schema: Schedule, headers: ['Location'] }, 200: { description: 'There was one of this id; it is as was put now.', schema: Schedule } },
+    problems: ['not-found', 'host-not-allowed', 'too-many-schedules', 'too-many-queues'],
+  },
+  'GET /schedules': { tag: 'Schedules', summary: 'List schedules, by id', query: ScheduleQuery, answers: { 200: { description: 'A page of schedules.', schema: ScheduleList } } },
+  'GET /schedules/{id}': { tag: 'Schedules', summary: 'Read a schedule', answers: { 200: { description: 'The schedule, and what has come of it.', schema: Schedule } }, problems: ['not-found'] },
+  'DELETE /schedules/{id}': {
+    tag: 'Schedules',
+    summary: 'Delete a schedule',
+    description: 'No further task comes of it. Those submitted go on. May be repeated.',
+    answers: { 200: { description: 'There is none of this id any more.', schema: ScheduleDeleted } },
+    problems: ['not-found'],
+  },
+  'POST /schedules/{id}/pause': {
+    tag: 'Schedules',
+    summary: 'Pause a schedule',
+    description: 'What comes due meanwhile is neither made up for nor missed.',
+    body: { schema: Empty, optional: true, example: {} },
+    answers: { 200: { description: 'It is paused.', schema: Schedule } },
+    problems: ['not-found'],
+  },
+  'POST /schedules/{id}/resume': {
+    tag: 'Schedules',
+    summary: 'Let a paused schedule go on',
+    description: 'As if it were put anew: with `every_seconds` the next run is so long from now.',
+    body: { schema: Empty, optional: true, example: {} },
+    answers: { 200: { description: 'It goes on.', schema: Schedule } },
+    problems: ['not-found'],
   },
   'POST /agents/register': {
     tag: 'Agents',

@@ -30,6 +30,7 @@ export const PROBLEMS: Record<ProblemType, { status: number; title: string }> = 
   'no-agent': { status: 503, title: 'No agent is alive for this task' },
   'too-many-queues': { status: 429, title: 'Too many queues' },
   'too-many-watchers': { status: 503, title: 'Too many requests that wait or watch' },
+  'too-many-schedules': { status: 409, title: 'Too many schedules' },
   'store-unavailable': { status: 503, title: 'The store is not available' },
   internal: { status: 500, title: 'Something went wrong on our side' },
 }

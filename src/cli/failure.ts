@@ -23,10 +23,11 @@ export class BrokenPipe extends Error {}
 
 /** What to do next, by problem type, where the detail does not say it. */
 const NEXT: Record<string, string> = {
-  'not-found': 'See what there is: switchyard tasks list, switchyard agents list --include-dead',
+  'not-found': 'See what there is: switchyard tasks list, switchyard schedules list, switchyard agents list --include-dead',
   'no-agent': 'Start one, or leave out --require-agent: then the task waits for one.',
   'store-unavailable': 'Try again in a moment; tasks that were taken are safe.',
   'too-many-queues': 'Try again later.',
+  'too-many-schedules': 'See what there is: switchyard schedules list',
   internal: 'The log of the API process says more.',
 }
 

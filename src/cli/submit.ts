@@ -7,13 +7,15 @@ import { member, number, readParameters } from './input.ts'
 import type { Runner, Session } from './session.ts'
 import { endLine, jsonLines } from './task-view.ts'
 
+export type Priority = number | 'low' | 'normal' | 'high' | 'critical'
+
 type SubmitOptions = {
   param?: JsonObject
   params?: string
   /** A file; true asks for JSON out, as everywhere. */
   json?: string | true
   wait?: number | true
-  priority?: number | 'low' | 'normal' | 'high' | 'critical'
+  priority?: Priority
   timeout?: number
   retries?: number
   delay?: number
@@ -25,7 +27,7 @@ type SubmitOptions = {
   idempotencyKey?: string
 }
 
-const priority = (text: string): NonNullable<SubmitOptions['priority']> => {
+export const priority = (text: string): Priority => {
   if (/^(low|normal|high|critical)$/.test(text)) return text as 'low'
   const value = Number(text)
   if (Number.isInteger(value) && value >= 1 && value <= 15) return value

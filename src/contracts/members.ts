@@ -30,8 +30,11 @@ export const list = <I extends z.ZodType>(item: I, max: number, what: string) =>
 export const jsonObject = () => z.custom<Record<string, unknown>>(isObject, { error: said('must be an object').error, abort: false })
 export const isObject = (value: unknown): value is Record<string, unknown> => typeof value === 'object' && value !== null && !Array.isArray(value)
 
+/** For an object with members of its own, as the last argument: what it may be. Of what is wrong within it, its members say. */
+export const anObject = { error: (issue: { code?: string; input?: unknown }) => (issue.code === 'invalid_type' ? said('must be an object').error(issue) : undefined) }
+
 /**
  * For rules that concern several members: they are looked at also when one of them, or another, is wrong, so that all faults are told at
  * once. (They are not when a member has aborted the check: none of these kinds does.)
  */
-export const always = { when: () => true }
+export const always = { when: ({ value }: { value: unknown }) => isObject(value) }

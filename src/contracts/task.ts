@@ -2,7 +2,7 @@
 import { z } from 'zod'
 import { AgentId, AgentType, Capability, JsonObject } from './agent.ts'
 import { CallbackUrl } from './callback.ts'
-import { always, integer, number, oneOf, text } from './members.ts'
+import { always, anObject, integer, number, oneOf, text } from './members.ts'
 import { LateResult, Progress } from './progress.ts'
 import { TaskWebhook, webhookEvent } from './webhook.ts'
 
@@ -47,7 +47,7 @@ export const newTaskSchema = (maxTimeoutSeconds: number) =>
       expires_in_seconds: number(0.01, MAX_DAYS_SECONDS).default(86_400).describe('Ends as timeout (error: expired) when no attempt could begin within so long.'),
       callback_url: CallbackUrl.optional().describe('Is sent a webhook when the task ends, whichever way.'),
       metadata: JsonObject.optional().describe('Goes along to the agent, and comes back as it is here.'),
-    })
+    }, anObject)
     .refine((t) => t.agent_type !== undefined || t.agent_id !== undefined, { path: ['agent_type'], message: 'is required unless agent_id is given', ...always })
     .refine((t) => t.delay_seconds === undefined || t.run_at === undefined, { path: ['run_at'], message: 'cannot be given beside delay_seconds: give one of them', ...always })
     .meta({ id: 'NewTask', anyOf: [{ required: ['agent_type'] }, { required: ['agent_id'] }] })
@@ -115,6 +115,8 @@ export const Task = z
     cancel_requested: z.boolean().describe('Its cancellation was asked for: at an agent it will end cancelled, waiting it has.'),
     retry_of: z.string().nullable().describe('The ended task that this one repeats.'),
     retried_as: z.string().nullable().describe('The task that repeats this one.'),
+    schedule_id: z.string().nullable().describe('The schedule of which it is a run.'),
+    scheduled_at: z.iso.datetime().nullable().describe('When that run was due.'),
     execution_time_ms: z.number().nullable(),
     callback_url: z.string().nullable().describe('Is sent a webhook when the task ends.'),
     webhook: TaskWebhook.nullable().describe('That webhook, from the task’s end on. Null in the webhook itself.'),

@@ -10,6 +10,7 @@ import type { RequestHandler } from 'express'
 import type { Redis } from '../redis/client.ts'
 import type { Keys } from '../redis/keys.ts'
 import type { Queues } from './queues.ts'
+import { schedulesQueue } from './schedulers.ts'
 
 /** The board asks some ten things of every queue at each look: beyond this many, those used last are shown. */
 const MAX_SHOWN = 500
@@ -26,8 +27,13 @@ export type BoardDeps = {
   queues: Queues
   /** What the Board shows as a job's data: its task's record, or null when that is gone. */
   describe: (taskId: string) => Promise<Record<string, unknown> | null>
+  /** The same of a job scheduler's job: its schedule. */
+  describeSchedule: (id: string) => Promise<Record<string, unknown> | null>
   path: string
 }
+
+/** The schedule of a job scheduler's job; undefined for a task's. */
+const scheduleOf = (jobId: string): string | undefined => /^repeat:([^:]+):/.exec(jobId)?.[1]
 
 /** Jobs carry nothing themselves: each is shown with what its record says. */
 class RecordAdapter extends BullMQAdapter {
@@ -53,7 +59,7 @@ class RecordAdapter extends BullMQAdapter {
  * @param deps.path where it is mounted, `/queues`
  * @returns a handler for everything below that path
  */
-export const createBoard = ({ redis, keys, types, queues, describe, path }: BoardDeps): RequestHandler => {
+export const createBoard = ({ redis, keys, types, queues, describe, describeSchedule, path }: BoardDeps): RequestHandler => {
   const server = new ExpressAdapter()
   server.setBasePath(path)
   const board = createBullBoard({
@@ -73,14 +79,17 @@ export const createBoard = ({ redis, keys, types, queues, describe, path }: Boar
       },
     },
   })
+  const describeAny: BoardDeps['describe'] = (id) => (scheduleOf(id) === undefined ? describe(id) : describeSchedule(scheduleOf(id)!))
+  const recordOf = (id: string): string => (scheduleOf(id) === undefined ? `/tasks/${id}` : `/schedules/${scheduleOf(id)}`)
   const shown = new Map<string, BullMQAdapter>()
 
   /** Shows the queues there are now: any process may have made them, and a dispatcher forgets those unused for an hour. */
   const refresh = async (): Promise<void> => {
     const used = await Promise.all(
       (await types.list()).map(async (type) => {
-        const cells = await redis.zrevrange(keys.queues(type), 0, MAX_SHOWN - 1, 'WITHSCORES')
-        return cells.flatMap((name, i) => (i % 2 === 0 ? [{ type, name, at: Number(cells[i + 1]) }] : []))
+        const [cells, schedules] = await Promise.all([redis.zrevrange(keys.queues(type), 0, MAX_SHOWN - 1, 'WITHSCORES'), redis.exists(keys.schedules(type))])
+        const shownFirst = schedules === 1 ? [{ type, name: schedulesQueue(type), at: Infinity }] : []
+        return [...shownFirst, ...cells.flatMap((name, i) => (i % 2 === 0 ? [{ type, name, at: Number(cells[i + 1]) }] : []))]
       }),
     )
     const last = used.flat().sort((a, b) => b.at - a.at).slice(0, MAX_SHOWN)
@@ -88,7 +97,7 @@ export const createBoard = ({ redis, keys, types, queues, describe, path }: Boar
     for (const name of shown.keys()) if (!names.has(name)) shown.delete(name)
     for (const { type, name } of last) {
       if (shown.has(name)) continue
-      shown.set(name, new RecordAdapter(queues.queue(type, name), { readOnlyMode: true, delimiter: '.', externalJobUrl: (job) => ({ displayText: 'Record', href: `/tasks/${job.id}` }) }, describe))
+      shown.set(name, new RecordAdapter(queues.queue(type, name), { readOnlyMode: true, delimiter: '.', externalJobUrl: (job) => ({ displayText: 'Record', href: recordOf(String(job.id)) }) }, describeAny))
     }
     board.replaceQueues([...shown.values()])
   }

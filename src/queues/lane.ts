@@ -29,6 +29,13 @@ export class Lane extends Worker<JobData> {
     return (await this.getNextJob(token, { block: false })) as TaskJob | undefined
   }
 
+  /** Behind a `take` that found nothing: in how many ms the first of the delayed jobs is due; null when there is none. */
+  nextDelayedMs(): number | null {
+    // A private member, which BullMQ's own loop waits by.
+    const { blockUntil } = this as unknown as { blockUntil?: number }
+    return blockUntil ? Math.max(0, blockUntil - Date.now()) : null
+  }
+
   /** The job of a task, if there is one. */
   async find(id: string): Promise<TaskJob | undefined> {
     return (await Job.fromId(this, id)) as TaskJob | undefined

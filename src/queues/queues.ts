@@ -12,11 +12,14 @@ import { loadScript } from '../redis/scripts.ts'
 import { backoffStrategy } from './backoff.ts'
 import { LOCK_MS, STALL_CHECK_MS, type JobData } from './job.ts'
 import { Lane } from './lane.ts'
+import { repeatStrategy } from './repeat.ts'
 
 export type NewJob = { id: string; type: string; queue: string; taskType: string; priority: number; maxRetries: number; delayMs: number }
 
 /** Finished jobs kept per queue, for the Board only. */
 const KEPT_JOBS = 200
+/** Behind a lost connection, until the next job of a job scheduler is tried again. */
+const RETRY_MS = 1_000
 /** Queue objects held in memory; the one used longest ago is dropped first. */
 const MAX_OPEN = 5_000
 /** One unused for so long is made anew: the queue may have been forgotten, and with it what BullMQ notes of it when its object is made. */
@@ -40,6 +43,7 @@ export const createQueues = ({ redis, keys }: { redis: Redis; keys: Keys }) => {
     // Here rather than in each job, which would carry them through Redis.
     removeOnComplete: { count: KEPT_JOBS },
     removeOnFail: { count: KEPT_JOBS },
+    settings: { backoffStrategy, repeatStrategy },
   }
   const shared = createRedisBackend('_', options) as RedisQueueBackend
   shared.on('error', () => {}) // client.ts says when Redis is away
@@ -68,7 +72,7 @@ export const createQueues = ({ redis, keys }: { redis: Redis; keys: Keys }) => {
 
   /** A queue to take from. */
   const lane = opened((type, name) => {
-    const l = new Lane(name, { ...options, prefix: keys.bullPrefix(type), autorun: false, settings: { backoffStrategy } }, backendFor(type, name))
+    const l = new Lane(name, { ...options, prefix: keys.bullPrefix(type), autorun: false, runRetryDelay: RETRY_MS }, backendFor(type, name))
     l.on('error', () => {})
     return l
   })

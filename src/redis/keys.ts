@@ -32,6 +32,8 @@ const WITH_ID = {
   webhook_queue: 'webhook-queue:',
   /** string: what an Idempotency-Key was first answered, by the key's digest (tasks/submit.lua); expires by itself */
   idempotency: 'idempotency:',
+  /** hash: a schedule's record (schedules/schedule.lua) */
+  schedule: 'schedule:',
 } as const
 
 /** Keys of which an agent type has one. */
@@ -64,6 +66,10 @@ const SINGLE = {
   webhooks_disabled: 'webhooks-disabled',
   /** of the empty type only, string: what webhooks are signed with where no secret was set (webhooks/secret.ts) */
   webhook_secret: 'webhook-secret',
+  /** zset: schedule → when someone must look at it next: due, or its run not submitted yet; +inf while paused */
+  schedules: 'schedules',
+  /** of the empty type only, zset, all scores 0: `<schedule>\t<agent type>`; a schedule is there, and runs, when it is in here */
+  schedule_ids: 'schedule-ids',
   /** of the empty type only, zset: agent type → ms at which it was last seen in use (types.ts) */
   types: 'types',
   /** of the empty type only, hash: agent id → its type; written before the agent, and again behind it */
@@ -104,6 +110,7 @@ export const createKeys = (prefix: string, namespace = 'default') => {
     task: withId('task'),
     tasks: withId('tasks'),
     idempotency: withId('idempotency'),
+    schedule: withId('schedule'),
     agents: single('agents'),
     watch: single('watch'),
     timers: single('timers'),
@@ -118,6 +125,8 @@ export const createKeys = (prefix: string, namespace = 'default') => {
     webhookOrigins: single('webhook_origins'),
     webhooksDisabled: single('webhooks_disabled'),
     webhookSecret: single('webhook_secret')(''),
+    schedules: single('schedules'),
+    scheduleIds: single('schedule_ids')(''),
     types: single('types')(''),
     agentTypes: single('agent_types')(''),
     /** says `namespace/type` when one is new */

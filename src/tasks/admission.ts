@@ -3,7 +3,7 @@ import { readReceiver } from '../contracts/callback.ts'
 import type { Idempotency } from '../contracts/idempotency.ts'
 import type { NewTask, Submitted, TaskStatus } from '../contracts/task.ts'
 import { iso } from '../contracts/time.ts'
-import { AlreadyRetried, IdempotencyKeyReused, NoAgent, NotFound, TooManyQueues } from '../errors.ts'
+import { AlreadyRetried, AlreadySubmitted, IdempotencyKeyReused, NoAgent, NotFound, TooManyQueues } from '../errors.ts'
 import type { NewJob } from '../queues/queues.ts'
 import type { Arguments } from '../redis/batch.ts'
 import type { Redis } from '../redis/client.ts'
@@ -24,6 +24,8 @@ export type SubmitExtra = {
   retryOf?: string
   id?: string
   idempotency?: Idempotency | undefined
+  /** The run of a schedule, which has claimed the id (claim.lua). */
+  schedule?: { id: string; dueMs: number } | undefined
 }
 
 /** A task as taken; `replayed` when it was before, under the same idempotency key: then `submitted` is what was answered first. */
@@ -40,7 +42,7 @@ export type Admission = {
 }
 
 /** What submit.lua says of one. */
-export type Verdict = ['ok' | 'exists' | 'replayed' | 'reused' | 'queues' | 'no_agent' | 'retried' | 'gone', TaskStatus, string, number | string]
+export type Verdict = ['ok' | 'exists' | 'replayed' | 'reused' | 'queues' | 'no_agent' | 'retried' | 'gone' | 'submitted', TaskStatus, string, number | string]
 
 const delayOf = (t: NewTask): number => (t.delay_seconds !== undefined ? Math.round(t.delay_seconds * 1000) : t.run_at !== undefined ? Date.parse(t.run_at) - Date.now() : 0)
 
@@ -68,17 +70,19 @@ export const createAdmission = (redis: Redis) => {
         extra.requireAgent ? 1 : 0, extra.id === undefined ? 0 : 1, isNew ? 1 : 0, writeSpec(spec, queue), extra.parameters, extra.metadata, extra.traceparent ?? '', extra.retryOf ?? '',
         t.callback_url === undefined ? '' : `${readReceiver(t.callback_url).origin}\t${t.callback_url}`,
         idempotency?.key ?? '', idempotency?.request ?? '', idempotency?.keepMs ?? '',
+        extra.schedule === undefined ? '' : `${extra.schedule.id}\t${extra.schedule.dueMs}`,
       ],
     }
   }
 
   /**
    * What a verdict says to the client.
-   * @throws NoAgent, TooManyQueues, IdempotencyKeyReused, and of a retry AlreadyRetried, NotFound: nothing was stored, and the key is not taken
+   * @throws NoAgent, TooManyQueues, IdempotencyKeyReused, of a retry AlreadyRetried, NotFound, of a schedule's run AlreadySubmitted: nothing was stored, and the key is not taken
    */
   const settle = ({ task: t, type, extra, job, isNew }: Admission, [verdict, status, created, more]: Verdict): Taken => {
     if (verdict === 'no_agent') throw new NoAgent(`no agent that can do ${t.task_type} for ${type} is alive; start one, or submit without require_agent and the task waits`)
     if (verdict === 'retried') throw new AlreadyRetried(extra.retryOf!, status)
+    if (verdict === 'submitted') throw new AlreadySubmitted(job.id)
     if (verdict === 'gone') throw new NotFound(`there is no task ${extra.retryOf}`)
     if (verdict === 'reused') throw new IdempotencyKeyReused(status)
     if (verdict === 'queues') {

@@ -5,7 +5,7 @@
 --   cost it nothing: the agent was sick) poison result error execution_ms cancel cancel_by (when it ends cancelled, whoever has it) parked (its
 --   result comes by callback) progress progress_data (progress.lua) late l1 … r1 … (late.lua) callback (who is told of its end) retry_of
 --   retried_as traceparent waited_for (what it waited for when it expired: a reason of contracts/explain.ts) history (its changes of status, a
---   line each: event id, status, delivery, agent)
+--   line each: event id, status, delivery, agent) schedule (of which it is a run, and when that was due, with a tab between)
 -- `spec` is what never changes, as text with tabs between: timeout ms, max_retries, retry delay ms, backoff, priority, pinned to,
 --   task_type, queue. One field instead of eight: it is written and read by every task.
 -- Every record stands in tasks:<status> (by id, so by age); one that is sent or running stays in tasks:queued, as it is there only for a

@@ -40,6 +40,8 @@ export type TaskView = {
   callbackUrl: string | null
   /** From its end on, where it was read as well. */
   webhook: TaskWebhook | null
+  /** The schedule of which it is a run, and when that was due. */
+  schedule: { id: string; dueMs: number } | null
   attempts: Attempt[]
   progress: KeptReport | null
   lateResults: LateResult[]
@@ -53,6 +55,11 @@ export const writeSpec = (s: Spec, queue: string): string => [s.timeoutMs, s.max
 export const readSpec = (spec: string): Spec => {
   const [timeout, maxRetries, retryDelay, backoff, priority, pin, taskType] = spec.split('\t')
   return { timeoutMs: Number(timeout), maxRetries: Number(maxRetries), retryDelayMs: Number(retryDelay), backoff: backoff!, priority: Number(priority), pinnedTo: pin ? pin : null, taskType: taskType! }
+}
+
+const readSchedule = (text: string | undefined): TaskView['schedule'] => {
+  const [id, due] = text?.split('\t') ?? []
+  return id && due ? { id, dueMs: Number(due) } : null
 }
 
 /** The deliveries whose fields are given, oldest first. */
@@ -103,6 +110,7 @@ export const readRecord = (taskId: string, f: Record<string, string>, spec = rea
   traceparent: f.traceparent ?? null,
   callbackUrl: f.callback?.slice(f.callback.indexOf('\t') + 1) ?? null,
   webhook: null,
+  schedule: readSchedule(f.schedule),
   attempts: readAttempts(f),
   progress: readProgress(f.progress, f.progress_data),
   lateResults: readLate(f),

@@ -7,8 +7,8 @@ import type { Keys } from '../redis/keys.ts'
 
 const FLUSH_MS = 1000
 
-/** `submitted`, `retried`, `ended:<status>`, `attempts:<outcome>`, `redelivered:<reason>` */
-export type Stat = 'submitted' | 'retried' | `ended:${string}` | `attempts:${string}` | `redelivered:${string}`
+/** `submitted`, `retried`, `ended:<status>`, `attempts:<outcome>`, `redelivered:<reason>`, `scheduled:<outcome>` */
+export type Stat = 'submitted' | 'retried' | `ended:${string}` | `attempts:${string}` | `redelivered:${string}` | `scheduled:${string}`
 
 export type Stats = ReturnType<typeof createStats>
 
@@ -23,10 +23,10 @@ export const createStats = ({ redis, keys }: { redis: Redis; keys: Keys }) => {
   const timer = setInterval(() => void flush(), FLUSH_MS)
   timer.unref()
   return {
-    count: (type: string, what: Stat): void => {
+    count: (type: string, what: Stat, n = 1): void => {
       let counts = gathered.get(type)
       if (!counts) gathered.set(type, (counts = new Map()))
-      counts.set(what, (counts.get(what) ?? 0) + 1)
+      counts.set(what, (counts.get(what) ?? 0) + n)
     },
     /** Writes what is left, and stops. */
     stop: async (): Promise<void> => {

@@ -3,11 +3,13 @@
 -- KEYS[1] base
 -- ARGV, for each task: id; queue; delay ms, or ''; run at (ms since the epoch), or ''; expires in, ms; at most so many queues;
 --   1 to refuse when no agent is alive for it; 1 when the id may be known already; 1 when the queue may be new; spec; parameters; metadata; traceparent or ''; retry_of or '';
---   callback or ''; the idempotency key's digest, or ''; that of what it stands for; for how long it is kept, ms
+--   callback or ''; the idempotency key's digest, or ''; that of what it stands for; for how long it is kept, ms;
+--   for a schedule's run: schedule, tab, when it was due; else ''
 -- Returns for each {'ok', status, created, 1 when an agent has room for it now}, {'exists', status, created, 1},
 --   {'replayed', status, created, id} of the task first taken under the key, {'reused', its id} when that was another request, {'queues'}, {'no_agent'},
---   or of a retry {'retried', as which} or {'gone'}
+--   or of a retry {'retried', as which} or {'gone'}, or of a schedule's run {'submitted'} when it has been before, or is not to be any more
 --- @include "record.lua"
+--- @include "claim.lua"
 --- @include "../redis/batch.lua"
 
 local now = now_ms()
@@ -30,7 +32,7 @@ local function first_answer(key, request, id)
 end
 
 local function submit(id, queue, delay, run_at, expires_in, max_queues, require_agent, maybe_known, maybe_new, spec, parameters, metadata, traceparent, retry_of, callback,
-    key, request, keep)
+    key, request, keep, schedule)
   local first = key ~= '' and first_answer(key, request, id)
   if first then return first end
   if maybe_known == '1' then
@@ -55,6 +57,7 @@ local function submit(id, queue, delay, run_at, expires_in, max_queues, require_
     if old[2] then return { 'retried', old[2] } end
     redis.call('HSET', task_key(retry_of), 'retried_as', id)
   end
+  if schedule ~= '' and not take_claim(schedule, id, now) then return { 'submitted' } end
   local not_before = now
   if delay ~= '' then not_before = now + tonumber(delay) end
   if run_at ~= '' then not_before = math.max(now, tonumber(run_at)) end
@@ -66,8 +69,9 @@ local function submit(id, queue, delay, run_at, expires_in, max_queues, require_
   if retry_of ~= '' then redis.call('HSET', task_key(id), 'retry_of', retry_of) end
   if callback ~= '' then redis.call('HSET', task_key(id), 'callback', callback) end
   if key ~= '' then redis.call('SET', idempotency_key(key), table.concat({ request, id, status, integer(now) }, '\t'), 'PX', keep) end
+  if schedule ~= '' then redis.call('HSET', task_key(id), 'schedule', schedule) end
   look_at(id, math.min(now + CONFIRM_MS, status == 'pending' and not_before or expires))
   return { 'ok', status, integer(now), has_room(pool) and 1 or 0 }
 end
 
-return for_each(18, submit, write_lists)
+return for_each(19, submit, write_lists)

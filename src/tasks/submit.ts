@@ -54,7 +54,7 @@ export const createSubmit = ({ redis, keys, types, queues, stats, wake, log }: S
    * Takes a task: its record, then its job, then a wake, each sent behind the other without waiting, as one packet; answered when all have.
    * Dying anywhere between leaves a record that the sweeper finds and completes.
    * @param agentType its agent type, resolved from `agent_id` where the body named none
-   * @throws NoAgent, TooManyQueues, IdempotencyKeyReused; of a retry AlreadyRetried, NotFound
+   * @throws NoAgent, TooManyQueues, IdempotencyKeyReused; of a retry AlreadyRetried, NotFound; of a schedule's run AlreadySubmitted
    */
   const one = async (t: NewTask, agentType: string, extra: SubmitExtra): Promise<Taken> => {
     // With require_agent there must be an agent, which has made the type known; a refused submit leaves nothing behind.
@@ -64,7 +64,7 @@ export const createSubmit = ({ redis, keys, types, queues, stats, wake, log }: S
     const sent = Promise.withResolvers<void>()
     const recorded = record(keys.base(agentType), a.item, sent.resolve) as Promise<Verdict>
     // Asked whether it may, or whether it is there already, a submit waits for the answer; otherwise the job follows at once.
-    if (extra.requireAgent || extra.idempotency) {
+    if (extra.requireAgent || extra.idempotency || extra.schedule) {
       const taken = settle(a, await recorded)
       if (taken.replayed) return taken
     } else await sent.promise
@@ -83,8 +83,9 @@ export const createSubmit = ({ redis, keys, types, queues, stats, wake, log }: S
     }
     if (added.status === 'rejected') {
       // Under a key another call may have been told of the record by now: it stays, so it is taken, and the sweeper adds its job.
+      // So it does of a schedule's run, which has nobody who is told no.
       // Otherwise the client is told no: take the record back, or else the sweeper would run it.
-      if (extra.idempotency === undefined) {
+      if (extra.idempotency === undefined && extra.schedule === undefined) {
         await withdraw(keys.base(agentType), job.id).catch(() => {})
         throw added.reason
       }

@@ -39,6 +39,8 @@ export const wire = (t: TaskView): Record<string, unknown> => ({
   cancel_requested: t.cancelRequested,
   retry_of: t.retryOf,
   retried_as: t.retriedAs,
+  schedule_id: t.schedule?.id ?? null,
+  scheduled_at: isoOrNull(t.schedule?.dueMs ?? null),
   execution_time_ms: t.executionMs,
   callback_url: t.callbackUrl,
   webhook: t.webhook,

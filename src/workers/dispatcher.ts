@@ -15,11 +15,14 @@ import { PROGRESS_MS, type Presence } from '../registry/presence.ts'
 import type { Registry, Slot } from '../registry/registry.ts'
 import type { Types } from '../registry/types.ts'
 import type { Webhooks } from '../tasks/webhooks/webhooks.ts'
+import type { Schedulers } from '../queues/schedulers.ts'
+import type { Schedules } from '../schedules/schedules.ts'
 import type { Tasks } from '../tasks/tasks.ts'
 import type { Transport } from '../transports/transport.ts'
 import { createDispatch } from './dispatch.ts'
 import { createLocks } from './locks.ts'
 import type { Metrics } from './metrics.ts'
+import { createScheduler } from './scheduler.ts'
 import { createStops } from './stops.ts'
 import { createSweeper } from './sweeper.ts'
 import type { WebhookDeliverer } from './webhooks.ts'
@@ -44,6 +47,8 @@ export type DispatcherDeps = {
   tasks: Tasks
   queues: Queues
   presence: Presence
+  schedulers: Schedulers
+  schedules: Schedules
   transport: Transport
   webhooks: Webhooks
   deliverer: WebhookDeliverer
@@ -115,6 +120,7 @@ export const createDispatcher = (deps: DispatcherDeps) => {
   const dueIn = (type: string, ms: number): void => {
     if (ms < NEAR_MS) lookIn(ms + 1, () => sweeper.records(type))
   }
+  const scheduler = createScheduler({ ...deps, lookIn })
 
   const start = (slot: Slot) => {
     running++
@@ -165,7 +171,7 @@ export const createDispatcher = (deps: DispatcherDeps) => {
 
   /** Looks at one agent type: what is due, what waits, what has stalled. */
   const survey = async (type: string): Promise<void> => {
-    const [recordsDueIn, agentsDue, webhooksDue, busy, least, inUse, idle] = (await surveyScript(keys.base(type), id, running)) as [number, number, number, [string, number, number, number][], string, number, string[]]
+    const [recordsDueIn, agentsDue, webhooksDue, busy, least, inUse, idle, scheduleIn] = (await surveyScript(keys.base(type), id, running)) as [number, number, number, [string, number, number, number][], string, number, string[], string]
     leastOther.set(type, Number(least))
     const now = performance.now()
     if (webhooksDue === 1) deliverer.look(type)
@@ -190,6 +196,7 @@ export const createDispatcher = (deps: DispatcherDeps) => {
     }
     for (const queue of waitingSince.keys()) if (queue.startsWith(`${type}.`) && !seen.has(queue)) waitingSince.delete(queue)
     if (lastStallCheck.size > 20_000) lastStallCheck.clear()
+    if (scheduleIn !== '') scheduler.due(type, Number(scheduleIn))
     await sweeper.trim(type)
     for (const queue of idle) await queues.forget(type, queue)
     await types.seen(type, inUse === 1)

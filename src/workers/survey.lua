@@ -1,14 +1,16 @@
 -- A dispatcher's look at an agent type, once a second: what waits, what is due; it also says that the dispatcher is there.
 -- KEYS[1] base   ARGV[1] dispatcher  [2] its attempts in flight
 -- Returns {the ms until a record is to be looked at or -1, 1 when agents are due, 1 when webhooks are due, list of {queue, waiting, active, room}, the load of the least busy other
--- dispatcher or -1, 1 when the type is in use: there is an agent, a queue, a task or a webhook,
--- queues without jobs for an hour: some of them, to be forgotten}
+-- dispatcher or -1, 1 when the type is in use: there is an agent, a queue, a task, a webhook or a schedule,
+-- queues without jobs for an hour: some of them, to be forgotten,
+-- ms until a schedule is to be looked at, below 0 when it should have been; '' when there is none}
 -- Of a type not in use the rest goes by itself when nobody has looked at it for an hour.
 --- @include "../registry/health.lua"
 --- @include "../registry/sick.lua"
 
 local HOUR = 3600000 -- in ms
 local MAX_IDLE = 20
+local SCHEDULES_POOL = '~schedules' -- queues/schedulers.ts
 local now = now_ms()
 redis.call('ZADD', DISPATCHERS, ARGV[2], ARGV[1])
 forgive_absence(now)
@@ -33,9 +35,15 @@ for i = 1, #queues, 2 do
     idle[#idle + 1] = queue
   end
 end
+local schedule_in, next_schedule = '', redis.call('ZRANGE', SCHEDULES, 0, 0, 'WITHSCORES')[2]
+if next_schedule and next_schedule ~= 'inf' then schedule_in = integer(tonumber(next_schedule) - now) end
+-- Their queue is no pool's, so it is not among the others. What its jobs are for may be gone; they are taken out all the same.
+local schedules_queue = queue_of(SCHEDULES_POOL)
+if waiting(schedules_queue) > 0 then schedule_in = '0' end
+if active(schedules_queue) > 0 then busy[#busy + 1] = { schedules_queue, 0, active(schedules_queue), 0 } end
 local lists = {}
 for i, status in ipairs({ 'pending', 'queued', 'retrying', 'completed', 'failed', 'timeout', 'cancelled' }) do lists[i] = tasks_key(status) end
-local in_use = redis.call('EXISTS', AGENTS, QUEUES, WEBHOOKS, unpack(lists)) > 0 and 1 or 0
+local in_use = redis.call('EXISTS', AGENTS, QUEUES, WEBHOOKS, SCHEDULES, unpack(lists)) > 0 and 1 or 0
 for _, key in ipairs({ DISPATCHERS, SWEEP, STATS, WOKEN }) do
   if in_use == 1 then redis.call('PERSIST', key) else redis.call('PEXPIRE', key, HOUR) end
 end
@@ -47,4 +55,5 @@ return {
   least,
   in_use,
   idle,
+  schedule_in,
 }

@@ -37,6 +37,7 @@ from .errors import (
     TaskNotEnded,
     TooManyQueues,
     TooManyWatchers,
+    TooManySchedules,
     UnsupportedMediaType,
     WaitTimeout,
 )
@@ -74,6 +75,7 @@ __all__ = [
     "TaskNotEnded",
     "TooManyQueues",
     "TooManyWatchers",
+    "TooManySchedules",
     "UnsupportedMediaType",
     "WaitTimeout",
     "WebhookVerificationError",

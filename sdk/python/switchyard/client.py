@@ -9,6 +9,7 @@ from .calls import Calls, members
 from .dead_letters import DeadLetters
 from .errors import error_of
 from .events import watch
+from .schedules import Schedules
 from .settings import client_target
 from .shapes import Live, Ready, TaskEvent
 from .tasks import Tasks
@@ -26,6 +27,7 @@ class Client:
         self.tasks = Tasks(self._calls)
         self.dead_letters = DeadLetters(self._calls)
         self.agents = Agents(self._calls)
+        self.schedules = Schedules(self._calls)
 
     def __repr__(self) -> str:
         return f"Client({self.url!r})"

@@ -118,6 +118,10 @@ class TooManyWatchers(SwitchyardError):
     problem = "too-many-watchers"
 
 
+class TooManySchedules(SwitchyardError):
+    problem = "too-many-schedules"
+
+
 class StoreUnavailable(SwitchyardError):
     problem = "store-unavailable"
 

@@ -89,6 +89,8 @@ class Task(TypedDict):
     cancel_requested: bool
     retry_of: Optional[str]
     retried_as: Optional[str]
+    schedule_id: Optional[str]
+    scheduled_at: Optional[str]
     execution_time_ms: Optional[float]
     callback_url: Optional[str]
     webhook: Optional[TaskWebhook]
@@ -267,6 +269,36 @@ class Unregistered(TypedDict):
 
 class CleanedUp(TypedDict):
     removed: int
+
+
+class Schedule(TypedDict):
+    """`cron` and `tz`, or `every_seconds`; the others are None. `next_run_at` is None while it is paused."""
+
+    schedule_id: str
+    agent_type: str
+    cron: Optional[str]
+    tz: Optional[str]
+    every_seconds: Optional[float]
+    catch_up_seconds: float
+    paused: bool
+    task: Dict[str, Any]
+    next_run_at: Optional[str]
+    last_run_at: Optional[str]
+    last_scheduled_at: Optional[str]
+    last_task_id: Optional[str]
+    runs: int
+    missed: int
+    last_missed_at: Optional[str]
+    failed: int
+    last_error: Optional[str]
+    last_error_at: Optional[str]
+    created_at: str
+    updated_at: str
+
+
+class ScheduleDeleted(TypedDict):
+    schedule_id: str
+    deleted: bool
 
 
 class Live(TypedDict):
