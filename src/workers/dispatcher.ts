@@ -28,8 +28,10 @@ import { createSweeper } from './sweeper.ts'
 import type { WebhookDeliverer } from './webhooks.ts'
 
 const SURVEY_MS = 1000
-/** What comes due later than this gets no timer of its own: a survey sees it in time. So parked and delayed tasks take no memory here. */
+/** What comes due later than this gets no timer: a survey sees it in time. So parked and delayed tasks take no memory here. */
 const NEAR_MS = 2 * SURVEY_MS
+/** Looks at records are no closer to each other. */
+const LOOK_APART_MS = 5
 /** More timers are not set; the surveys are the net under them. */
 const MAX_TIMERS = 10_000
 /** Longer than from a submit's record to its job, shorter than anyone notices. */
@@ -104,7 +106,7 @@ export const createDispatcher = (deps: DispatcherDeps) => {
     restsFor: (type, ms) => void lookIn(ms + 1, () => sweeper.agents(type)),
   })
 
-  /** Timers for what is known to come due: retries, delayed tasks, the ends of rests. The survey is the net under them. */
+  /** Timers for looks at agents: the ends of rests, those that fell idle. The survey is the net under them. */
   const timers = new Set<NodeJS.Timeout>()
   const lookIn = (ms: number, look: () => Promise<unknown>): boolean => {
     // A look in a moment is always had: were many timers in its way, what was just submitted would wait for the survey.
@@ -117,8 +119,19 @@ export const createDispatcher = (deps: DispatcherDeps) => {
     return true
   }
 
+  /** The next look at the records of a type. One is enough: it tells when the one behind it is to be. */
+  const nextLooks = new Map<string, { at: number; timer: NodeJS.Timeout }>()
   const dueIn = (type: string, ms: number): void => {
-    if (ms < NEAR_MS) lookIn(ms + 1, () => sweeper.records(type))
+    const inMs = Math.max(ms + 1, LOOK_APART_MS)
+    const at = performance.now() + inMs
+    const pending = nextLooks.get(type)
+    if (stopping || ms >= NEAR_MS || (pending && pending.at <= at)) return
+    clearTimeout(pending?.timer)
+    const timer = setTimeout(() => {
+      nextLooks.delete(type)
+      sweeper.records(type).catch(() => {})
+    }, inMs)
+    nextLooks.set(type, { at, timer })
   }
   const scheduler = createScheduler({ ...deps, lookIn })
 
@@ -275,6 +288,7 @@ export const createDispatcher = (deps: DispatcherDeps) => {
       stopping = true
       clearInterval(surveyTimer)
       for (const timer of timers) clearTimeout(timer)
+      for (const { timer } of nextLooks.values()) clearTimeout(timer)
       const leave = [presence.leave(id), ...[...known].map((type) => redis.zrem(keys.dispatchers(type), id))]
       await Promise.race([Promise.allSettled(leave), new Promise((resolve) => setTimeout(resolve, 2000))])
       const idle = async (ms: number) => {
