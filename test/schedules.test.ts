@@ -191,6 +191,7 @@ describe('a run', () => {
     const seen = await read('run.bytes')
     expect(at(seen.last_run_at) - at(seen.last_scheduled_at)).toBeGreaterThanOrEqual(0)
     await del('run.bytes')
+    await system.ended(task.task_id)
     const last = agent.runs.length
     expect((await system.task((await system.call('POST', `/tasks/${task.task_id}/retry`)).json.task_id))).toMatchObject({ schedule_id: null })
     await until(() => agent.runs.length > last)
@@ -361,7 +362,9 @@ test.concurrent('a paused schedule does nothing, misses nothing, and goes on fro
   await other.del('pause.other')
   expect(await read('pause.it')).toMatchObject({ runs, missed: 0 })
   const on = await system.post('/schedules/pause.it/resume')
-  expect([on.status, on.json.paused, at(on.json.next_run_at) - at(on.json.updated_at)]).toEqual([200, false, expect.closeTo(1000, -2)])
+  expect([on.status, on.json.paused]).toEqual([200, false])
+  expect(at(on.json.next_run_at) - at(on.json.updated_at)).toBeGreaterThan(0)
+  expect(at(on.json.next_run_at) - at(on.json.updated_at)).toBeLessThanOrEqual(2000)
   await until(async () => (await read('pause.it')).runs > runs)
   expect((await runsOf('pause.it'))[runs]).toMatchObject({ scheduled_at: on.json.next_run_at })
   await del('pause.it')

@@ -48,6 +48,9 @@ const readPlaces = (req: Request): Places | null => {
 
 const latest = (places: Places): number => Math.max(0, ...[...places.values()].map(msOf))
 
+/** Behind everything before that millisecond. */
+const behind = (ms: number): Position => `${Math.max(0, ms - 1)}-${2 ** 50}`
+
 /** The id under which a client of all types resumes: the last event of each type in the latest millisecond; of older ones it has them all. */
 const createCursor = (from: Places) => {
   let ms = latest(from)
@@ -107,7 +110,7 @@ export const eventRoutes = ({ events, feed, types, log }: { events: Events; feed
   /** The log from where a client was, of all types by time. */
   const replay = async (from: Places, of: string[], until: (type: string) => Position, stream: EventStream, tell: (event: TaskEvent) => void): Promise<void> => {
     const ms = latest(from)
-    const runs = of.map((type) => ({ type, at: from.get(type) ?? `${Math.max(0, ms - 1)}-${2 ** 50}`, page: [] as TaskEvent[], more: true }))
+    const runs = of.map((type) => ({ type, at: from.get(type) ?? behind(ms), page: [] as TaskEvent[], more: true }))
     if ((await Promise.all(runs.map(({ type, at }) => events.forgotten(type, at)))).includes(true)) gap(stream)
     while (stream.open) {
       await Promise.all(
@@ -131,9 +134,11 @@ export const eventRoutes = ({ events, feed, types, log }: { events: Events; feed
     return orCut(res, (async () => {
       let stream: EventStream | undefined
       const cursor = createCursor(from ?? new Map())
-      const told = new Map<string, Position>()
+      const told: Places = new Map(from)
+      // What this process hears of only now may be what the client has heard from another.
+      const before = from ? behind(latest(from)) : BEGINNING
       const tell = (event: TaskEvent): void => {
-        if (compare(event.position, told.get(event.type) ?? BEGINNING) <= 0) return
+        if (compare(event.position, told.get(event.type) ?? before) <= 0) return
         told.set(event.type, event.position)
         stream?.send(`task.${event.what}`, wire(event), cursor(event))
       }

@@ -16,30 +16,40 @@ export const createWaiter = ({ tasks, feed }: { tasks: Tasks; feed: Feed }) => {
    * @returns null when it is unknown
    */
   return async (id: string, ms: number, signal: AbortSignal): Promise<TaskView | null> => {
+    const end = performance.now() + ms
     const before = await tasks.get(id)
     if (before === null || isEnd(before.status)) return before
-    const over = Promise.withResolvers<void>()
+    let told = Promise.withResolvers<void>()
+    let stopped = false
+    const stop = () => {
+      stopped = true
+      told.resolve()
+    }
     const following = await feed.follow({
       type: typeOfTask(id)!,
       task: id,
       event: ({ what }) => {
-        if (isEnd(what)) over.resolve()
+        if (isEnd(what)) told.resolve()
       },
-      gap: over.resolve,
-      end: over.resolve,
+      gap: () => told.resolve(),
+      end: stop,
     })
-    let timer: NodeJS.Timeout | undefined
-    signal.addEventListener('abort', () => over.resolve(), { once: true })
+    signal.addEventListener('abort', stop, { once: true })
     try {
-      // It may have ended while we began to listen.
-      const now = await tasks.get(id)
-      if (now === null || isEnd(now.status) || signal.aborted) return now
-      // Where no dispatcher lives, whoever reads a task sees that it has expired.
-      timer = setTimeout(over.resolve, Math.min(ms, Math.max(0, now.expiresMs - Date.now()) + 1))
-      await over.promise
-      return await tasks.get(id)
+      // Read first of all: it may have ended while we began to listen.
+      for (;;) {
+        told = Promise.withResolvers<void>()
+        const task = await tasks.get(id)
+        const leftMs = end - performance.now()
+        if (task === null || isEnd(task.status) || stopped || signal.aborted || leftMs <= 0) return task
+        // Where no dispatcher lives, whoever reads a task sees that it has expired. By our clock that may be a little early.
+        const expiresMs = Math.max(0, task.expiresMs - Date.now()) + 10
+        const timer = setTimeout(told.resolve, Math.min(leftMs, expiresMs))
+        await told.promise
+        clearTimeout(timer)
+      }
     } finally {
-      clearTimeout(timer)
+      signal.removeEventListener('abort', stop)
       following.stop()
     }
   }
