@@ -211,6 +211,7 @@ describe('a poison task', () => {
     expect(ended).toMatchObject({ status: 'failed', poison: true, error: 'poison: it failed on 3 different agents and is not tried again; the last said: the disk is full' })
     expect(new Set(ended.attempts.map((a: any) => a.agent_id)).size).toBe(3)
     expect(ended.attempts.map((a: any) => a.error)).toEqual(Array(3).fill('the disk is full'))
+    expect((await system.get(`/tasks/${bad}/explain`)).json.summary).toContain('it failed on too many agents to be tried again (poison); ')
     expect((await system.get(`/tasks?agent_type=${ended.agent_type}&status=failed`)).json.tasks).toMatchObject([{ task_id: bad, poison: true }])
     for (const a of agents) expect(await view(a)).toMatchObject({ status: 'healthy', sick: null })
     expect(await system.ended(await submit())).toMatchObject({ status: 'completed', poison: false })

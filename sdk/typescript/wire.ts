@@ -266,7 +266,7 @@ export type DeadLettersRetried = {
 /** The answer to a cancel. */
 export type Cancelled = {
   task_id: string
-  /** `cancelled`, or another while an agent has it: then it ends cancelled when the attempt is over. */
+  /** `cancelled`, or another while an agent has it: then it ends cancelled when the attempt is over, within 10 s. */
   status: TaskStatus
   cancel_requested: boolean
 }

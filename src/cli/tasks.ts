@@ -66,7 +66,7 @@ export const taskCommands: Register = (program, run) => {
 
   explainCommand(tasks, run)
 
-  add('cancel', 'cancel tasks; one that an agent has ends when its attempt is over')
+  add('cancel', 'cancel tasks; one that an agent has ends within 10 s')
     .argument('<id...>')
     .action(
       run<[string[], object]>(async ({ client, terminal, json, signal, url }, ids) => {
@@ -74,7 +74,7 @@ export const taskCommands: Register = (program, run) => {
         for (const id of ids) {
           try {
             const answer = await client.tasks.cancel(id, { signal })
-            terminal.out(json ? JSON.stringify(answer) : answer.status === 'cancelled' ? `${id} is cancelled` : `${id} is at an agent; it ends cancelled when that attempt is over`)
+            terminal.out(json ? JSON.stringify(answer) : answer.status === 'cancelled' ? `${id} is cancelled` : `${id} is at an agent; it ends cancelled when that attempt is over, within 10 s`)
           } catch (error) {
             // One that has ended keeps none of the others from being cancelled.
             if (!(error instanceof SwitchyardError) || explain(error, url).code !== EXIT.refused) throw error

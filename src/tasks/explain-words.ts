@@ -8,6 +8,7 @@ type More = Spec & {
   agentType: string
   retries: number
   error: string
+  isPoison: boolean
   /** What its agents alone would be the reason for, of a task that stands in line. */
   agentsReason: ExplainReason | null
 }
@@ -71,7 +72,8 @@ const howItEnded = (e: Facts, more: More): string => {
   if (e.status === 'cancelled') return `${began}, ${e.last_attempt === null ? 'before it was sent to any agent' : `after attempt ${e.last_attempt.attempt} at ${e.last_attempt.agent_name}`}.`
   // The last attempt of one that was given up was lost; why it failed is our own word then.
   if (e.last_attempt === null || e.last_attempt.outcome === 'lost') return `${began}: ${quoted(more.error)}. ${AGAIN}`
-  const after = e.last_attempt.outcome === 'rejected' ? 'it is not worth another try' : `${more.retries} of ${more.maxRetries} retries are used up`
+  const retries = `${more.retries} of ${more.maxRetries} retries are used up`
+  const after = e.last_attempt.outcome === 'rejected' ? 'it is not worth another try' : more.isPoison ? `it failed on too many agents to be tried again (poison); ${retries}` : retries
   return `${began}: ${howItWent(e.last_attempt)}; ${after}. ${AGAIN}`
 }
 
@@ -141,7 +143,7 @@ export const summaryOf = (e: Facts, more: More): string => {
     case 'at_agent': return `It has been ${at} for ${sent}, ${left('answer')}.`
     case 'result_pending': return `It has been ${at} for ${sent}, which said that the result comes later, and ${left('send it')}.`
     case 'dispatcher_lost': return `${nobody}Nobody waits for ${at} any more: its dispatcher does not answer. The task is sent again soon${e.dispatchers === 0 ? ' after there is one' : ', within 20 s'}, which costs it no retry.`
-    case 'cancelling': return `Its cancellation was asked for; it ends cancelled when ${at} is over, ${isLate ? 'now' : `in ${inTime(e.attempt!.deadline_at)} at the latest`}.`
+    case 'cancelling': return `Its cancellation was asked for; it ends cancelled when ${at} is over, 10 s after the asking at the latest.`
     case 'expired': return `It expired ${span(nowMs - Date.parse(e.since))} ago: ${inVain(e.waited_for, more)}. ${AGAIN}`
     case 'ended': return howItEnded(e, more)
     default: return waiting(e.reason, e, more)

@@ -14,7 +14,7 @@
 --- @include "../registry/health.lua"
 
 local FIELDS = { 'status', 'created', 'not_before', 'expires', 'ended', 'deliveries', 'sending', 'retries', 'redeliveries', 'avoid', 'cancel', 'parked',
-  'error', 'waited_for', 'spec' }
+  'error', 'waited_for', 'poison', 'spec' }
 local WAITS = { pending = true, queued = true, retrying = true }
 local MAX_SCANNED = 1000 -- agents without a place in the pool are looked for among so many
 local MAX_BUSY = 20      -- agents whose other queues are looked at

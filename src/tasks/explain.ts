@@ -38,6 +38,7 @@ type Seen = {
   isParked: boolean
   error: string
   waitedFor: ExplainReason | null
+  isPoison: boolean
   current: (Attempt & { deadlineMs: number }) | null
   last: Attempt | null
   job: Cells[3]
@@ -78,14 +79,14 @@ const readAgents = (rows: Cells[6], spec: Spec, nowMs: number): ConsideredAgent[
 }
 
 const read = ([nowMs, f, [last, before], job, line, queue, rows, counts]: Cells): Seen => {
-  const [status, created, notBefore, expires, ended, deliveries, sending, retries, , avoid, cancel, parked, error, waitedFor, specText] = f as [TaskStatus, ...string[]]
+  const [status, created, notBefore, expires, ended, deliveries, sending, retries, , avoid, cancel, parked, error, waitedFor, poison, specText] = f as [TaskStatus, ...string[]]
   const spec = readSpec(specText!)
   const n = Number(deliveries)
   const attempts = readAttempts({ deliveries: deliveries!, ...(sending ? { sending } : {}), ...(last ? { [`a${n}`]: last } : {}), ...(before ? { [`a${n - 1}`]: before } : {}) })
   const current = attempts.findLast((a) => a.ended_at === null)
   return {
     nowMs, status, spec, createdMs: Number(created), notBeforeMs: Number(notBefore), expiresMs: Number(expires), endedMs: Number(ended), retries: Number(retries),
-    avoids: avoid!.split(' ').filter(Boolean), isCancelled: cancel === '1', isParked: parked === '1', error: error!, waitedFor: (waitedFor || null) as ExplainReason | null,
+    avoids: avoid!.split(' ').filter(Boolean), isCancelled: cancel === '1', isParked: parked === '1', error: error!, waitedFor: (waitedFor || null) as ExplainReason | null, isPoison: poison === '1',
     current: current && (status === 'sent' || status === 'running') ? { ...current, deadlineMs: Number(sending!.split('\t')[3]) } : null,
     last: attempts.findLast((a) => a.ended_at !== null) ?? null,
     job, position: readPosition(line), queue: { name: queue[0], waiting: queue[1], delayed: queue[2], active: queue[3] },
@@ -152,7 +153,7 @@ const explained = (id: string, t: Seen, dispatchers: number): Explanation => {
   }
   const { task_id, status, reason: code, ...more } = facts
   const agentType = typeOfTask(id)!
-  return { task_id, status, reason: code, summary: summaryOf(facts, { ...t.spec, agentType, retries: t.retries, error: t.error, agentsReason: t.position && t.considered ? reasonOfAgents(t) : null }), ...more }
+  return { task_id, status, reason: code, summary: summaryOf(facts, { ...t.spec, agentType, retries: t.retries, error: t.error, isPoison: t.isPoison, agentsReason: t.position && t.considered ? reasonOfAgents(t) : null }), ...more }
 }
 
 export const createExplain = ({ redis, keys, presence }: { redis: Redis; keys: Keys; presence: Pick<Presence, 'count'> }) => {
