@@ -11,7 +11,7 @@ type Options = { type?: string; after?: string }
 /** 15:32:04  cost.01a1…  retrying  attempt 1 at 01a1…: failed: no such account */
 export const eventLine = (e: TaskEvent, paint: Terminal['paint']): string => {
   const what = e.type.slice('task.'.length)
-  const at = e.attempt === null ? '' : `attempt ${e.attempt}${e.agent_id === null ? '' : ` at ${e.agent_id}`}${e.outcome === null ? '' : `: ${e.outcome}`}`
+  const at = e.attempt === null ? '' : `attempt ${e.attempt}${e.agent_id === null ? '' : ` at ${e.agent_id}`}${e.outcome === null || e.outcome === what ? '' : `: ${e.outcome}`}`
   const said = e.error ?? (e.progress === null ? '' : JSON.stringify(e.progress))
   const more = [at, plain(said)].filter(Boolean).join(': ')
   const style = STYLES[what]

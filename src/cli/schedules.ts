@@ -54,6 +54,7 @@ type PutOptions = {
   retries?: number
   expires?: number
   agent?: string
+  callback?: string
   metadata?: JsonObject
 }
 
@@ -76,6 +77,7 @@ const put = async ({ client, terminal, signal, json }: Session, id: string, type
     timeout_seconds: o.timeout,
     max_retries: o.retries,
     expires_in_seconds: o.expires,
+    callback_url: o.callback,
     metadata: o.metadata,
   }
   const schedule = await client.schedules.put(id, { cron: o.cron, tz: o.tz, every_seconds: o.every, catch_up_seconds: o.catchUp, paused: o.paused, task }, { signal })
@@ -114,7 +116,7 @@ export const scheduleCommands: Register = (program, run) => {
     )
 
   add('put', 'make a schedule, or change one')
-    .argument('<id>')
+    .argument('<id>', 'what you call it; to put it again changes it')
     .argument('<type>', 'the agents its tasks are for')
     .argument('<capability>', 'what is to be done')
     .option('--cron <expression>', 'when: minute, hour, day of month, month, day of week')
@@ -129,6 +131,7 @@ export const scheduleCommands: Register = (program, run) => {
     .addOption(new Option('--retries <count>', 'how often a failed attempt is followed by another').argParser(number({ whole: true })))
     .addOption(new Option('--expires <seconds>', 'end a task when no attempt could begin within so long').argParser(number()))
     .option('--agent <id>', 'only this agent may do it')
+    .option('--callback <url>', 'is sent a webhook when a task ends')
     .addOption(new Option('--metadata <name=value>', 'something to go along; may be repeated').argParser(member))
     .addHelpText('after', HELP)
     .action(run<[string, string, string, PutOptions]>(put))

@@ -76,7 +76,7 @@ const clock = (time: string | number): string => new Date(time).toTimeString().s
 export const whereabouts = (t: Task): string => {
   const last = t.attempts.at(-1)
   if (t.status === 'completed') return t.execution_time_ms === null ? '' : `in ${duration(t.execution_time_ms)}`
-  if (t.error !== null && t.completed_at !== null) return plain(t.error)
+  if (t.error !== null && t.completed_at !== null) return t.error === t.status ? '' : plain(t.error)
   if (t.cancel_requested && t.completed_at === null) return 'its cancellation is asked for'
   if (t.status === 'sent' || t.status === 'running') return last === undefined ? '' : `attempt ${last.attempt} at ${plain(last.agent_name)}${t.progress === null || t.progress.at < last.sent_at ? '' : `: ${progressOf(t.progress)}`}`
   if (t.status === 'retrying') return `${t.run_at === null ? '' : `${ago(t.run_at)}, `}after ${last?.outcome ?? 'a failure'}${last?.error ? `: ${plain(last.error)}` : ''}`
