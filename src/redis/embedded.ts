@@ -112,7 +112,7 @@ const startIn = async (dir: string, log: Logger, signal?: AbortSignal): Promise<
 export const joinEmbedded = async ({ dataDir }: { dataDir: string }): Promise<{ url: string; pid: number }> => {
   const socket = chooseSocket(resolve(dataDir))
   const info = await ask(socket)
-  if (!info) throw new ConfigError(`No Redis runs in ${resolve(dataDir)}: start \`npm start\` first, or set REDIS_URL`)
+  if (!info) throw new ConfigError(`No Redis runs in ${resolve(dataDir)}: start \`npm start\` first, or set DATA_DIR or REDIS_URL to where one runs`)
   return { url: urlOf(socket), pid: info.pid }
 }
 
