@@ -42,7 +42,7 @@ const SINGLE = {
   agents: 'agents',
   /** zset: agent → when someone must look at it next (silence, rest, a lease's deadline) */
   watch: 'watch',
-  /** zset: task → when someone must look at its record next (due, expired, overdue, to be forgotten) */
+  /** zset: task → when someone must look at its record next (due, expired, overdue, without a job) */
   timers: 'timers',
   /** zset: queue → when it was last seen with work */
   queues: 'queues',

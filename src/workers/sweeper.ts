@@ -20,7 +20,7 @@ export type SweeperDeps = {
 export const createSweeper = ({ tasks, queues, registry, webhooks, lookIn, log }: SweeperDeps) => {
   const lastTrim = new Map<string, number>()
   return {
-    /** Due, expired, overdue and unconfirmed records; and those to be forgotten. Bounded: what is left waits for the next look. */
+    /** Due, expired, overdue and unconfirmed records. Bounded: what is left waits for the next look. */
     records: async (type: string): Promise<void> => {
       for (let round = 0; round < 10; round++) {
         const { due, more } = await tasks.tick(type)
