@@ -206,7 +206,7 @@ describe('a task is', () => {
       const id = await submit()
       await begin(type)
       expect((await still.call('DELETE', `/tasks/${id}`)).status).toBe(202)
-      return [await explain(id, still), /^Its cancellation was asked for; it ends cancelled when attempt 1 at \S+ is over, in \d+ s at the latest\.$/, { cancel_requested: true }]
+      return [await explain(id, still), /^Its cancellation was asked for; it ends cancelled when attempt 1 at \S+ is over, 10 s after the asking at the latest\.$/, { cancel_requested: true }]
     },
     expired: async () => {
       const { submit } = setting()

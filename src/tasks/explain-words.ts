@@ -141,7 +141,7 @@ export const summaryOf = (e: Facts, more: More): string => {
     case 'at_agent': return `It has been ${at} for ${sent}, ${left('answer')}.`
     case 'result_pending': return `It has been ${at} for ${sent}, which said that the result comes later, and ${left('send it')}.`
     case 'dispatcher_lost': return `${nobody}Nobody waits for ${at} any more: its dispatcher does not answer. The task is sent again soon${e.dispatchers === 0 ? ' after there is one' : ', within 20 s'}, which costs it no retry.`
-    case 'cancelling': return `Its cancellation was asked for; it ends cancelled when ${at} is over, ${isLate ? 'now' : `in ${inTime(e.attempt!.deadline_at)} at the latest`}.`
+    case 'cancelling': return `Its cancellation was asked for; it ends cancelled when ${at} is over, 10 s after the asking at the latest.`
     case 'expired': return `It expired ${span(nowMs - Date.parse(e.since))} ago: ${inVain(e.waited_for, more)}. ${AGAIN}`
     case 'ended': return howItEnded(e, more)
     default: return waiting(e.reason, e, more)
