@@ -6,7 +6,8 @@ import { fileURLToPath } from 'node:url'
 import type { SubmitOutcome, SubmitPhase, Way } from './batch-load.ts'
 import { answers, freePort, type Processes, type Running } from './processes.ts'
 import { median } from './report.ts'
-import { REDIS_SETTINGS, TASKS_A_BATCH } from './settings.ts'
+import { TASKS_A_BATCH } from './settings.ts'
+import { cpuPerTask, startRedis } from './trial.ts'
 
 export type BatchSettings = Readonly<{ redis: string; tasks: number; rounds: number }>
 export type Taken = Readonly<{ way: Way; tasksPerSecond: number; cpuMicros: Readonly<Record<string, number | null>> }>
@@ -21,16 +22,13 @@ const phase = (load: Running, what: SubmitPhase): Promise<number> =>
   })
 
 const measure = async (running: Record<'api' | 'redis' | 'load', Running>, way: Way, tasks: number): Promise<Taken> => {
-  const cpu = () => Object.entries(running).map(([name, process]) => [name, process.cpuSeconds()] as const)
-  const before = new Map(cpu())
-  const seconds = await phase(running.load, { way, tasks })
-  return { way, tasksPerSecond: tasks / seconds, cpuMicros: Object.fromEntries(cpu().map(([name, after]) => [name, after === null ? null : ((after - before.get(name)!) / tasks) * 1e6])) }
+  const [seconds, cpuMicros] = await cpuPerTask(running, tasks, () => phase(running.load, { way, tasks }))
+  return { way, tasksPerSecond: tasks / seconds, cpuMicros }
 }
 
 const trial = async ({ redis: file, tasks, rounds }: BatchSettings, processes: Processes, dir: string, seen: (round: number, taken: Taken) => void): Promise<Taken[]> => {
   const [redisPort, apiPort] = [await freePort(), await freePort()]
-  const redis = processes.start({ name: 'redis', file, args: ['--port', String(redisPort), '--bind', '127.0.0.1', '--dir', dir, '--loglevel', 'warning', ...REDIS_SETTINGS] })
-  await new Promise((resolve) => setTimeout(resolve, 200))
+  const redis = await startRedis(processes, file, dir, redisPort)
   const env = { HOST: '127.0.0.1', PORT: String(apiPort), REDIS_URL: `redis://127.0.0.1:${redisPort}`, DATA_DIR: dir, LOG_LEVEL: 'warn' }
   const api = processes.start({ name: 'api', file: process.execPath, args: [own('../src/api/main.ts')], env })
   const url = `http://127.0.0.1:${apiPort}`

@@ -8,6 +8,7 @@ import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Pool } from 'undici'
 import type { Processes } from './processes.ts'
+import { median } from './report.ts'
 import { CLIENTS, WARM_UP_TASKS } from './settings.ts'
 import { cpuPerTask, createStart, runThroughput, type Cpu } from './trial.ts'
 
@@ -19,8 +20,6 @@ type Round = Readonly<{ free: Measured; parked: Measured }>
 const SLOTS = 1000
 const PAUSE_MS = 500
 const WITHIN_MS = 120_000
-
-const median = (numbers: readonly number[]): number => numbers.toSorted((a, b) => a - b)[numbers.length >> 1]!
 
 export const runParked = async (o: ParkedOptions, processes: Processes, say: (line: string) => void): Promise<string> => {
   const dir = await mkdtemp(join(tmpdir(), 'switchyard-bench-'))

@@ -37,18 +37,18 @@ const runPhase = <T extends Throughput | Paced>(load: Running, phase: Phase, wit
 export const runThroughput = (load: Running, tasks: number): Promise<Throughput> =>
   runPhase<Throughput>(load, { kind: 'throughput', tasks }, 30_000 + (tasks / SLOWEST_TASKS_PER_SECOND) * 1000)
 
-const startRedis = async (processes: Processes, file: string, dir: string, port: number): Promise<Running> => {
+export const startRedis = async (processes: Processes, file: string, dir: string, port: number): Promise<Running> => {
   const redis = processes.start({ name: 'redis', file, args: ['--port', String(port), '--bind', '127.0.0.1', '--dir', dir, '--loglevel', 'warning', ...REDIS_SETTINGS] })
   await sleep(200) // the others wait for it by connecting; this only spares them a first refusal
   return redis
 }
 
-export const cpuPerTask = async <T>(running: Record<keyof Cpu, Running>, tasks: number, work: () => Promise<T>): Promise<[T, Cpu]> => {
-  const read = () => Object.entries(running).map(([name, process]) => [name, process.cpuSeconds()] as const)
+export const cpuPerTask = async <N extends string, T>(running: Record<N, Running>, tasks: number, work: () => Promise<T>): Promise<[T, Record<N, number | null>]> => {
+  const read = () => Object.entries<Running>(running).map(([name, process]) => [name, process.cpuSeconds()] as const)
   const before = new Map(read())
   const result = await work()
   const used = read().map(([name, after]) => [name, after === null ? null : ((after - before.get(name)!) / tasks) * 1e6])
-  return [result, Object.fromEntries(used) as Cpu]
+  return [result, Object.fromEntries(used) as Record<N, number | null>]
 }
 
 /** Starts a system with all that a trial needs, and waits until it answers. */

@@ -8,6 +8,7 @@ import { newSecret, readSecret, signedHeaders } from '../src/contracts/signature
 import { HostNotAllowed } from '../src/errors.ts'
 import { createWebhookSender } from '../src/transports/webhook.ts'
 import { startReceiver, type Answering } from './receiver.ts'
+import { until } from './system.ts'
 
 const faultOf = (url: unknown): string | undefined => CallbackUrl.safeParse(url).error?.issues[0]?.message
 const refusal = (url: string, cidrs: string[] = [], own: { host: string; port: number }[] = []): string | null => {
@@ -122,7 +123,7 @@ describe('the sender', () => {
     const { port } = server.address() as AddressInfo
     const send = sending()
     expect(await send(`http://127.0.0.1:${port}`, 200)).toMatchObject({ statusCode: null, error: 'no answer from the receiver within 0.2 s' })
-    await expect.poll(() => sockets[0]!.destroyed).toBe(true)
+    await until(() => sockets[0]!.destroyed)
     const { url, close } = await startReceiver()
     await close()
     expect(await send(url)).toMatchObject({ statusCode: null, error: 'no connection to the receiver: ECONNREFUSED' })

@@ -1,11 +1,8 @@
 /** What is killed, frozen or cut off for real: nothing is lost, nothing has two ends, and it goes on in time. */
 import { randomUUID } from 'node:crypto'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { readConfig } from '../src/config.ts'
-import { createLogger } from '../src/logger.ts'
 import { uuidv7 } from '../src/redis/ids.ts'
-import { createTasks } from '../src/tasks/tasks.ts'
-import { startCore } from './core.ts'
+import { startCore, tasksAdding } from './core.ts'
 import { atBest, call, median, sleep, startSystem, until, type AgentOptions, type Handler, type Proc, type System, type TestAgent } from './system.ts'
 
 const ENDS = ['completed', 'failed', 'timeout', 'cancelled']
@@ -328,7 +325,7 @@ describe.concurrent('while others wait', { timeout: 120_000 }, () => {
     const newTask = { task_type: 'echo', agent_type: 'test', priority: 5, timeout_seconds: 30, max_retries: 3, retry_delay_seconds: 1, backoff: 'fixed', expires_in_seconds: 60 } as const
     // As if its API had died right behind writing the record.
     const jobless = `test.${uuidv7()}`
-    const dies = createTasks({ ...core, queues: { ...core.queues, add: () => new Promise(() => {}) }, retention: readConfig({}).retention, fault: readConfig({}).fault, maxAttemptMs: 300_000, log: createLogger('test', 'silent') })
+    const dies = tasksAdding(core, () => new Promise(() => {}))
     void dies.submit(newTask, 'test', { id: jobless, parameters: '{}', metadata: '{}' })
     await until(() => system.task(jobless).then((t) => t.status === 'queued'))
     const agent = await system.agent()

@@ -2,11 +2,8 @@
 import { spawn } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
 import { afterAll, beforeAll, expect, test } from 'vitest'
-import { readConfig } from '../src/config.ts'
-import { createLogger } from '../src/logger.ts'
 import { kindOf } from '../src/tasks/dead-letters.ts'
-import { createTasks } from '../src/tasks/tasks.ts'
-import { startCore } from './core.ts'
+import { startCore, tasksAdding } from './core.ts'
 import { becomesQuiet } from './quiet.ts'
 import { startSystem, until, type Handler, type System } from './system.ts'
 
@@ -146,9 +143,8 @@ test.concurrent('whoever dies amid it leaves none undone, and none is done twice
   const ids = await ended(Array.from({ length: 20 }, () => fails('no')))
   heal()
   await using core = await startCore(system)
-  const { retention, fault } = readConfig({})
   let added = 0
-  const dies = createTasks({ ...core, queues: { ...core.queues, add: (job) => (added++ < 4 ? core.queues.add(job) : new Promise(() => {})) }, retention, fault, maxAttemptMs: 300_000, log: createLogger('test', 'silent') })
+  const dies = tasksAdding(core, (job) => (added++ < 4 ? core.queues.add(job) : new Promise(() => {})))
   void dies.deadLetters.retry({ type, includeRetried: false }, 20).catch(() => {})
   // Eight at a time: those that got no job hang, and nothing is done after them.
   await until(async () => (await letters()).count === 8)
@@ -156,7 +152,7 @@ test.concurrent('whoever dies amid it leaves none undone, and none is done twice
   const again: string[] = (await Promise.all(ids.map((id) => system.task(id)))).map((t) => t.retried_as)
   expect(new Set(again).size).toBe(20)
   // The sweeper's look, a little sooner.
-  for (const id of again) await system.redis.zadd(system.keys.base(type) + 'timers', 'XX', 1, id)
+  for (const id of again) await system.redis.zadd(system.keys.timers(type), 'XX', 1, id)
   for (const [i, task] of (await Promise.all(again.map((id) => system.ended(id)))).entries()) expect(task).toMatchObject({ status: 'completed', retry_of: ids[i], redeliveries: 0 })
   expect(await system.redis.zcard(system.keys.tasks(type, 'completed'))).toBe(20)
 })
@@ -166,8 +162,7 @@ test.concurrent('a retry whose job cannot be added may be done again', async () 
   const [id] = await ended([fails('no')])
   heal()
   await using core = await startCore(system)
-  const { retention, fault } = readConfig({})
-  const breaks = createTasks({ ...core, queues: { ...core.queues, add: () => Promise.reject(new Error('no job')) }, retention, fault, maxAttemptMs: 300_000, log: createLogger('test', 'silent') })
+  const breaks = tasksAdding(core, () => Promise.reject(new Error('no job')))
   await expect(breaks.deadLetters.retry({ type, includeRetried: false }, 10)).rejects.toThrow('no job')
   expect(idsOf(await letters())).toEqual([id])
   expect((await system.ended((await retry()).task_ids[0])).status).toBe('completed')

@@ -90,10 +90,11 @@ test('a thousand waiters ask Redis for nothing while they wait, and all hear of 
   const api = system.api[0]!.url
   const before = await reads()
   const waits = Array.from({ length: 1000 }, async (_, i) => {
-    const answer = await call('GET', `${api}/tasks/${ids[i % ids.length]}?wait=14`)
-    return { status: answer.json.status, at: performance.now() }
+    // Longer than the machine may take to let them all in.
+    const answer = await fetch(`${api}/tasks/${ids[i % ids.length]}?wait=60`)
+    return { status: ((await answer.json()) as { status: string }).status }
   })
-  await until(async () => (await reads()) - before >= 2000, { what: 'all waiting' })
+  await until(async () => (await reads()) - before >= 2000, { what: 'all waiting', timeoutMs: 30_000 })
   const waiting = await reads()
   // So long they wait: until another task has come and gone twice.
   for (const type of ['other', 'other']) await system.submit({ agent_type: type, expires_in_seconds: 0.3 }).then((id) => call('GET', `${system.api[1]!.url}/tasks/${id}?wait=10`))
@@ -109,7 +110,6 @@ test('a task is watched from its beginning to its end, and its stream ends with 
   await system.becomes(id, 'sent')
   const seen = await watch(`${system.url()}/tasks/${id}/events`)
   await until(() => seen.told.length === 2, { what: 'history' })
-  agent.state.handle = async () => { throw new Error('later: not\nnow') }
   gate.go()
   agent.state.handle = async () => { throw new Error('not\tnow') }
   await seen.ended()
@@ -136,7 +136,6 @@ test('a task is watched from its beginning to its end, and its stream ends with 
     expect(rest.status).toBe(i === 4 ? 204 : 200)
   }
 })
-
 
 /** Submits so many tasks of a type, in turns, and sees them end. */
 const load = async (types: string[], rounds: number): Promise<void> => {
@@ -266,6 +265,6 @@ test('a process that stops answers who waits and ends its streams', async () => 
   await api.kill('SIGTERM')
   expect((await wait).json.status).toBe('sent')
   await Promise.all([stream.ended(), task.ended()])
-  expect(performance.now() - from).toBeLessThan(4000)
+  expect(performance.now() - from).toBeLessThan(5000) // then all connections are closed
   gate.go()
 })

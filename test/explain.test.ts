@@ -4,7 +4,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { AgentReason, ExplainReason, type Explanation } from '../src/contracts/explain.ts'
 import { createExplain } from '../src/tasks/explain.ts'
 import { startCore } from './core.ts'
-import { call, startSystem, until, type AgentOptions, type System, type TestAgent } from './system.ts'
+import { accepts, call, startSystem, until, type AgentOptions, type System, type TestAgent } from './system.ts'
 
 /** One with a worker; and one without, where the test takes the dispatcher's steps and stops between them. */
 let system: System
@@ -186,7 +186,7 @@ describe('a task is', () => {
     },
     result_pending: async () => {
       const { agent, submit } = setting()
-      await agent({ handle: (_task, { res }) => void res.writeHead(202).end() })
+      await agent({ handle: accepts })
       const id = await submit()
       await system.becomes(id, 'running')
       return [await explain(id), /said that the result comes later, and which has \d+ s left to send it\.$/, { attempt: { waits_for: 'callback' } }]

@@ -1,12 +1,10 @@
 /** Idempotency-Key: a submit that is repeated, by whomever and whatever died in between, is one task, and gets one answer. */
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { canonicalJson } from '../src/contracts/canonical.ts'
-import { createLogger } from '../src/logger.ts'
-import { createTasks, type Tasks } from '../src/tasks/tasks.ts'
-import { readConfig } from '../src/config.ts'
+import type { Tasks } from '../src/tasks/tasks.ts'
 import { newTaskSchema } from '../src/contracts/task.ts'
 import { idempotencyOf } from '../src/contracts/idempotency.ts'
-import { startCore } from './core.ts'
+import { startCore, tasksAdding } from './core.ts'
 import { call, startSystem, until, type Answer, type System } from './system.ts'
 
 let system: System
@@ -201,15 +199,13 @@ describe('a submit that breaks off', () => {
     const body = JSON.stringify({ agent_type: type, task_type: 'echo' })
     return tasks.submitOnce(task, type, { parameters: '{}', metadata: '{}', idempotency: idempotencyOf(key, body, false, 86_400) })
   }
-  const over = (core: Awaited<ReturnType<typeof startCore>>, add: () => Promise<void>) =>
-    createTasks({ ...core, queues: { ...core.queues, add }, retention: readConfig({}).retention, fault: readConfig({}).fault, maxAttemptMs: 300_000, log: createLogger('test', 'silent') })
 
   test('between its record and its job: a repeat is answered at once, and it runs once', async () => {
     const { type, body } = setting()
     const agent = await system.agent({ type })
     await using core = await startCore(system)
     // As if it had been killed there.
-    void take(over(core, () => new Promise(() => {})), type, 'k')
+    void take(tasksAdding(core, () => new Promise(() => {})), type, 'k')
     const [id] = await until(async () => {
       const ids = await system.redis.zrange(system.keys.tasks(type, 'queued'), '0', '-1')
       return ids.length > 0 ? ids : null
@@ -224,7 +220,7 @@ describe('a submit that breaks off', () => {
   test('as its job cannot be added, is taken: a repeat may have been told so', async () => {
     const { type, body } = setting()
     await using core = await startCore(system)
-    const failing = over(core, () => Promise.reject(new Error('Connection is closed.')))
+    const failing = tasksAdding(core, () => Promise.reject(new Error('Connection is closed.')))
     const first = await take(failing, type, 'k')
     expect(first.replayed).toBe(false)
     expect((await submit(body(), 'k')).json).toEqual(first.submitted)

@@ -1,7 +1,7 @@
 /** Agents that answer 202 and tell the result later, by callback. */
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { becomesQuiet } from './quiet.ts'
-import { call, sleep, startSystem, until, type AgentOptions, type Run, type System, type TestAgent } from './system.ts'
+import { accepts, call, sleep, startSystem, until, type AgentOptions, type Run, type System, type TestAgent } from './system.ts'
 
 let system: System
 beforeAll(async () => {
@@ -18,11 +18,10 @@ const setting = (of: () => System = () => system) => {
   const type = `later${++types}`
   return {
     type,
-    agent: (o: AgentOptions = {}): Promise<TestAgent> => of().agent({ type, handle: (_task, { res }) => void res.writeHead(202).end(), ...o }),
+    agent: (o: AgentOptions = {}): Promise<TestAgent> => of().agent({ type, handle: accepts, ...o }),
     submit: (more: object = {}): Promise<string> => of().submit({ agent_type: type, ...more }),
   }
 }
-const sentTo = (agent: TestAgent, count = 1): Promise<Run> => until(() => (agent.runs.length >= count ? agent.runs[count - 1] : null), { what: `delivery ${count}` })
 const tell = (id: string, run: Pick<Run, 'attemptId'>, said: object = { status: 'completed', result: 1 }, of = system) => of.post(`/tasks/${id}/result`, { attempt_id: run.attemptId, ...said })
 /** Tasks submitted now to another agent have run: what could have gone meanwhile has. */
 const othersGo = async (): Promise<void> => {
@@ -32,28 +31,27 @@ const othersGo = async (): Promise<void> => {
 }
 /** A task but for what came too late to change it. */
 const settled = (task: any): any => ({ ...task, late_results: [] })
-const slots = async (agent: TestAgent): Promise<number> => (await system.get(`/agents/${agent.id}`)).json.in_flight
 
 describe('a task that is answered 202', () => {
   test.concurrent('is running, holds its slot, and ends with the callback, byte for byte', async () => {
     const { agent, submit } = setting()
     const a = await agent({ maxConcurrency: 1 })
     const id = await submit()
-    const run = await sentTo(a)
+    const run = await a.delivery()
     expect(await system.becomes(id, 'running')).toMatchObject({ attempts: [{ attempt: 1, outcome: null, ended_at: null }], result: null })
     const next = await submit()
     await othersGo()
-    expect([a.runs.length, await slots(a)]).toEqual([1, 1])
+    expect([a.runs.length, await a.slots()]).toEqual([1, 1])
     const result = '[ 18446744073709551616, {"b":1,"a":2}, "ß" ]'
     const answer = await fetch(`${system.url()}/tasks/${id}/result`, { method: 'POST', headers: { 'content-type': 'application/json' }, body: `{"attempt_id":"${run.attemptId}","status":"completed","result": ${result},"execution_time_ms":12.5}` })
     expect([answer.status, await answer.json()]).toEqual([200, { task_id: id, status: 'completed' }])
     expect(await system.task(id)).toMatchObject({ status: 'completed', execution_time_ms: 12.5, retry_count: 0, attempts: [{ outcome: 'completed' }] })
     expect((await system.get(`/tasks/${id}`)).text).toContain(`"result":${result}`)
     // The slot takes the next one.
-    const second = await sentTo(a, 2)
+    const second = await a.delivery(2)
     await system.becomes(next, 'running')
     expect((await tell(next, second)).status).toBe(200)
-    await until(async () => (await slots(a)) === 0)
+    await until(async () => (await a.slots()) === 0)
   })
 
   test.concurrent('may be told of before the 202', async () => {
@@ -64,7 +62,7 @@ describe('a task that is answered 202', () => {
     } })
     const id = await submit()
     expect(await system.ended(id)).toMatchObject({ status: 'completed', result: 'quick' })
-    await until(async () => (await slots(a)) === 0)
+    await until(async () => (await a.slots()) === 0)
     const again = await agent({ handle: async (task, { res }) => {
       if (task.attempt === 1) await tell(task.task_id, { attemptId: task.attempt_id }, { status: 'failed', error: 'not yet' })
       else await tell(task.task_id, { attemptId: task.attempt_id }, { status: 'completed', result: 'then' })
@@ -80,11 +78,11 @@ describe('a task that is answered 202', () => {
     const { agent, submit } = setting()
     const a = await agent()
     const id = await submit({ retry_delay_seconds: 0.1 })
-    expect((await tell(id, await sentTo(a), { status: 'failed', error: 'bad \u001b[31m luck' })).json).toEqual({ task_id: id, status: 'retrying' })
-    expect((await tell(id, await sentTo(a, 2), { status: 'completed', result: 2 })).json).toEqual({ task_id: id, status: 'completed' })
+    expect((await tell(id, await a.delivery(), { status: 'failed', error: 'bad \u001b[31m luck' })).json).toEqual({ task_id: id, status: 'retrying' })
+    expect((await tell(id, await a.delivery(2), { status: 'completed', result: 2 })).json).toEqual({ task_id: id, status: 'completed' })
     expect(await system.task(id)).toMatchObject({ result: 2, error: null, retry_count: 1, attempts: [{ outcome: 'failed', error: 'bad \ufffd[31m luck' }, { outcome: 'completed' }] })
     const final = await submit()
-    expect((await tell(final, await sentTo(a, 3), { status: 'failed', retryable: false })).json).toEqual({ task_id: final, status: 'failed' })
+    expect((await tell(final, await a.delivery(3), { status: 'failed', retryable: false })).json).toEqual({ task_id: final, status: 'failed' })
     expect(await system.task(final)).toMatchObject({ retry_count: 0, error: 'the agent said that it failed, and not why', attempts: [{ outcome: 'rejected' }] })
   })
 
@@ -92,8 +90,8 @@ describe('a task that is answered 202', () => {
     const { agent, submit } = setting()
     const a = await agent({ maxConcurrency: 1 })
     const id = await submit({ timeout_seconds: 1, max_retries: 1, retry_delay_seconds: 0.1 })
-    const first = await sentTo(a)
-    const second = await sentTo(a, 2)
+    const first = await a.delivery()
+    const second = await a.delivery(2)
     expect(second.startedAt - first.startedAt).toBeGreaterThanOrEqual(990)
     expect(second.startedAt - first.startedAt).toBeLessThan(5000)
     expect((await tell(id, first)).json).toMatchObject({ type: expect.stringMatching(/stale-attempt$/), status: 409, task_id: id })
@@ -101,25 +99,25 @@ describe('a task that is answered 202', () => {
     expect(task).toMatchObject({ status: 'timeout', error: 'no result came within 1 s', retry_count: 1, attempts: [{ outcome: 'timeout' }, { outcome: 'timeout' }] })
     expect((await tell(id, second)).status).toBe(409)
     expect(settled(await system.task(id))).toEqual(settled(task))
-    await until(async () => (await slots(a)) === 0)
+    await until(async () => (await a.slots()) === 0)
   })
 
   test.concurrent('that is cancelled ends at once; its slot comes back when the agent has stopped', async () => {
     const { agent, submit } = setting()
     const a = await agent({ maxConcurrency: 1, beats: false })
     const id = await submit()
-    const run = await sentTo(a)
+    const run = await a.delivery()
     await system.becomes(id, 'running')
     const answer = await system.call('DELETE', `/tasks/${id}`)
     expect([answer.status, answer.json.status]).toEqual([200, 'cancelled'])
     expect(await system.task(id)).toMatchObject({ status: 'cancelled', attempts: [{ outcome: 'cancelled' }] })
     expect((await tell(id, run)).status).toBe(409)
-    expect(await slots(a)).toBe(1)
+    expect(await a.slots()).toBe(1)
     const beat = (running: string[]) => system.post(`/agents/${a.id}/heartbeat`, { running })
     expect((await beat([run.attemptId])).json.cancel).toEqual([run.attemptId])
     await beat([])
     await beat([])
-    expect(await slots(a)).toBe(0)
+    expect(await a.slots()).toBe(0)
   })
 })
 
@@ -128,11 +126,11 @@ describe('a callback', () => {
     const { agent, submit } = setting()
     const a = await agent()
     const id = await submit()
-    const run = await sentTo(a)
+    const run = await a.delivery()
     expect((await tell(id, { attemptId: `${run.attemptId}x` })).status).toBe(409)
     expect((await tell(id, { attemptId: 'anything' })).status).toBe(409)
     expect((await tell(`${id.slice(0, -1)}${id.endsWith('0') ? '1' : '0'}`, run)).status).toBe(404)
-    expect(await slots(a)).toBe(1)
+    expect(await a.slots()).toBe(1)
     for (let i = 0; i < 2; i++) expect((await tell(id, run, { status: 'completed', result: { a: 1 } })).json).toEqual({ task_id: id, status: 'completed' })
     const before = await system.task(id)
     expect((await tell(id, run, { status: 'completed', result: { a: 2 } })).status).toBe(409)
@@ -144,7 +142,7 @@ describe('a callback', () => {
     const { agent, submit } = setting()
     const a = await agent()
     const id = await submit()
-    const run = await sentTo(a)
+    const run = await a.delivery()
     const answers = await Promise.all(Array.from({ length: 100 }, (_, n) => call('POST', `${system.url()}/tasks/${id}/result`, { attempt_id: run.attemptId, status: 'completed', result: n })))
     const won = answers.flatMap((answer, n) => (answer.status === 200 ? [n] : []))
     expect(won).toHaveLength(1)

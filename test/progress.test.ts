@@ -1,7 +1,7 @@
 /** What agents tell while they work, what they tell too late, and what becomes of attempts that they forget. */
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { becomesQuiet } from './quiet.ts'
-import { call, startSystem, until, type AgentOptions, type Run, type System, type TestAgent } from './system.ts'
+import { accepts, call, startSystem, until, type AgentOptions, type Run, type System, type TestAgent } from './system.ts'
 
 let system: System
 beforeAll(async () => {
@@ -13,7 +13,6 @@ afterAll(async () => {
 })
 
 let types = 0
-const accepts: AgentOptions['handle'] = (_task, { res }) => void res.writeHead(202).end()
 /** An agent type of the test's own, whose agents answer 202. */
 const setting = (of = system) => {
   const type = `told${++types}`
@@ -23,11 +22,8 @@ const setting = (of = system) => {
     submit: (more: object = {}): Promise<string> => of.submit({ agent_type: type, timeout_seconds: 120, retry_delay_seconds: 0.05, ...more }),
   }
 }
-const sentTo = (agent: TestAgent, count = 1): Promise<Run> => until(() => (agent.runs.length >= count ? agent.runs[count - 1] : null), { what: `delivery ${count}` })
 const report = (id: string, attempt: string, told: object = {}) => system.post(`/tasks/${id}/progress`, { attempt_id: attempt, ...told })
 const tell = (id: string, attempt: string, said: object = { status: 'completed', result: 1 }) => system.post(`/tasks/${id}/result`, { attempt_id: attempt, ...said })
-const beat = (agent: TestAgent, running: string[]) => system.post(`/agents/${agent.id}/heartbeat`, { running })
-const slots = async (agent: TestAgent): Promise<number> => (await system.get(`/agents/${agent.id}`)).json.in_flight
 const sentAt = (run: Run): number => Number(run.attemptId.split('.')[0])
 
 describe.concurrent('progress', () => {
@@ -35,7 +31,7 @@ describe.concurrent('progress', () => {
     const { agent, submit, type } = setting()
     const a = await agent()
     const id = await submit()
-    const run = await sentTo(a)
+    const run = await a.delivery()
     expect((await system.task(id)).progress).toBeNull()
     const answer = (await report(id, run.attemptId, { percent: 12.5, message: 'one\t\u001b[31m' })).json
     expect(answer).toEqual({ task_id: id, status: 'running', deadline_at: new Date(sentAt(run) + 120_000).toISOString(), cancel_requested: false })
@@ -65,7 +61,7 @@ describe.concurrent('progress', () => {
     const { agent, submit } = setting()
     const a = await agent()
     const id = await submit()
-    const first = await sentTo(a)
+    const first = await a.delivery()
     const bad = [{}, { attempt_id: 1 }, { percent: 101 }, { percent: -1 }, { percent: '5' }, { message: 1 }, { data: 'x'.repeat(10_239) }, { extend_seconds: 0 }, { extend_seconds: -1 }, { extend_seconds: '9' }, { more: 1 }]
     await Promise.all(bad.map(async (told) => {
       const answer = await system.post(`/tasks/${id}/progress`, Object.keys(told).length === 0 ? told : { attempt_id: first.attemptId, ...told })
@@ -75,7 +71,7 @@ describe.concurrent('progress', () => {
     expect((await report('told.none', first.attemptId)).status).toBe(404)
     expect((await report(`${id.slice(0, -1)}${id.endsWith('0') ? '1' : '0'}`, first.attemptId)).status).toBe(404)
     expect((await tell(id, first.attemptId, { status: 'failed', error: 'again' })).json.status).toBe('retrying')
-    const second = await sentTo(a, 2)
+    const second = await a.delivery(2)
     await system.becomes(id, 'running')
     const before = await system.task(id)
     for (const stale of [first.attemptId, `${second.attemptId}x`, 'anything']) {
@@ -92,7 +88,7 @@ describe.concurrent('progress', () => {
     const end = Promise.withResolvers<string>()
     const a = await agent({ handle: () => end.promise })
     const id = await submit()
-    const run = await sentTo(a)
+    const run = await a.delivery()
     expect((await system.task(id)).status).toBe('sent')
     expect((await report(id, run.attemptId, { percent: 50 })).json.status).toBe('running')
     expect(await system.task(id)).toMatchObject({ status: 'running', progress: { percent: 50 } })
@@ -126,7 +122,7 @@ describe.concurrent.each([
     const began = Date.now()
     const id = await submit({ timeout_seconds: 3, max_retries: 0 })
     expect(Date.parse((await asked).deadline_at)).toBeGreaterThanOrEqual(began + 120_000)
-    const run = await sentTo(a)
+    const run = await a.delivery()
     const lock = `${system.keys.base(type)}${type}.echo:${id}:lock`
     if (parked) await until(async () => (await system.redis.get(lock)) === run.attemptId, { what: 'being parked' })
     const { deadline_at } = (await report(id, run.attemptId, { extend_seconds: 200 })).json
@@ -136,10 +132,10 @@ describe.concurrent.each([
     // Never nearer.
     expect((await report(id, run.attemptId, { extend_seconds: 0.5 })).json.deadline_at).toBe(deadline_at)
     await until(() => Date.now() > sentAt(run) + 4500, { what: 'the old deadline behind us, with all that it would have brought about' })
-    expect([(await system.task(id)).status, await slots(a)]).toEqual(['running', 1])
+    expect([(await system.task(id)).status, await a.slots()]).toEqual(['running', 1])
     await ends(id, run.attemptId)
     expect(await system.ended(id)).toMatchObject({ status: 'completed', result: 'in time', attempts: [{ outcome: 'completed' }] })
-    await until(async () => (await slots(a)) === 0)
+    await until(async () => (await a.slots()) === 0)
   })
 
   test('moves no further than the operator allows, and the attempt ends then', async () => {
@@ -148,7 +144,7 @@ describe.concurrent.each([
     const { asked, handle } = asking(own, 86_400)
     const a = await agent({ maxConcurrency: 1, handle })
     const id = await submit({ timeout_seconds: 3, max_retries: 0 })
-    const latest = sentAt(await sentTo(a)) + 5000
+    const latest = sentAt(await a.delivery()) + 5000
     expect((await asked).deadline_at).toBe(new Date(latest).toISOString())
     const task = await own.ended(id)
     expect(task).toMatchObject({ status: 'timeout', error: expect.stringMatching(/^(no result came|no answer from the agent) within \d+(\.\d+)? s$/), attempts: [{ outcome: 'timeout' }] })
@@ -164,9 +160,9 @@ describe.concurrent('a result that comes too late', () => {
     const { agent, submit, type } = setting()
     const a = await agent()
     const id = await submit()
-    const first = await sentTo(a)
+    const first = await a.delivery()
     await tell(id, first.attemptId, { status: 'failed', error: 'again' })
-    const second = await sentTo(a, 2)
+    const second = await a.delivery(2)
     await system.becomes(id, 'running')
     const before = await system.task(id)
     const late = '{"n": 18446744073709551616}'
@@ -200,7 +196,7 @@ describe.concurrent('a result that comes too late', () => {
     const { agent, submit } = setting()
     const a = await agent()
     const [one, two] = [await submit(), await submit()]
-    await sentTo(a, 2)
+    await a.delivery(2)
     const runOf = (id: string) => a.runs.find((r) => r.taskId === id)!
     expect((await tell(one, runOf(two).attemptId)).status).toBe(409)
     expect((await system.task(one)).late_results).toEqual([])
@@ -213,14 +209,14 @@ describe.concurrent('a parked attempt', () => {
     const { agent, submit } = setting()
     const a = await agent({ maxConcurrency: 1 })
     const id = await submit({ max_retries: 0 })
-    const run = await sentTo(a)
+    const run = await a.delivery()
     await system.becomes(id, 'running')
-    expect((await beat(a, [run.attemptId])).json).toMatchObject({ cancel: [], lost: [] })
-    expect((await beat(a, [run.attemptId])).json.lost).toEqual([])
+    expect((await a.beat({ running: [run.attemptId] })).json).toMatchObject({ cancel: [], lost: [] })
+    expect((await a.beat({ running: [run.attemptId] })).json.lost).toEqual([])
     expect((await system.task(id)).attempts).toHaveLength(1)
-    await beat(a, [])
-    expect(await slots(a)).toBe(0)
-    const again = await sentTo(a, 2)
+    await a.beat({ running: [] })
+    expect(await a.slots()).toBe(0)
+    const again = await a.delivery(2)
     await system.becomes(id, 'running')
     expect((await tell(id, run.attemptId, { status: 'completed', result: 'old' })).status).toBe(409)
     expect((await tell(id, again.attemptId, { status: 'completed', result: 'new' })).status).toBe(200)
@@ -236,13 +232,13 @@ describe.concurrent('a parked attempt', () => {
     const as = (instance: string) => system.post('/agents/register', { agent_id: a.id, name: 'a', type, host: '127.0.0.1', port: a.port, capabilities: ['echo'], max_concurrency: 1, instance_id: instance })
     await as('one')
     const id = await submit()
-    await sentTo(a)
+    await a.delivery()
     await system.becomes(id, 'running')
     await as('one')
-    expect(await slots(a)).toBe(1)
+    expect(await a.slots()).toBe(1)
     await as('two')
-    expect(await slots(a)).toBe(0)
-    const again = await sentTo(a, 2)
+    expect(await a.slots()).toBe(0)
+    const again = await a.delivery(2)
     expect((await tell(id, again.attemptId)).status).toBe(200)
     expect(await system.task(id)).toMatchObject({ status: 'completed', retry_count: 0, redeliveries: 1, attempts: [{ outcome: 'lost' }, { outcome: 'completed' }] })
   })
@@ -251,7 +247,7 @@ describe.concurrent('a parked attempt', () => {
     const { agent, submit } = setting()
     const a = await agent()
     const [one, two] = [await submit(), await submit({ timeout_seconds: 5, max_retries: 0 })]
-    await sentTo(a, 2)
+    await a.delivery(2)
     for (const id of [one, two]) await system.becomes(id, 'running')
     await system.call('DELETE', `/agents/${a.id}`)
     expect(await system.ended(two)).toMatchObject({ status: 'timeout', redeliveries: 0 })
@@ -262,14 +258,14 @@ describe.concurrent('a parked attempt', () => {
     const { agent, submit, type } = setting()
     const a = await agent({ ttlSeconds: 5 })
     const [one, two] = [await submit(), await submit()]
-    await sentTo(a, 2)
+    await a.delivery(2)
     for (const id of [one, two]) await system.becomes(id, 'running')
     await system.redis.hset(system.keys.agent(type, a.id), 'seen', '1')
     await system.redis.zadd(system.keys.watch(type), 0, a.id)
     await until(async () => (await system.get(`/agents/${a.id}`)).json.status === 'dead')
     const runOf = (id: string) => a.runs.find((r) => r.taskId === id)!.attemptId
     expect((await tell(one, runOf(one))).json.status).toBe('completed')
-    expect((await beat(a, [runOf(two)])).json).toMatchObject({ cancel: [], lost: [] })
+    expect((await a.beat({ running: [runOf(two)] })).json).toMatchObject({ cancel: [], lost: [] })
     expect((await system.get(`/agents/${a.id}`)).json).toMatchObject({ status: 'healthy', in_flight: 1 })
     expect((await tell(two, runOf(two))).json.status).toBe('completed')
     expect(await system.task(two)).toMatchObject({ redeliveries: 0, attempts: [{ outcome: 'completed' }] })

@@ -1,7 +1,7 @@
 /** Whose fault a failure is: an agent that fails many tasks is sick, a task that fails on many agents is poison, and neither is taken for the other. */
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { becomesQuiet } from './quiet.ts'
-import { startSystem, until, type AgentOptions, type Handler, type System, type TestAgent } from './system.ts'
+import { accepts, startSystem, until, type AgentOptions, type Handler, type System, type TestAgent } from './system.ts'
 
 let system: System
 beforeAll(async () => {
@@ -184,7 +184,7 @@ describe('a sick agent', () => {
 
   test.concurrent('is found by callbacks too; a task that has ended meanwhile stays ended', async () => {
     const { agent, submit, isSick } = setting()
-    const later = await agent({ handle: (_task, { res }) => void res.writeHead(202).end(), maxConcurrency: 5 })
+    const later = await agent({ handle: accepts, maxConcurrency: 5 })
     const ids = await Promise.all(Array.from({ length: 5 }, (_, i) => submit({ retry_delay_seconds: 1, max_retries: i === 0 ? 0 : 3 })))
     await until(() => later.runs.length === 5)
     await agent({ handle: succeeds })

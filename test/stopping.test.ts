@@ -1,15 +1,11 @@
 /** Cancelling what is at an agent: it is told, and the task ends, whoever is dead or stands still. */
 import { describe, expect, test } from 'vitest'
-import { startSystem, until, type AgentOptions, type Run, type System, type TestAgent } from './system.ts'
+import { accepts, startSystem, until, type AgentOptions, type System } from './system.ts'
 
 /** Promised. */
 const WITHIN_MS = 10_000
 const holds: AgentOptions['handle'] = () => new Promise(() => {})
-const accepts: AgentOptions['handle'] = (_task, { res }) => void res.writeHead(202).end()
-const sentTo = (agent: TestAgent, count = 1): Promise<Run> => until(() => (agent.runs.length >= count ? agent.runs[count - 1] : null), { what: `delivery ${count}` })
-const slots = async (system: System, agent: TestAgent): Promise<number> => (await system.get(`/agents/${agent.id}`)).json.in_flight
 const cancel = async (system: System, id: string): Promise<number> => (await system.call('DELETE', `/tasks/${id}`)).status
-const beat = (system: System, agent: TestAgent, running: string[]) => system.post(`/agents/${agent.id}/heartbeat`, { running })
 
 describe.concurrent('a cancelled task', () => {
   test('whose agent does not listen has ended at once; the agent is told which attempt to stop, and its slot is taken until it has', async () => {
@@ -28,20 +24,20 @@ describe.concurrent('a cancelled task', () => {
           const type = `stop${i}${j}`
           const agent = await system.agent({ type, handle, maxConcurrency: 2, beats: false, ...(stop ? { stop } : {}) })
           const id = await system.submit({ agent_type: type })
-          const run = await sentTo(agent)
+          const run = await agent.delivery()
           if (handle === accepts) await system.becomes(id, 'running')
           expect(await cancel(system, id)).toBe(handle === accepts ? 200 : 202)
           expect(await system.ended(id), what).toMatchObject({ status: 'cancelled', error: 'cancelled', attempts: [{ outcome: 'cancelled' }] })
           await until(() => agent.stops.length > 0, { what: `the agent whose answer ${what} being told` })
           expect(agent.stops).toEqual([{ taskId: id, attemptId: run.attemptId }])
-          expect(await slots(system, agent), what).toBe(1)
+          expect(await agent.slots(), what).toBe(1)
           // It goes on with others meanwhile.
           agent.state.handle = () => 'next'
           expect(await system.ended(await system.submit({ agent_type: type })), what).toMatchObject({ status: 'completed' })
-          expect((await beat(system, agent, [run.attemptId])).json.cancel).toEqual([run.attemptId])
-          await beat(system, agent, [])
-          await beat(system, agent, [])
-          expect(await slots(system, agent), what).toBe(0)
+          expect((await agent.beat({ running: [run.attemptId] })).json.cancel).toEqual([run.attemptId])
+          await agent.beat({ running: [] })
+          await agent.beat({ running: [] })
+          expect(await agent.slots(), what).toBe(0)
           expect(agent.stops).toHaveLength(1)
         }),
       ),
@@ -54,7 +50,7 @@ describe.concurrent('a cancelled task', () => {
     const answer = Promise.withResolvers<string>()
     const agent = await system.agent({ handle: () => answer.promise, maxConcurrency: 2, beats: false })
     const id = await system.submit()
-    const run = await sentTo(agent)
+    const run = await agent.delivery()
     await system.addWorker()
     frozen.child.kill('SIGSTOP')
     const asked = Date.now()
@@ -64,8 +60,8 @@ describe.concurrent('a cancelled task', () => {
     expect(Date.parse(ended.completed_at) - asked).toBeLessThan(WITHIN_MS)
     await until(() => agent.stops.length > 0, { what: 'the agent being told by the other dispatcher' })
     expect(agent.stops).toEqual([{ taskId: id, attemptId: run.attemptId }])
-    expect(await slots(system, agent)).toBe(1)
-    expect((await beat(system, agent, [run.attemptId])).json.cancel).toEqual([run.attemptId])
+    expect(await agent.slots()).toBe(1)
+    expect((await agent.beat({ running: [run.attemptId] })).json.cancel).toEqual([run.attemptId])
     answer.resolve('too late')
     frozen.child.kill('SIGCONT')
     // It reads that the task was cancelled, and the answer; whichever comes first, it is too late.
@@ -78,7 +74,7 @@ describe.concurrent('a cancelled task', () => {
     await using system = await startSystem()
     const agent = await system.agent({ handle: holds, maxConcurrency: 2, beats: false })
     const [before, behind] = [await system.submit(), await system.submit()]
-    await sentTo(agent, 2)
+    await agent.delivery(2)
     const asked = Date.now()
     await system.worker[0]!.kill('SIGKILL')
     expect(await cancel(system, before)).toBe(202)
@@ -92,7 +88,7 @@ describe.concurrent('a cancelled task', () => {
     await until(async () => (await system.redis.hget(system.keys.task('test', behind), 'status')) === 'cancelled')
     await system.addApi()
     expect(await system.task(behind)).toMatchObject({ attempts: [{ outcome: 'cancelled', error: 'its dispatcher did not end it in time' }] })
-    expect((await beat(system, agent, agent.runs.map((r) => r.attemptId))).json.cancel.toSorted()).toEqual(agent.runs.map((r) => r.attemptId).toSorted())
-    expect(await slots(system, agent)).toBe(2)
+    expect((await agent.beat({ running: agent.runs.map((r) => r.attemptId) })).json.cancel.toSorted()).toEqual(agent.runs.map((r) => r.attemptId).toSorted())
+    expect(await agent.slots()).toBe(2)
   })
 })

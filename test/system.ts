@@ -22,6 +22,9 @@ export type Handler = (task: any, exchange: { req: IncomingMessage; res: ServerR
 export type AgentOptions = { type?: string; capabilities?: string[]; maxConcurrency?: number; ttlSeconds?: number; handle?: Handler; stop?: (res: ServerResponse) => void; beats?: boolean; id?: string; name?: string; host?: string; status?: string }
 export type Answer = { status: number; headers: Headers; json: any; text: string }
 
+/** Answers 202: the result comes later, if it does. */
+export const accepts: Handler = (_task, { res }) => void res.writeHead(202).end()
+
 export const sleep = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms))
 /** Polls until `look` gives something truthy. */
 export const until = async <T>(look: () => T | Promise<T>, { timeoutMs = 10_000, everyMs = 20, what = 'it' } = {}): Promise<NonNullable<T>> => {
@@ -150,6 +153,10 @@ export const startAgent = async (url: () => string, o: AgentOptions = {}) => {
     stops,
     state,
     beat,
+    /** Its nth delivery, once that has come. */
+    delivery: (count = 1): Promise<Run> => until(() => (runs.length >= count ? runs[count - 1] : null), { what: `delivery ${count}` }),
+    /** How many of its slots are taken, by the router. */
+    slots: async (): Promise<number> => (await call('GET', `${url()}/agents/${id}`)).json.in_flight,
     running: () => open.size,
     peak: () => state.peak,
     register: () => call('POST', `${url()}/agents/register`, { ...body, agent_id: id }),

@@ -93,7 +93,7 @@ test('a try that fails is followed by nine more, on schedule, and then it has fa
     const last = webhook.attempts.at(-1)
     const waits = Date.parse(webhook.next_attempt_at) - Date.parse(last.at) - last.duration_ms
     expect(waits).toBeGreaterThanOrEqual(wait - 2)
-    expect(waits).toBeLessThan(wait * 1.1 + 2000)
+    expect(waits).toBeLessThan(wait * 1.1 + 10_000)
     await comesDue(id, to)
   }
   expect(await webhookOf(id, (w) => w.status === 'failed')).toMatchObject({ attempts: { length: 10 }, next_attempt_at: null })
@@ -116,7 +116,7 @@ test('410 turns the URL off, for other tasks too, until somebody asks again', as
   await webhookOf(other, (w) => w.status === 'disabled')
   expect(to.came.map((c) => c.path)).toEqual(['/gone', '/other'])
   to.state.answer = () => 200
-  expect((await redeliver(next)).json).toMatchObject({ task_id: next, webhook: { status: 'pending' } })
+  expect((await redeliver(next)).json).toMatchObject({ task_id: next, webhook: { status: expect.stringMatching(/^(pending|delivered)$/) } }) // it may have been quick
   await delivered(next)
   await delivered(await cancelled(submit(`${to.url}/gone`)))
 })

@@ -7,8 +7,8 @@ import { rawMember, rawMembers } from '../contracts/raw.ts'
 import { NotFound } from '../errors.ts'
 import type { Logger } from '../logger.ts'
 import type { AgentView, MetadataFields, Registry } from '../registry/registry.ts'
-import { body, Cursor, Empty, Flag, Limit, noQuery, query, readBody, toCursor, type Body } from './input.ts'
-import { rawJson, sendJson, stringify } from './json.ts'
+import { body, Cursor, Empty, Flag, Limit, noQuery, query, readBody, type Body } from './input.ts'
+import { pageText, rawJson, sendJson, stringify } from './json.ts'
 import { notAllowed } from './problem.ts'
 
 const wire = ({ metadataText, ...agent }: AgentView): Record<string, unknown> => ({ ...agent, metadata: rawJson(metadataText) })
@@ -73,8 +73,7 @@ export const agentRoutes = ({ registry, policy, log }: { registry: Registry; pol
 
   const page = async (q: z.output<typeof AgentQuery>): Promise<string> => {
     const { agents, next } = await registry.list({ type: q.type, capability: q.capability, status: q.status, includeDead: q.include_dead, limit: q.limit, cursor: q.cursor })
-    const rows = agents.map((a) => stringify(wire(a)))
-    return stringify({ agents: rawJson(`[${rows.join(',')}]`), count: agents.length, next_cursor: next === null ? null : toCursor(`${next.type}/${next.id}`) })
+    return pageText('agents', agents.map((a) => stringify(wire(a))), next && `${next.type}/${next.id}`)
   }
 
   routes.post('/agents/:id/heartbeat', ...readBody({ optional: true }), async (req, res) => {

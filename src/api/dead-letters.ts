@@ -4,11 +4,12 @@ import { z } from 'zod'
 import { deadLetterFilter, RetryDeadLetters } from '../contracts/dead-letter.ts'
 import { InvalidRequest } from '../errors.ts'
 import type { Logger } from '../logger.ts'
+import { uuidOf } from '../redis/keys.ts'
 import type { DeadLetterFilter } from '../tasks/dead-letters.ts'
 import type { Tasks } from '../tasks/tasks.ts'
 import { wire } from '../tasks/wire.ts'
 import { body, Cursor, Flag, Limit, query, readBody, toCursor } from './input.ts'
-import { rawJson, sendJson, stringify } from './json.ts'
+import { pageText, sendJson, stringify } from './json.ts'
 import { notAllowed } from './problem.ts'
 import { TASK_UUID } from './tasks.ts'
 
@@ -25,14 +26,13 @@ const filterOf = (q: { agent_type?: string | undefined; task_type?: string | und
   includeRetried: q.include_retried ?? false,
   before,
 })
-const cursorOrNull = (next: string | null): string | null => (next === null ? null : toCursor(next))
 
 export const deadLetterRoutes = ({ tasks, log }: { tasks: Tasks; log: Logger }): Router => {
   const routes = Router()
   routes.get('/dead-letters', async (req, res) => {
     const q = query(DeadLetterQuery, req)
     const { tasks: rows, next } = await tasks.deadLetters.list(filterOf(q, q.cursor), q.limit)
-    sendJson(res, 200, stringify({ tasks: rawJson(`[${rows.map((t) => stringify(wire(t))).join(',')}]`), count: rows.length, next_cursor: cursorOrNull(next) }))
+    sendJson(res, 200, pageText('tasks', rows.map((t) => stringify(wire(t))), next))
   })
   routes.all('/dead-letters', notAllowed('GET'))
 
@@ -50,9 +50,9 @@ export const deadLetterRoutes = ({ tasks, log }: { tasks: Tasks; log: Logger }):
     const { made, skipped, stoppedBy, next, more } = await tasks.deadLetters.retry(filterOf(asked, cursor.data), asked.limit)
     for (const { task_id: task, status, retry_of } of made) log.info({ task, status, retry_of }, status)
     // Several at once: they come back in any order.
-    const order = new Map(made.map((m) => [m.task_id, m.retry_of!.slice(m.retry_of!.indexOf('.'))]))
+    const order = new Map(made.map((m) => [m.task_id, uuidOf(m.retry_of!)]))
     const ids = made.map((m) => m.task_id).sort((a, b) => (order.get(a)! < order.get(b)! ? -1 : 1))
-    sendJson(res, 200, JSON.stringify({ retried: made.length, skipped, task_ids: ids, more, next_cursor: cursorOrNull(next), error: stoppedBy }))
+    sendJson(res, 200, JSON.stringify({ retried: made.length, skipped, task_ids: ids, more, next_cursor: next && toCursor(next), error: stoppedBy }))
   })
   routes.all('/dead-letters/retry', notAllowed('POST'))
   return routes

@@ -12,7 +12,7 @@ import type { Types } from '../registry/types.ts'
 import { BEGINNING, compare, msOf, type Events, type Position, type TaskEvent } from '../tasks/events.ts'
 import type { Feed } from '../tasks/feed.ts'
 import { createEventStreams, type EventStream } from './event-stream.ts'
-import { noQuery, query } from './input.ts'
+import { noQuery, query, taskId } from './input.ts'
 import { rawJson, stringify } from './json.ts'
 import { notAllowed } from './problem.ts'
 
@@ -169,9 +169,8 @@ export const eventRoutes = ({ events, feed, types, log }: { events: Events; feed
   }
 
   routes.get('/tasks/:id/events', noQuery, (req, res) => {
-    const id = String(req.params.id)
-    const type = typeOfTask(id)
-    if (type === undefined) throw new NotFound('there is no such task; its id is not of the form that ids have')
+    const id = taskId(String(req.params.id))
+    const type = typeOfTask(id)!
     const from = readPlaces(req)?.get(type)
     return orCut(res, (async () => {
       let stream: EventStream | undefined

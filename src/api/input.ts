@@ -3,7 +3,7 @@ import type { IncomingMessage } from 'node:http'
 import express, { type Request, type RequestHandler } from 'express'
 import { z } from 'zod'
 import { maxDepth } from '../contracts/raw.ts'
-import { isObject, oneOf, pattern, text } from '../contracts/members.ts'
+import { CURSOR_FORM, isObject, oneOf, pattern, text } from '../contracts/members.ts'
 import { InvalidJson, InvalidRequest, NotFound, SwitchyardError, type Fault } from '../errors.ts'
 import { typeOfTask } from '../redis/keys.ts'
 
@@ -185,7 +185,6 @@ export const Limit = pattern(/^\d{1,4}$/, LIMIT_FORM)
 
 /** A cursor is ours to read: base64url of where to go on. */
 export const toCursor = (at: string): string => Buffer.from(at).toString('base64url')
-const CURSOR_FORM = 'must be a next_cursor that this server gave'
 export const Cursor = (form: RegExp) =>
   text(300, CURSOR_FORM)
     .transform((s, context) => {

@@ -10,8 +10,8 @@ import type { Logger } from '../logger.ts'
 import type { Registry } from '../registry/registry.ts'
 import { showSchedule, type ScheduleRecord } from '../schedules/record.ts'
 import type { Schedules } from '../schedules/schedules.ts'
-import { body, Cursor, Empty, Limit, noQuery, query, readBody, toCursor, type Body } from './input.ts'
-import { rawJson, sendJson, stringify } from './json.ts'
+import { body, Cursor, Empty, Limit, noQuery, query, readBody, type Body } from './input.ts'
+import { pageText, rawJson, sendJson, stringify } from './json.ts'
 import { agentTypeOf, checkCallback } from './new-task.ts'
 import { notAllowed } from './problem.ts'
 
@@ -42,7 +42,7 @@ export const scheduleRoutes = ({ schedules, callbacks, registry, maxTimeoutSecon
   routes.get('/schedules', async (req, res) => {
     const q = query(ScheduleQuery, req)
     const { schedules: found, next } = await schedules.list({ type: q.agent_type, limit: q.limit, after: q.cursor })
-    sendJson(res, 200, stringify({ schedules: rawJson(`[${found.map(wire).join(',')}]`), count: found.length, next_cursor: next === null ? null : toCursor(next) }))
+    sendJson(res, 200, pageText('schedules', found.map(wire), next))
   })
   routes.all('/schedules', notAllowed('GET'))
 

@@ -1,4 +1,4 @@
-/** Routes of tasks: submit, read, list, cancel, retry. */
+/** Routes of tasks: submit, read or wait, list, cancel, retry; and results that come later. */
 import { Router } from 'express'
 import { z } from 'zod'
 import { AgentId, AgentType, Capability } from '../contracts/agent.ts'
@@ -13,8 +13,8 @@ import type { Logger } from '../logger.ts'
 import type { Registry } from '../registry/registry.ts'
 import type { Tasks } from '../tasks/tasks.ts'
 import { wire } from '../tasks/wire.ts'
-import { body, bodyAndQuery, Cursor, Empty, Flag, Limit, noQuery, query, readBody, taskId, toCursor, type Body } from './input.ts'
-import { rawJson, sendJson, stringify } from './json.ts'
+import { body, bodyAndQuery, Cursor, Empty, Flag, Limit, noQuery, query, readBody, taskId, type Body } from './input.ts'
+import { pageText, sendJson, stringify } from './json.ts'
 import { agentTypeOf, checkCallback, keepSecondsOf, keyOf, traceparentOf } from './new-task.ts'
 import { notAllowed } from './problem.ts'
 import { MAX_WAIT_SECONDS, type Waiter } from './wait.ts'
@@ -88,7 +88,7 @@ export const taskRoutes = ({ tasks, callbacks, whenEnded, registry, maxTimeoutSe
       limit: q.limit,
       before: q.cursor,
     })
-    sendJson(res, 200, stringify({ tasks: rawJson(`[${rows.map((t) => stringify(wire(t))).join(',')}]`), count: rows.length, next_cursor: next === null ? null : toCursor(next) }))
+    sendJson(res, 200, pageText('tasks', rows.map((t) => stringify(wire(t))), next))
   })
   routes.all('/tasks', notAllowed('GET', 'POST'))
 

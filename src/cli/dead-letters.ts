@@ -1,16 +1,11 @@
 /** `switchyard dead-letters …` */
-import { Option, type Command } from 'commander'
-import type { DeadLetterFilter, DeadLetterGroup, Task } from '../../sdk/typescript/client.ts'
+import type { Command } from 'commander'
+import type { DeadLetterFilter, DeadLetterGroup } from '../../sdk/typescript/client.ts'
 import { EXIT } from './failure.ts'
-import { number } from './input.ts'
 import { withShared, type Register, type Session } from './session.ts'
 import { table, type Column } from './table.ts'
-import { COLUMNS } from './task-view.ts'
+import { printTasks, withPages, type PageOptions } from './task-pages.ts'
 import { counted, plain } from './text.ts'
-
-const DEFAULT_LIMIT = 50
-/** As many as the API gives at once. */
-const LARGEST_PAGE = 200
 
 const GROUPS: readonly Column<DeadLetterGroup>[] = [
   { title: 'COUNT', of: (g) => String(g.count) },
@@ -20,7 +15,7 @@ const GROUPS: readonly Column<DeadLetterGroup>[] = [
 ]
 
 type FilterOptions = { type?: string; taskType?: string; error?: string }
-type ListOptions = FilterOptions & { includeRetried?: true; limit: number; cursor?: string }
+type ListOptions = FilterOptions & PageOptions & { includeRetried?: true }
 
 const filterOf = (o: FilterOptions): Omit<DeadLetterFilter, 'include_retried'> => ({ agent_type: o.type, task_type: o.taskType, error: o.error })
 const many = (count: number): string => counted(count, 'dead letter')
@@ -42,30 +37,11 @@ export const deadLetterCommands: Register = (program, run) => {
       .option('--task-type <capability>', 'only those that ask for this')
       .option('--error <text>', 'only those with this in their error')
 
-  add('list', 'list them, newest first')
-    .option('--include-retried', 'also those that were retried')
-    .addOption(new Option('--limit <count>', 'at most so many').argParser(number({ whole: true, least: 1 })).default(DEFAULT_LIMIT))
-    .option('--cursor <cursor>', 'go on from next_cursor of a list before')
-    .action(
-      run<[ListOptions]>(async ({ client, terminal, json, signal }, o) => {
-        const found: Task[] = []
-        let cursor = o.cursor ?? null
-        let before: string | null
-        do {
-          before = cursor
-          const page = await client.deadLetters.list({ ...filterOf(o), include_retried: o.includeRetried, limit: Math.min(o.limit - found.length, LARGEST_PAGE) }, { signal }).page(cursor)
-          found.push(...page.tasks)
-          cursor = page.next_cursor
-        } while (cursor !== null && cursor !== before && found.length < o.limit)
-        if (json) terminal.out(JSON.stringify({ tasks: found, count: found.length, next_cursor: cursor }))
-        else if (found.length === 0) terminal.note('No such dead letter.')
-        else {
-          for (const line of table(found, COLUMNS, terminal.width, terminal.paint)) terminal.out(line)
-          if (cursor !== null && terminal.watched) terminal.note(`There are more: --limit ${o.limit * 2}`)
-        }
-        return EXIT.ok
-      }),
-    )
+  withPages(add('list', 'list them, newest first').option('--include-retried', 'also those that were retried')).action(
+    run<[ListOptions]>((session, o) =>
+      printTasks(session, o, (limit) => session.client.deadLetters.list({ ...filterOf(o), include_retried: o.includeRetried, limit }, { signal: session.signal }), 'No such dead letter.'),
+    ),
+  )
 
   add('summary', 'count them by type and kind of error')
     .option('--include-retried', 'also those that were retried')

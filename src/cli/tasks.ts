@@ -5,17 +5,12 @@ import { batchCommand } from './batch.ts'
 import { explainCommand } from './explain.ts'
 import { EXIT, explain, spoken } from './failure.ts'
 import { follow } from './follow.ts'
-import { number } from './input.ts'
 import { withShared, type Register } from './session.ts'
 import { submitCommand } from './submit.ts'
-import { table } from './table.ts'
-import { changeLine, COLUMNS, showTask, STATUSES } from './task-view.ts'
+import { printTasks, withPages, type PageOptions } from './task-pages.ts'
+import { changeLine, showTask, STATUSES } from './task-view.ts'
 
-/** As many as the API gives at once. */
-const LARGEST_PAGE = 200
-const DEFAULT_LIMIT = 50
-
-type ListOptions = { status?: TaskStatus; type?: string; taskType?: string; agent?: string; limit: number; cursor?: string }
+type ListOptions = PageOptions & { status?: TaskStatus; type?: string; taskType?: string; agent?: string }
 
 export const taskCommands: Register = (program, run) => {
   const tasks = program.command('tasks').description('submit tasks, look at them, wait for them, cancel them')
@@ -24,34 +19,18 @@ export const taskCommands: Register = (program, run) => {
   submitCommand(tasks, run)
   batchCommand(tasks, run)
 
-  add('list', 'list tasks, newest first')
-    .addOption(new Option('--status <status>', 'only of this status').choices(STATUSES))
-    .option('--type <type>', 'only for agents of this type')
-    .option('--task-type <capability>', 'only those that ask for this')
-    .option('--agent <id>', 'only those pinned to this agent, or that it has or had')
-    .addOption(new Option('--limit <count>', 'at most so many').argParser(number({ whole: true, least: 1 })).default(DEFAULT_LIMIT))
-    .option('--cursor <cursor>', 'go on from next_cursor of a list before')
-    .action(
-      run<[ListOptions]>(async ({ client, terminal, json, signal }, o) => {
-        const filter: TaskFilter = { status: o.status, agent_type: o.type, task_type: o.taskType, agent_id: o.agent }
-        const found: Task[] = []
-        let cursor = o.cursor ?? null
-        let before: string | null
-        do {
-          before = cursor
-          const page = await client.tasks.list({ ...filter, limit: Math.min(o.limit - found.length, LARGEST_PAGE) }, { signal }).page(cursor)
-          found.push(...page.tasks)
-          cursor = page.next_cursor
-        } while (cursor !== null && cursor !== before && found.length < o.limit)
-        if (json) terminal.out(JSON.stringify({ tasks: found, count: found.length, next_cursor: cursor }))
-        else if (found.length === 0) terminal.note('No such task.')
-        else {
-          for (const line of table(found, COLUMNS, terminal.width, terminal.paint)) terminal.out(line)
-          if (cursor !== null && terminal.watched) terminal.note(`There are more: --limit ${o.limit * 2}`)
-        }
-        return EXIT.ok
-      }),
-    )
+  withPages(
+    add('list', 'list tasks, newest first')
+      .addOption(new Option('--status <status>', 'only of this status').choices(STATUSES))
+      .option('--type <type>', 'only for agents of this type')
+      .option('--task-type <capability>', 'only those that ask for this')
+      .option('--agent <id>', 'only those pinned to this agent, or that it has or had'),
+  ).action(
+    run<[ListOptions]>((session, o) => {
+      const filter: TaskFilter = { status: o.status, agent_type: o.type, task_type: o.taskType, agent_id: o.agent }
+      return printTasks(session, o, (limit) => session.client.tasks.list({ ...filter, limit }, { signal: session.signal }), 'No such task.')
+    }),
+  )
 
   add('show', 'show one task, with every attempt made')
     .argument('<id>')

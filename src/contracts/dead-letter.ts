@@ -1,7 +1,7 @@
 /** Dead letters as they are asked for and told: tasks that failed or timed out, until they are retried. */
 import { z } from 'zod'
 import { AgentType, Capability } from './agent.ts'
-import { integer, text } from './members.ts'
+import { CURSOR_FORM, integer, text } from './members.ts'
 
 /** Which are meant, in a query as in a body. */
 export const deadLetterFilter = {
@@ -13,7 +13,6 @@ export const deadLetterFilter = {
 /** At most so many are retried by one call. */
 export const MAX_RETRIED = 1_000
 
-const CURSOR_FORM = 'must be a next_cursor that this server gave'
 /** POST /dead-letters/retry */
 export const RetryDeadLetters = z
   .strictObject({

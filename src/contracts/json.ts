@@ -3,6 +3,8 @@
 /** A JSON text that is sent as it is. */
 export type RawJson = { readonly rawJson: string }
 export const rawJson = (text: string): RawJson => ({ rawJson: text })
+/** A list of such. */
+export const rawList = (texts: readonly string[]): RawJson => rawJson(`[${texts.join(',')}]`)
 
 /** Writes an object whose values (not deeper ones) may be RawJson. */
 export const stringify = (object: Record<string, unknown>): string => {

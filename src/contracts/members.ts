@@ -16,6 +16,9 @@ export const number = (min: number, max: number) => {
 /** @param sentence what it may be, if that is more than a text of so many characters */
 export const text = (max: number, sentence = `must be text of 1 to ${max} characters`) => z.string(said(sentence)).min(1, sentence).max(max, sentence)
 
+/** What a cursor may be, for people: where each is read, its form is known. */
+export const CURSOR_FORM = 'must be a next_cursor that this server gave'
+
 export const pattern = (form: RegExp, sentence: string) => z.string(said(sentence)).regex(form, sentence)
 
 export const oneOf = <const V extends readonly [string, ...string[]]>(...values: V) => z.enum(values, said(`must be ${values.slice(0, -1).join(', ')} or ${values.at(-1)}`))

@@ -11,3 +11,6 @@ export const bounded = (text: string, max: number): string => {
   const kept = text.length > max ? `${text.slice(0, max - 1)}…` : text
   return harmless(kept).toWellFormed()
 }
+
+/** The same, on one line. */
+export const oneLine = (text: string, max: number): string => bounded(text.slice(0, 4 * max).replace(/\s+/g, ' ').trim(), max)

@@ -12,8 +12,8 @@ import type { TaskJob } from './job.ts'
 import type { Queues } from './queues.ts'
 import { repeatOf, type Timing } from './repeat.ts'
 
-export const SCHEDULES = '~schedules'
-export const schedulesQueue = (type: string): string => queueName(type, SCHEDULES)
+/** survey.lua knows it, too. */
+export const schedulesQueue = (type: string): string => queueName(type, '~schedules')
 
 /** Nothing is kept of a job that is done: BullMQ refuses a second one for the same time. */
 const JOB: JobSchedulerTemplateOptions = { removeOnComplete: true, removeOnFail: true }

@@ -42,7 +42,7 @@ const SINGLE = {
   agents: 'agents',
   /** zset: agent → when someone must look at it next (silence, rest, a lease's deadline) */
   watch: 'watch',
-  /** zset: task → when someone must look at its record next (due, expired, overdue, to be forgotten) */
+  /** zset: task → when someone must look at its record next (due, expired, overdue, without a job) */
   timers: 'timers',
   /** zset: queue → when it was last seen with work */
   queues: 'queues',
@@ -139,6 +139,10 @@ export const createKeys = (prefix: string, namespace = 'default') => {
 
 /** The queue of a capability. A pinned task's is `cost.@<agent id>`: no capability begins with `@`. */
 export const queueName = (type: string, capabilityOrPin: string): string => `${type}.${capabilityOrPin}`
+/** What of a task's id comes behind its type. It sorts by time, over all types. */
+export const uuidOf = (taskId: string): string => taskId.slice(taskId.indexOf('.') + 1)
+/** To sort ids of tasks by, over all types. */
+export const newestFirst = (a: string, b: string): number => (uuidOf(a) < uuidOf(b) ? 1 : -1)
 /** The type in front of a task id's first dot; types hold no dots. Undefined when the id is not of our form. */
 export const typeOfTask = (taskId: string): string | undefined =>
   /^([A-Za-z0-9][A-Za-z0-9_-]{0,63})\.[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/.exec(taskId)?.[1]

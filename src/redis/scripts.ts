@@ -57,5 +57,12 @@ export const loadScript = (redis: Redis, url: URL): Script => {
   return (base, ...args) => run.call(redis, base, ...args)
 }
 
+/** The fields of a hash, of HGETALL within a script. */
+export const fieldsOf = (flat: readonly string[]): Record<string, string> => {
+  const fields: Record<string, string> = Object.create(null)
+  for (let i = 0; i < flat.length; i += 2) fields[flat[i]!] = flat[i + 1]!
+  return fields
+}
+
 /** Reads a reply's cell as text; nil becomes ''. */
 export const text = (cell: unknown): string => (cell === null || cell === undefined ? '' : String(cell))

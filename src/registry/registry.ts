@@ -8,7 +8,7 @@ import { AgentTypeConflict, InvalidRequest } from '../errors.ts'
 import type { Redis } from '../redis/client.ts'
 import { uuidv7 } from '../redis/ids.ts'
 import type { Keys } from '../redis/keys.ts'
-import { loadScript } from '../redis/scripts.ts'
+import { fieldsOf, loadScript } from '../redis/scripts.ts'
 import type { Types } from './types.ts'
 
 /** A dead agent's record is kept this long: a heartbeat brings it back. */
@@ -55,8 +55,7 @@ const readSick = (text: string, restsUntilMs: string): Agent['sick'] => {
 const view = (cells: Cells): AgentView | null => {
   if (cells === null) return null
   const [flat, inFlight, status, rest] = cells
-  const f: Record<string, string> = Object.create(null)
-  for (let i = 0; i < flat.length; i += 2) f[flat[i]!] = flat[i + 1]!
+  const f = fieldsOf(flat)
   if (f.id === undefined) return null
   const sick = f.trial === 'sick' && f.sick !== undefined ? readSick(f.sick, rest) : null
   const metadata = Object.keys(f).flatMap((k) => (k.startsWith('m:') ? [`${JSON.stringify(k.slice(2))}:${f[k]}`] : []))

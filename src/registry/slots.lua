@@ -26,26 +26,27 @@ local function integer(n) return string.format('%d', n) end
 -- Someone must look at the agent at `at` (ms), or sooner.
 local function watch(id, at) redis.call('ZADD', WATCH, 'LT', integer(at), id) end
 
--- Tells the least busy dispatcher that `queue` has work and room. One is woken, not all: it takes what there is, and whoever frees
--- a slot later serves the rest. Told and not yet come (`reserve` is its coming), it is not told again at once: a burst wakes once.
--- A dispatcher that nobody hears any more is forgotten and the next one told.
+-- Tells the least busy dispatcher; one that nobody hears any more is forgotten, and the next one told. Returns who was, or nil.
+local function tell_a_dispatcher(message)
+  for _ = 1, 8 do
+    local dispatcher = redis.call('ZRANGE', DISPATCHERS, 0, 0)[1]
+    if not dispatcher then return nil end
+    if redis.call('PUBLISH', wake_channel(dispatcher), message) > 0 then return dispatcher end
+    redis.call('ZREM', DISPATCHERS, dispatcher)
+  end
+end
+
+-- Says that `queue` has work and room. One dispatcher is woken, not all: it takes what there is, and whoever frees a slot later serves
+-- the rest. Told and not yet come (`reserve` is its coming), it is not told again at once: a burst wakes once.
 -- `in_ms` (optional): not now but then.
 local WAKE_AGAIN_MS = 50
 local function wake(queue, in_ms)
   local now = now_ms()
   if not in_ms and now - tonumber(redis.call('HGET', WOKEN, queue) or 0) < WAKE_AGAIN_MS then return end
-  for _ = 1, 8 do
-    local dispatcher = redis.call('ZRANGE', DISPATCHERS, 0, 0)[1]
-    if not dispatcher then return end
-    local message = scope .. '\t' .. queue
-    if in_ms then message = message .. '\t' .. integer(in_ms) end
-    if redis.call('PUBLISH', wake_channel(dispatcher), message) > 0 then
-      redis.call('ZINCRBY', DISPATCHERS, 1, dispatcher)
-      if not in_ms then redis.call('HSET', WOKEN, queue, integer(now)) end
-      return
-    end
-    redis.call('ZREM', DISPATCHERS, dispatcher)
-  end
+  local dispatcher = tell_a_dispatcher(scope .. '\t' .. queue .. (in_ms and '\t' .. integer(in_ms) or ''))
+  if not dispatcher then return end
+  redis.call('ZINCRBY', DISPATCHERS, 1, dispatcher)
+  if not in_ms then redis.call('HSET', WOKEN, queue, integer(now)) end
 end
 
 -- What placing an agent needs to know of it; nil when it is gone. `queues`: those of its capabilities, and its own if a task was

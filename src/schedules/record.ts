@@ -1,6 +1,7 @@
 /** The record of a schedule as TypeScript sees it; schedule.lua says what its fields hold. */
-import { iso } from '../contracts/time.ts'
+import { iso, isoOrNull } from '../contracts/time.ts'
 import type { Schedule } from '../contracts/schedule.ts'
+import { fieldsOf } from '../redis/scripts.ts'
 import { readTiming, type Timing } from './timing.ts'
 
 /** A run that is being submitted: `text` is the field as it is. */
@@ -33,8 +34,7 @@ const readClaim = (text: string | undefined): Claim | null => {
 
 /** @param cells what read.lua gives */
 export const readSchedule = (type: string, id: string, [now, flat]: [string, string[]]): ScheduleRecord | null => {
-  const f: Record<string, string> = Object.create(null)
-  for (let i = 0; i < flat.length; i += 2) f[flat[i]!] = flat[i + 1]!
+  const f = fieldsOf(flat)
   if (f.timing === undefined) return null
   return {
     id,
@@ -53,7 +53,7 @@ export const readSchedule = (type: string, id: string, [now, flat]: [string, str
   }
 }
 
-const isoOrNull = (ms: string | undefined): string | null => (ms ? iso(Number(ms)) : null)
+const shownTime = (ms: string | undefined): string | null => isoOrNull(ms ? Number(ms) : null)
 
 /** As the API shows it, but for the task, whose bytes are kept. */
 export const showSchedule = (s: ScheduleRecord): Omit<Schedule, 'task'> => ({
@@ -64,16 +64,16 @@ export const showSchedule = (s: ScheduleRecord): Omit<Schedule, 'task'> => ({
   every_seconds: s.timing.kind === 'every' ? s.timing.everyMs / 1000 : null,
   catch_up_seconds: s.catchUpMs / 1000,
   paused: s.paused,
-  next_run_at: s.nextMs === null ? null : iso(s.nextMs),
-  last_run_at: isoOrNull(s.past.last_run),
-  last_scheduled_at: isoOrNull(s.past.last_due),
+  next_run_at: isoOrNull(s.nextMs),
+  last_run_at: shownTime(s.past.last_run),
+  last_scheduled_at: shownTime(s.past.last_due),
   last_task_id: s.past.last_task ?? null,
   runs: Number(s.past.runs ?? 0),
   missed: Number(s.past.missed ?? 0),
-  last_missed_at: isoOrNull(s.past.last_missed),
+  last_missed_at: shownTime(s.past.last_missed),
   failed: Number(s.past.failed ?? 0),
   last_error: s.past.error ?? null,
-  last_error_at: isoOrNull(s.past.error_at),
+  last_error_at: shownTime(s.past.error_at),
   created_at: iso(s.createdMs),
   updated_at: iso(s.updatedMs),
 })

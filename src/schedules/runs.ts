@@ -5,6 +5,7 @@
  */
 import { rawMembers } from '../contracts/raw.ts'
 import { newTaskSchema, type NewTask } from '../contracts/task.ts'
+import { iso } from '../contracts/time.ts'
 import { AlreadySubmitted, SwitchyardError } from '../errors.ts'
 import type { Logger } from '../logger.ts'
 import type { Redis } from '../redis/client.ts'
@@ -64,7 +65,7 @@ export const createRuns = ({ redis, keys, registry, tasks, stats, maxTimeoutSeco
   const giveUp = async (s: ScheduleRecord, claim: Claim, why: string): Promise<void> => {
     if ((await scripts.giveUp(keys.base(s.type), s.id, claim.text, why)) !== 1) return
     stats.count(s.type, why === '' ? 'scheduled:missed' : 'scheduled:failed')
-    if (why === '') log.warn({ schedule: s.id, missed: 1, due: new Date(claim.dueMs).toISOString() }, 'missed: a run could not be submitted in time')
+    if (why === '') log.warn({ schedule: s.id, missed: 1, due: iso(claim.dueMs) }, 'missed: a run could not be submitted in time')
     else log.warn({ schedule: s.id, error: why }, 'a run of a schedule failed: its task was refused')
   }
 
@@ -84,7 +85,7 @@ export const createRuns = ({ redis, keys, registry, tasks, stats, maxTimeoutSeco
       throw error
     }
     stats.count(s.type, 'scheduled:submitted')
-    log.info({ schedule: s.id, task: claim.task, due: new Date(claim.dueMs).toISOString(), ...(lateMs > LATE_MS ? { late_ms: lateMs } : {}) }, 'a schedule submitted a task')
+    log.info({ schedule: s.id, task: claim.task, due: iso(claim.dueMs), ...(lateMs > LATE_MS ? { late_ms: lateMs } : {}) }, 'a schedule submitted a task')
   }
 
   /**
@@ -98,7 +99,7 @@ export const createRuns = ({ redis, keys, registry, tasks, stats, maxTimeoutSeco
     if (done !== 1) return null
     if (plan.missed > 0) {
       stats.count(s.type, 'scheduled:missed', plan.missed)
-      log.warn({ schedule: s.id, missed: plan.missed, from: new Date(dueMs).toISOString(), to: new Date(plan.lastMissed!).toISOString() }, 'missed: nobody was there to make these runs when they were due')
+      log.warn({ schedule: s.id, missed: plan.missed, from: iso(dueMs), to: iso(plan.lastMissed!) }, 'missed: nobody was there to make these runs when they were due')
     }
     return { claimed: plan.due === null ? null : { task, dueMs: plan.due, text: `${task}\t${plan.due}` }, nextMs: plan.next }
   }

@@ -8,8 +8,7 @@ import type { NewJob } from '../queues/queues.ts'
 import type { Arguments } from '../redis/batch.ts'
 import type { Redis } from '../redis/client.ts'
 import { uuidv7 } from '../redis/ids.ts'
-import { queueName } from '../redis/keys.ts'
-import { writeSpec, type Spec } from './record.ts'
+import { queueOf, writeSpec, type Spec } from './record.ts'
 
 const MAX_QUEUES_PER_TYPE = 10_000
 /** A queue in use is named to Redis again after so long. */
@@ -55,8 +54,8 @@ export const createAdmission = (redis: Redis) => {
   /** @param type its agent type, resolved from `agent_id` where the body named none */
   const admit = (t: NewTask, type: string, extra: SubmitExtra): Admission => {
     const id = extra.id ?? `${type}.${uuidv7()}`
-    const queue = queueName(type, t.agent_id === undefined ? t.task_type : `@${t.agent_id}`)
     const spec: Spec = { timeoutMs: Math.ceil(t.timeout_seconds * 1000), maxRetries: t.max_retries, retryDelayMs: Math.round(t.retry_delay_seconds * 1000), backoff: t.backoff, priority: t.priority, pinnedTo: t.agent_id ?? null, taskType: t.task_type }
+    const queue = queueOf(type, spec)
     const isNew = performance.now() - (lastNamed.get(queue) ?? -Infinity) > NAME_AGAIN_MS
     const { idempotency } = extra
     return {

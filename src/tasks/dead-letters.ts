@@ -5,7 +5,7 @@
 import type { Submitted } from '../contracts/task.ts'
 import { AlreadyRetried, NotFound, SwitchyardError } from '../errors.ts'
 import type { Redis } from '../redis/client.ts'
-import type { Keys } from '../redis/keys.ts'
+import { newestFirst, uuidOf, type Keys } from '../redis/keys.ts'
 import { loadScript } from '../redis/scripts.ts'
 import type { Types } from '../registry/types.ts'
 import type { TaskView } from './record.ts'
@@ -25,9 +25,6 @@ const MAX_KINDS = 2_000
 const RETRIES_AT_ONCE = 8
 /** Before every id. */
 const NEWEST = '~'
-
-const uuidOf = (id: string) => id.slice(id.indexOf('.') + 1)
-const newestFirst = (a: string, b: string) => (uuidOf(a) < uuidOf(b) ? 1 : -1)
 
 /** What errors of one kind have in common: ids and numbers in them become `#`. */
 export const kindOf = (error: string): string =>

@@ -1,6 +1,7 @@
 /** An explanation in words. They may be worded differently tomorrow; the codes are what programs read. */
 import type { AgentReason, ExplainReason, Explanation } from '../contracts/explain.ts'
 import type { Attempt } from '../contracts/task.ts'
+import { oneLine } from '../contracts/words.ts'
 import type { Spec } from './record.ts'
 
 type Facts = Omit<Explanation, 'summary'>
@@ -24,10 +25,7 @@ const counted = (n: number, what: string): string => `${n} ${what}${n === 1 ? ''
 
 const MAX_WORDS = 200
 /** What an agent said, on one line. */
-const quoted = (text: string): string => {
-  const line = text.replace(/\s+/g, ' ').trim()
-  return line.length > MAX_WORDS ? `${line.slice(0, MAX_WORDS - 1)}…`.toWellFormed() : line
-}
+const quoted = (text: string): string => oneLine(text, MAX_WORDS)
 
 /** How an attempt ended: `attempt 2 at a (failed, HTTP 500: boom)`. */
 const howItWent = (a: Attempt): string => `attempt ${a.attempt} at ${a.agent_name} (${a.outcome}${a.status_code === null ? '' : `, HTTP ${a.status_code}`}${a.error ? `: ${quoted(a.error)}` : ''})`

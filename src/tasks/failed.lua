@@ -56,7 +56,7 @@ local function fail(id, from, attempt, agent_id, agent, outcome, err, a, entry, 
   local again = not poison and (free or retries < tonumber(max_retries))
 
   if free then refunded = refunded + 1 end
-  if refunded > 0 then redis.call('HINCRBY', STATS, 'refunded', refunded) end
+  if refunded > 0 then count('refunded', refunded) end
   local seen -- what was found out
   if found then
     count('agents_out')
@@ -70,7 +70,7 @@ local function fail(id, from, attempt, agent_id, agent, outcome, err, a, entry, 
 
   if again then
     local wait_ms, avoid = tonumber(retry_in), t[3] or ' '
-    if not string.find(avoid, ' ' .. agent_id .. ' ', 1, true) then avoid = (count_words(avoid) >= MAX_AVOIDED and ' ' or avoid) .. agent_id .. ' ' end
+    if not is_avoided(avoid, agent_id) then avoid = (count_words(avoid) >= MAX_AVOIDED and ' ' or avoid) .. agent_id .. ' ' end
     local more = { a, entry, 'not_before', integer(now + wait_ms), 'error', err, 'avoid', avoid }
     if free then more[9], more[10] = 'refunds', refunds + 1 else more[9], more[10] = 'retries', retries + 1 end
     if on > 0 then more[11], more[12] = 'failed_by', failed_by end

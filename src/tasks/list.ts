@@ -1,7 +1,7 @@
 /** Lists of tasks, newest first, over all agent types. Ids are UUIDv7 behind their type, so by id is by time. */
 import type { Queues } from '../queues/queues.ts'
 import type { Redis } from '../redis/client.ts'
-import type { Keys } from '../redis/keys.ts'
+import { newestFirst, uuidOf, type Keys } from '../redis/keys.ts'
 import { loadScript } from '../redis/scripts.ts'
 import type { Types } from '../registry/types.ts'
 import type { TaskView } from './record.ts'
@@ -10,9 +10,6 @@ export type TaskFilter = { statuses: readonly string[]; types?: string[] | undef
 
 /** A page reads at most so many times `limit` records, and says where to go on. */
 const MAX_ROUNDS = 10
-
-const uuidOf = (id: string) => id.slice(id.indexOf('.') + 1)
-const newestFirst = (a: string, b: string) => (uuidOf(a) < uuidOf(b) ? 1 : -1)
 
 export type ListDeps = { redis: Redis; keys: Keys; types: Types; queues: Queues; readOne: (id: string) => Promise<TaskView | null> }
 

@@ -9,9 +9,9 @@ import type { Logger } from '../logger.ts'
 import { retryDelayMs } from '../queues/backoff.ts'
 import type { Queues } from '../queues/queues.ts'
 import type { Redis } from '../redis/client.ts'
-import { queueName, typeOfTask, type Keys } from '../redis/keys.ts'
+import { typeOfTask, type Keys } from '../redis/keys.ts'
 import type { AttemptEnd, Finished } from './attempt.ts'
-import { readSpec, type Spec } from './record.ts'
+import { queueOf, readSpec, type Spec } from './record.ts'
 
 /** What a callback says: the agent's own words and JSON text, and whether another try is worth it. */
 export type Said = { outcome: 'completed' | 'failed' | 'rejected'; result: string; error: string; executionMs: number | null }
@@ -39,7 +39,7 @@ export const createParked = ({ redis, keys, queues, finish, keepLate, wake, log 
     const read = readSpec(spec)
     const [agentId = '', , sentMs, deadlineMs] = sending?.split('\t') ?? []
     return {
-      type, spec: read, queue: queueName(type, read.pinnedTo === null ? read.taskType : `@${read.pinnedTo}`),
+      type, spec: read, queue: queueOf(type, read),
       status: status as TaskStatus, attemptId: attemptId ?? '', attempt: Number(attempt ?? 0), agentId, mayTakeMs: Number(deadlineMs) - Number(sentMs), retries: Number(retries ?? 0), isParked: isParked === '1',
       last: (await redis.hget(keys.task(type, id), `a${attempt}`)) ?? '', result: result ?? 'null', error: error ?? '',
     }

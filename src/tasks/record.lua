@@ -34,7 +34,7 @@ local MAX_HISTORY = 8000     -- bytes; of a task delivered more often the oldest
 local MAX_EVENT_ERROR = 500  -- bytes; the record has it whole
 
 -- Counts for /metrics of what only a script sees; callers count the rest, and write it once a second.
-local function count(what) redis.call('HINCRBY', STATS, what, 1) end
+local function count(what, n) redis.call('HINCRBY', STATS, what, n or 1) end
 
 --- @include "webhooks/outbox.lua"
 

@@ -2,7 +2,7 @@
 import type { Attempt, TaskStatus } from '../contracts/task.ts'
 import { iso } from '../contracts/time.ts'
 import type { TaskWebhook } from '../contracts/webhook.ts'
-import { typeOfTask } from '../redis/keys.ts'
+import { queueName, typeOfTask } from '../redis/keys.ts'
 import { readLate, type LateResult } from './late.ts'
 import { readProgress, type KeptReport } from './progress.ts'
 
@@ -56,6 +56,9 @@ export const readSpec = (spec: string): Spec => {
   const [timeout, maxRetries, retryDelay, backoff, priority, pin, taskType] = spec.split('\t')
   return { timeoutMs: Number(timeout), maxRetries: Number(maxRetries), retryDelayMs: Number(retryDelay), backoff: backoff!, priority: Number(priority), pinnedTo: pin ? pin : null, taskType: taskType! }
 }
+
+/** Where its job waits: in the queue of its capability, or in that of the agent it is pinned to. */
+export const queueOf = (type: string, { pinnedTo, taskType }: Pick<Spec, 'pinnedTo' | 'taskType'>): string => queueName(type, pinnedTo === null ? taskType : `@${pinnedTo}`)
 
 const readSchedule = (text: string | undefined): TaskView['schedule'] => {
   const [id, due] = text?.split('\t') ?? []

@@ -40,15 +40,16 @@ local function submit(id, queue, delay, run_at, expires_in, max_queues, require_
     if known[1] then return { 'exists', known[1], known[2], 1 } end
   end
   local pool = pool_of(queue)
+  local pinned = pinned_in(pool)
   if require_agent == '1' then
-    local pinned = string.byte(pool) == 64 and redis.call('HGET', agent_key(string.sub(pool, 2)), 'out')
-    if pinned == 'dead' or not pinned and redis.call('ZCARD', pool_key(pool)) == 0 then return { 'no_agent' } end
+    local out = pinned and redis.call('HGET', agent_key(pinned), 'out')
+    if out == 'dead' or not out and redis.call('ZCARD', pool_key(pool)) == 0 then return { 'no_agent' } end
   end
   if maybe_new == '1' then
     if not redis.call('ZSCORE', QUEUES, queue) and redis.call('ZCARD', QUEUES) >= tonumber(max_queues) then return { 'queues' } end
     redis.call('ZADD', QUEUES, integer(now), queue)
     -- Agents look at the queue of tasks pinned to them only when there has been one.
-    if string.byte(pool) == 64 and redis.call('EXISTS', agent_key(string.sub(pool, 2))) == 1 then redis.call('HSET', agent_key(string.sub(pool, 2)), 'pins', '1') end
+    if pinned and redis.call('EXISTS', agent_key(pinned)) == 1 then redis.call('HSET', agent_key(pinned), 'pins', '1') end
   end
   if retry_of ~= '' then
     -- Marked together with what it is retried as: nobody who dies leaves a task that looks retried and is not, nor one retried twice.

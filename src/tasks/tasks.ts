@@ -23,17 +23,13 @@ import { createProgress } from './progress.ts'
 import { readRecord, readSpec, type TaskView } from './record.ts'
 import type { Stats } from './stats.ts'
 import { createSubmit } from './submit.ts'
+import { createSweeping } from './sweeping.ts'
 import type { Webhooks } from './webhooks/webhooks.ts'
 import { readSlot, type Slot } from '../registry/registry.ts'
 import type { Types } from '../registry/types.ts'
 
 /** Behind `CANCEL_MS` of record.lua. */
 const CANCELLED_WITHIN_MS = 4_000
-/** What the sweeper is to do with a task's job. */
-export type Due =
-  | { what: 'promote' | 'add' | 'remove' | 'time_out'; id: string; queue: string }
-  | { what: 'look'; inMs: number }
-  | { what: 'came_back'; id: string; queue: string; attemptId: string; to: { status: TaskStatus; waitMs: number; error: string } }
 
 export type Tasks = ReturnType<typeof createTasks>
 
@@ -60,8 +56,6 @@ export const createTasks = ({ redis, keys, types, queues, stats, webhooks, reten
     cancel: script('./cancel.lua'),
     expire: script('./expire.lua'),
     park: script('./park.lua'),
-    tick: script('./tick.lua'),
-    trim: script('./trim.lua'),
   }
 
   /** Tells a dispatcher of a task's job, if it is there. */
@@ -223,57 +217,12 @@ export const createTasks = ({ redis, keys, types, queues, stats, webhooks, reten
     return submit(again, old.agentType, { id: `${old.agentType}.${uuidv7()}`, parameters: old.parameters, metadata: old.metadata, retryOf: id, traceparent: old.traceparent ?? undefined })
   }
 
-  /** The records whose time has come. */
-  const tick = async (type: string): Promise<{ due: Due[]; more: boolean }> => {
-    const rows = (await scripts.tick(keys.base(type), 200)) as [Due['what'] | 'became' | 'more', string, ...string[]][]
-    const more = rows.at(-1)?.[0] === 'more'
-    if (more) rows.pop()
-    const due: Due[] = []
-    for (const [what, id, ...rest] of rows) {
-      const [queue, more, status, waitMs, error] = rest as [string, ...string[]]
-      if (what === 'became') tell(id, rest)
-      else if (what === 'look') due.push({ what, inMs: Number(more) })
-      else if (what === 'came_back') due.push({ what, id, queue, attemptId: more!, to: { status: status as TaskStatus, waitMs: Number(waitMs), error: error! } })
-      else if (what !== 'more') due.push({ what, id, queue })
-    }
-    return { due, more }
-  }
-
-  /** Adds the job that a record lacks, and wakes a dispatcher. */
-  const readd = async (type: string, id: string, queue: string): Promise<void> => {
-    const t = await readOne(id)
-    if (!t || isEnd(t.status)) return
-    await queues.remove(type, queue, id) // a finished job of this id would make the add do nothing
-    await queues.add({ id, type, queue, taskType: t.taskType, priority: t.priority, maxRetries: t.maxRetries, delayMs: Math.max(0, t.notBeforeMs - Date.now()) })
-    await wake(type, id, queue)
-  }
-
-  /** Forgets ended records that are old enough or too many. Bounded: what is left waits for the next time. */
-  const trim = async (type: string): Promise<void> => {
-    for (let round = 0; round < 20; round++) {
-      const behind = trimmedTo.get(type) ?? kept.map(() => '')
-      const [forgotten, ...next] = (await scripts.trim(keys.base(type), 250, ...kept.flatMap(([status, ms, count], i) => [status, ms, count, behind[i]!]))) as [number, ...string[]]
-      const done = next.every((id) => id === '')
-      if (done) trimmedTo.delete(type)
-      else trimmedTo.set(type, next)
-      // Where nothing was to be forgotten, all there was ended late: the next time goes on behind it.
-      if (done || forgotten === 0) return
-    }
-  }
-  const kept: [status: string, ms: number, count: number][] = [
-    ['completed', retention.completedMs, retention.completedCount],
-    ['cancelled', retention.completedMs, retention.completedCount],
-    ['failed', retention.failedMs, retention.failedCount],
-    ['timeout', retention.failedMs, retention.failedCount],
-  ]
-  /** Where the trim of a type goes on, by status; it begins anew in a new process. */
-  const trimmedTo = new Map<string, string[]>()
-
   const keepLate = createLate({ redis, keys })
   const parked = createParked({ redis, keys, queues, finish, keepLate, wake, log })
   const progress = createProgress({ redis, keys, maxAttemptMs, log })
   const list = createList({ redis, keys, types, queues, readOne })
   const deadLetters = createDeadLetters({ redis, keys, types, readOne, retry })
+  const sweeping = createSweeping({ redis, keys, queues, retention, readOne, wake, tell })
 
-  return { submit, submitOnce, submitMany, begin, finish, park, progress, keepLate, callback: parked.callback, timeOut: parked.timeOut, cameBack: parked.settle, get, cancel, retry, list, deadLetters, tick, readd, trim, wake }
+  return { submit, submitOnce, submitMany, begin, finish, park, progress, keepLate, callback: parked.callback, timeOut: parked.timeOut, cameBack: parked.settle, get, cancel, retry, list, deadLetters, ...sweeping, wake }
 }

@@ -1,15 +1,13 @@
 /** A task as it goes over the wire: what GET /tasks/{id} shows, and webhooks carry. */
-import { rawJson, stringify, type RawJson } from '../contracts/json.ts'
-import { iso } from '../contracts/time.ts'
+import { rawJson, rawList, stringify, type RawJson } from '../contracts/json.ts'
+import { iso, isoOrNull } from '../contracts/time.ts'
 import type { LateResult } from './late.ts'
 import type { KeptReport } from './progress.ts'
 import type { TaskView } from './record.ts'
 
-const isoOrNull = (ms: number | null): string | null => (ms === null ? null : iso(ms))
-
 const progressWire = (p: KeptReport): RawJson => rawJson(stringify({ percent: p.percent, message: p.message, data: rawJson(p.data ?? 'null'), at: iso(p.atMs) }))
 const lateWire = (late: LateResult[]): RawJson =>
-  rawJson(`[${late.map((l) => stringify({ attempt: l.attempt, agent_id: l.agentId, received_at: iso(l.atMs), status: l.status, result: rawJson(l.result), error: l.error })).join(',')}]`)
+  rawList(late.map((l) => stringify({ attempt: l.attempt, agent_id: l.agentId, received_at: iso(l.atMs), status: l.status, result: rawJson(l.result), error: l.error })))
 
 /** For `stringify`: its payloads are JSON texts. */
 export const wire = (t: TaskView): Record<string, unknown> => ({

@@ -1,7 +1,7 @@
 /** What an agent's HTTP answer comes to: statuses, bodies and their faults as outcomes. */
 import { isUtf8 } from 'node:buffer'
 import { isObject } from '../contracts/members.ts'
-import { bounded, MAX_ERROR_CHARS, MAX_RESULT_DEPTH } from '../contracts/words.ts'
+import { bounded, MAX_ERROR_CHARS, MAX_RESULT_DEPTH, oneLine } from '../contracts/words.ts'
 import { maxDepth, rawMember } from '../contracts/raw.ts'
 import type { Outcome } from './transport.ts'
 
@@ -16,7 +16,7 @@ export type Answer = { statusCode: number; headers: Headers; body: Buffer }
 /** The body as a JSON object, or what is wrong with it. */
 type Read = { object: Record<string, unknown>; text: string } | { fault: string; text: string }
 
-const snippet = (text: string): string => bounded(text.slice(0, 4 * MAX_SNIPPET_CHARS).replace(/\s+/g, ' ').trim(), MAX_SNIPPET_CHARS)
+const snippet = (text: string): string => oneLine(text, MAX_SNIPPET_CHARS)
 
 const readBody = ({ headers, body }: Answer): Read => {
   const coding = first(headers['content-encoding'])

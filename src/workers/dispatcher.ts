@@ -21,6 +21,7 @@ import type { Tasks } from '../tasks/tasks.ts'
 import type { Transport } from '../transports/transport.ts'
 import { createDispatch } from './dispatch.ts'
 import { createLocks } from './locks.ts'
+import { createLooks } from './looks.ts'
 import type { Metrics } from './metrics.ts'
 import { createScheduler } from './scheduler.ts'
 import { createStops } from './stops.ts'
@@ -28,12 +29,8 @@ import { createSweeper } from './sweeper.ts'
 import type { WebhookDeliverer } from './webhooks.ts'
 
 const SURVEY_MS = 1000
-/** What comes due later than this gets no timer: a survey sees it in time. So parked and delayed tasks take no memory here. */
+/** A survey sees what comes due later than this. */
 const NEAR_MS = 2 * SURVEY_MS
-/** Looks at records are no closer to each other. */
-const LOOK_APART_MS = 5
-/** More timers are not set; the surveys are the net under them. */
-const MAX_TIMERS = 10_000
 /** Longer than from a submit's record to its job, shorter than anyone notices. */
 const LOOK_AGAIN_MS = 5
 /** Slots reserved in one call: enough to fill a burst in few calls, few enough to leave some to the others. */
@@ -79,7 +76,8 @@ export const createDispatcher = (deps: DispatcherDeps) => {
   let stallChecksFrom = 0
 
   const stops = createStops({ transport: deps.transport, log })
-  const sweeper = createSweeper({ tasks, queues, registry, webhooks, lookIn: (type, ms) => dueIn(type, ms), log })
+  const sweeper = createSweeper({ tasks, queues, registry, webhooks, dueIn: (type, ms) => dueIn(type, ms), log })
+  const { lookIn, dueIn, stop: stopLooking } = createLooks({ isStopping: () => stopping, records: sweeper.records, nearMs: NEAR_MS })
   /** The load of the least busy other dispatcher of a type when last seen; -1: there is none. */
   const leastOther = new Map<string, number>()
   /** Agents that are to be looked at again in a moment. */
@@ -94,7 +92,7 @@ export const createDispatcher = (deps: DispatcherDeps) => {
     inFlight: () => running,
     takesMore: () => !stopping,
     goesOn: (type, queue) => refused.size <= (refused.has(queue) ? 1 : 0) && !givesAway(type),
-    dueIn: (type, ms) => dueIn(type, ms),
+    dueIn,
     lookAgain: (type, agentId) => {
       if (looking.has(agentId)) return
       const looks = lookIn(LOOK_AGAIN_MS, () => {
@@ -106,33 +104,6 @@ export const createDispatcher = (deps: DispatcherDeps) => {
     restsFor: (type, ms) => void lookIn(ms + 1, () => sweeper.agents(type)),
   })
 
-  /** Timers for looks at agents: the ends of rests, those that fell idle. The survey is the net under them. */
-  const timers = new Set<NodeJS.Timeout>()
-  const lookIn = (ms: number, look: () => Promise<unknown>): boolean => {
-    // A look in a moment is always had: were many timers in its way, what was just submitted would wait for the survey.
-    if (stopping || ms > 3_600_000 || (timers.size > MAX_TIMERS && ms > LOOK_AGAIN_MS)) return false
-    const timer = setTimeout(() => {
-      timers.delete(timer)
-      look().catch(() => {})
-    }, ms)
-    timers.add(timer)
-    return true
-  }
-
-  /** The next look at the records of a type. One is enough: it tells when the one behind it is to be. */
-  const nextLooks = new Map<string, { at: number; timer: NodeJS.Timeout }>()
-  const dueIn = (type: string, ms: number): void => {
-    const inMs = Math.max(ms + 1, LOOK_APART_MS)
-    const at = performance.now() + inMs
-    const pending = nextLooks.get(type)
-    if (stopping || ms >= NEAR_MS || (pending && pending.at <= at)) return
-    clearTimeout(pending?.timer)
-    const timer = setTimeout(() => {
-      nextLooks.delete(type)
-      sweeper.records(type).catch(() => {})
-    }, inMs)
-    nextLooks.set(type, { at, timer })
-  }
   const scheduler = createScheduler({ ...deps, lookIn })
 
   const start = (slot: Slot) => {
@@ -287,8 +258,7 @@ export const createDispatcher = (deps: DispatcherDeps) => {
     stop: async (): Promise<void> => {
       stopping = true
       clearInterval(surveyTimer)
-      for (const timer of timers) clearTimeout(timer)
-      for (const { timer } of nextLooks.values()) clearTimeout(timer)
+      stopLooking()
       const leave = [presence.leave(id), ...[...known].map((type) => redis.zrem(keys.dispatchers(type), id))]
       await Promise.race([Promise.allSettled(leave), new Promise((resolve) => setTimeout(resolve, 2000))])
       const idle = async (ms: number) => {

@@ -1,9 +1,9 @@
 -- A dispatcher's look at an agent type, once a second: what waits, what is due; it also says that the dispatcher is there.
 -- KEYS[1] base   ARGV[1] dispatcher  [2] its attempts in flight
--- Returns {the ms until a record is to be looked at or -1, 1 when agents are due, 1 when webhooks are due, list of {queue, waiting, active, room}, the load of the least busy other
--- dispatcher or -1, 1 when the type is in use: there is an agent, a queue, a task, a webhook or a schedule,
--- queues without jobs for an hour: some of them, to be forgotten,
--- ms until a schedule is to be looked at, below 0 when it should have been; '' when there is none}
+-- Returns {ms until a record is to be looked at or -1, 1 when agents are due, 1 when webhooks are due, list of {queue, waiting, active, room},
+--   the load of the least busy other dispatcher or -1, 1 when the type is in use (there is an agent, a queue, a task, a webhook or a schedule),
+--   some of the queues without jobs for an hour, to be forgotten,
+--   ms until a schedule is to be looked at, below 0 when it should have been, or ''}
 -- Of a type not in use the rest goes by itself when nobody has looked at it for an hour.
 --- @include "../registry/health.lua"
 --- @include "../registry/sick.lua"

@@ -13,24 +13,24 @@ export type SweeperDeps = {
   registry: Registry
   webhooks: Webhooks
   /** Records are to be looked at then. */
-  lookIn: (type: string, ms: number) => void
+  dueIn: (type: string, ms: number) => void
   log: Logger
 }
 
-export const createSweeper = ({ tasks, queues, registry, webhooks, lookIn, log }: SweeperDeps) => {
+export const createSweeper = ({ tasks, queues, registry, webhooks, dueIn, log }: SweeperDeps) => {
   const lastTrim = new Map<string, number>()
   return {
-    /** Due, expired, overdue and unconfirmed records; and those to be forgotten. Bounded: what is left waits for the next look. */
+    /** Due, expired, overdue and unconfirmed records. Bounded: what is left waits for the next look. */
     records: async (type: string): Promise<void> => {
       for (let round = 0; round < 10; round++) {
         const { due, more } = await tasks.tick(type)
         await Promise.all(
           due.map(async (d) => {
             if (d.what === 'look') {
-              lookIn(type, d.inMs)
+              dueIn(type, d.inMs)
             } else if (d.what === 'came_back') {
               await tasks.cameBack(type, d.queue, d.id, d.attemptId, d.to)
-              if (d.to.waitMs > 0) lookIn(type, d.to.waitMs)
+              if (d.to.waitMs > 0) dueIn(type, d.to.waitMs)
             } else if (d.what === 'promote') {
               await queues.promote(type, d.queue, d.id)
               await tasks.wake(type, d.id, d.queue)

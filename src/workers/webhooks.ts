@@ -35,7 +35,7 @@ export const createWebhookDeliverer = ({ webhooks, sender, keys, log, stopMs = S
   /** What an answer, or none, means. */
   const tryOf = (posted: Posted, durationMs: number): Try => {
     const { statusCode, error, retryAfterMs = 0 } = posted
-    const what = statusCode === null ? 'failed' : statusCode < 300 ? 'delivered' : statusCode === 410 ? 'gone' : 'failed'
+    const what = statusCode === null ? 'failed' : statusCode < 300 ? 'delivered' : statusCode === 410 ? 'disabled' : 'failed'
     return { what, statusCode, error, durationMs, notBeforeMs: retryAfterMs, restMs: retryAfterMs }
   }
 

@@ -37,14 +37,8 @@ local function put_webhook(id, to, now)
   index_origin(origin)
 end
 
--- Tells the least busy dispatcher that there is a webhook to be sent. Should nobody hear it, each looks once a second.
-local function wake_for_webhooks()
-  for _ = 1, 8 do
-    local dispatcher = redis.call('ZRANGE', DISPATCHERS, 0, 0)[1]
-    if not dispatcher or redis.call('PUBLISH', wake_channel(dispatcher), 'webhooks\t' .. scope) > 0 then return end
-    redis.call('ZREM', DISPATCHERS, dispatcher)
-  end
-end
+-- There is a webhook to be sent. Should no dispatcher hear it, each looks once a second.
+local function wake_for_webhooks() tell_a_dispatcher('webhooks\t' .. scope) end
 
 -- Tasks have ended: those that are to be told of are put into the queue, with the end itself.
 local function put_webhooks(ids, now)

@@ -1,11 +1,12 @@
 /** A webhook's record, as outbox.lua keeps it, and as it is shown. */
 import { iso } from '../../contracts/time.ts'
 import type { TaskWebhook, WebhookAttempt } from '../../contracts/webhook.ts'
+import { uuidOf } from '../../redis/keys.ts'
 
 const MAX_SHOWN = 20
 
 /** The same at every try, and for ever: made of the task's id, of which it leaves out the type and the dot. */
-export const webhookId = (taskId: string): string => `msg_${taskId.slice(taskId.indexOf('.') + 1)}`
+export const webhookId = (taskId: string): string => `msg_${uuidOf(taskId)}`
 
 const readAttempt = (row: string): WebhookAttempt => {
   const [at, code, took, ...error] = row.split('\t')

@@ -24,8 +24,8 @@ export type Claims = { claimed: Claimed[]; more: boolean }
 /** How many of an origin may be taken. */
 export type Room = { total: number; each: number; origins: [origin: string, room: number][] }
 
-/** What came of a try. `gone`: 410. `over`: it failed, and no other try is of use. `back`: it was not sent after all. */
-export type Try = { what: 'delivered' | 'failed' | 'gone' | 'over' | 'back'; statusCode: number | null; error: string; durationMs: number; notBeforeMs: number; restMs: number }
+/** What came of a try. `disabled`: 410. `over`: it failed, and no other try is of use. `back`: it was not sent after all. */
+export type Try = { what: 'delivered' | 'failed' | 'disabled' | 'over' | 'back'; statusCode: number | null; error: string; durationMs: number; notBeforeMs: number; restMs: number }
 
 export type Webhooks = ReturnType<typeof createWebhooks>
 
@@ -57,9 +57,8 @@ export const createWebhooks = ({ redis, keys, log, maxKept = MAX_KEPT }: { redis
 
     /** @returns what the webhook has come to, null when another try has begun since: then nothing was changed */
     settle: async (c: Claimed, t: Try): Promise<{ status: TaskWebhook['status']; nextInMs: number | null } | null> => {
-      const what = t.what === 'gone' ? 'disabled' : t.what
       const reply = (await scripts.settle(
-        keys.base(c.type), c.taskId, c.token, what, Math.round(t.durationMs), t.statusCode ?? '', Math.round(t.durationMs), t.error, Math.round(t.notBeforeMs), Math.round(t.restMs), ...scheduleMs(),
+        keys.base(c.type), c.taskId, c.token, t.what, Math.round(t.durationMs), t.statusCode ?? '', Math.round(t.durationMs), t.error, Math.round(t.notBeforeMs), Math.round(t.restMs), ...scheduleMs(),
       )) as [TaskWebhook['status'], string] | null
       return reply && { status: reply[0], nextInMs: reply[1] === '' ? null : Number(reply[1]) }
     },

@@ -1,0 +1,83 @@
+/** What is done to records behind their clients' backs: those whose time has come, those that lack a job, those to be forgotten. The sweeper asks for it. */
+import type { Config } from '../config.ts'
+import { isEnd, type TaskStatus } from '../contracts/task.ts'
+import type { Queues } from '../queues/queues.ts'
+import type { Redis } from '../redis/client.ts'
+import type { Keys } from '../redis/keys.ts'
+import { loadScript } from '../redis/scripts.ts'
+import type { TaskView } from './record.ts'
+
+/** Looked at by one script: Redis does nothing else meanwhile. */
+const TICK_AT_ONCE = 200
+const TRIM_AT_ONCE = 250
+const TRIM_ROUNDS = 20
+
+/** What the sweeper is to do with a task's job. */
+export type Due =
+  | { what: 'promote' | 'add' | 'remove' | 'time_out'; id: string; queue: string }
+  | { what: 'look'; inMs: number }
+  | { what: 'came_back'; id: string; queue: string; attemptId: string; to: { status: TaskStatus; waitMs: number; error: string } }
+
+export type SweepingDeps = {
+  redis: Redis
+  keys: Keys
+  queues: Queues
+  retention: Config['retention']
+  readOne: (id: string) => Promise<TaskView | null>
+  wake: (type: string, id: string, queue: string) => Promise<unknown>
+  /** Says in the log what has become of a task. */
+  tell: (id: string, news: unknown) => void
+}
+
+export const createSweeping = ({ redis, keys, queues, retention, readOne, wake, tell }: SweepingDeps) => {
+  const tickScript = loadScript(redis, new URL('./tick.lua', import.meta.url))
+  const trimScript = loadScript(redis, new URL('./trim.lua', import.meta.url))
+  const kept: [status: string, ms: number, count: number][] = [
+    ['completed', retention.completedMs, retention.completedCount],
+    ['cancelled', retention.completedMs, retention.completedCount],
+    ['failed', retention.failedMs, retention.failedCount],
+    ['timeout', retention.failedMs, retention.failedCount],
+  ]
+  /** Where the trim of a type goes on, by status; it begins anew in a new process. */
+  const trimmedTo = new Map<string, string[]>()
+
+  /** The records whose time has come. */
+  const tick = async (type: string): Promise<{ due: Due[]; more: boolean }> => {
+    const rows = (await tickScript(keys.base(type), TICK_AT_ONCE)) as [Due['what'] | 'became' | 'more', string, ...string[]][]
+    const more = rows.at(-1)?.[0] === 'more'
+    if (more) rows.pop()
+    const due: Due[] = []
+    for (const [what, id, ...rest] of rows) {
+      const [queue, more, status, waitMs, error] = rest as [string, ...string[]]
+      if (what === 'became') tell(id, rest)
+      else if (what === 'look') due.push({ what, inMs: Number(more) })
+      else if (what === 'came_back') due.push({ what, id, queue, attemptId: more!, to: { status: status as TaskStatus, waitMs: Number(waitMs), error: error! } })
+      else if (what !== 'more') due.push({ what, id, queue })
+    }
+    return { due, more }
+  }
+
+  /** Adds the job that a record lacks, and wakes a dispatcher. */
+  const readd = async (type: string, id: string, queue: string): Promise<void> => {
+    const t = await readOne(id)
+    if (!t || isEnd(t.status)) return
+    await queues.remove(type, queue, id) // a finished job of this id would make the add do nothing
+    await queues.add({ id, type, queue, taskType: t.taskType, priority: t.priority, maxRetries: t.maxRetries, delayMs: Math.max(0, t.notBeforeMs - Date.now()) })
+    await wake(type, id, queue)
+  }
+
+  /** Forgets ended records that are old enough or too many. Bounded: what is left waits for the next time. */
+  const trim = async (type: string): Promise<void> => {
+    for (let round = 0; round < TRIM_ROUNDS; round++) {
+      const behind = trimmedTo.get(type) ?? kept.map(() => '')
+      const [forgotten, ...next] = (await trimScript(keys.base(type), TRIM_AT_ONCE, ...kept.flatMap(([status, ms, count], i) => [status, ms, count, behind[i]!]))) as [number, ...string[]]
+      const done = next.every((id) => id === '')
+      if (done) trimmedTo.delete(type)
+      else trimmedTo.set(type, next)
+      // Where nothing was to be forgotten, all there was ended late: the next time goes on behind it.
+      if (done || forgotten === 0) return
+    }
+  }
+
+  return { tick, readd, trim }
+}
