@@ -1,6 +1,7 @@
 /** Waiting for a task's end, and watching what happens: over one log, from any API process. */
 import { connect } from 'node:net'
 import { afterAll, beforeAll, expect, test } from 'vitest'
+import { startCore, tasksAdding } from './core.ts'
 import { atBest, call, startSystem, until, type System, type TestAgent } from './system.ts'
 
 let system: System
@@ -248,6 +249,17 @@ test('who comes back when the log has forgotten what was missed is told of the g
   }
   expect((await system.get('/tasks/test.0192f0c1-0000-7000-8000-000000000000/events')).status).toBe(404)
   expect((await system.get('/events?nonsense=1')).status).toBe(422)
+})
+
+test('a submit that was taken back is told of as that', async () => {
+  await using core = await startCore(system)
+  const stream = await watch(`${system.url()}/events?agent_type=refused`)
+  const tasks = tasksAdding(core, () => Promise.reject(new Error('no job')))
+  const newTask = { task_type: 'echo', agent_type: 'refused', priority: 5, timeout_seconds: 30, max_retries: 3, retry_delay_seconds: 1, backoff: 'fixed', expires_in_seconds: 60 } as const
+  await expect(tasks.submit(newTask, 'refused', { parameters: '{}', metadata: '{}' })).rejects.toThrow('no job')
+  await until(() => stream.told.length === 2, { what: 'both events' })
+  expect(names(stream.told)).toEqual(['task.queued', 'task.withdrawn'])
+  await stream.stop()
 })
 
 test('a process that stops answers who waits and ends its streams', async () => {

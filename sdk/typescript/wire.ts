@@ -555,8 +555,8 @@ export type ResultTaken = {
 export type TaskEvent = {
   /** Of this event: its agent type and its place in the type's log. */
   id: string
-  /** The status that the task has come to, or its agent's word of progress. */
-  type: `task.${TaskStatus}` | 'task.progress'
+  /** The status that the task has come to, or its agent's word of progress; `task.withdrawn`: its submit was refused behind all. */
+  type: `task.${TaskStatus}` | 'task.progress' | 'task.withdrawn'
   task_id: string
   agent_type: string
   /** By the clock of the router's store. */

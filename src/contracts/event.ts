@@ -3,12 +3,12 @@ import { z } from 'zod'
 import { AttemptOutcome, TaskStatus } from './task.ts'
 
 /** The events' names: the status that a task has come to, or its agent's word of progress. */
-export const EVENT_TYPES = [...TaskStatus.options.map((status) => `task.${status}` as const), 'task.progress' as const]
+export const EVENT_TYPES = [...TaskStatus.options.map((status) => `task.${status}` as const), 'task.progress' as const, 'task.withdrawn' as const]
 
 export const TaskEvent = z
   .object({
     id: z.string().describe('Of this event: its agent type and its place in the type’s log.'),
-    type: z.enum(EVENT_TYPES),
+    type: z.enum(EVENT_TYPES).describe('task.withdrawn: its submit was refused behind all; it will not run.'),
     task_id: z.string(),
     agent_type: z.string(),
     at: z.iso.datetime().describe('By the clock of the store.'),

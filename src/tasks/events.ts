@@ -16,8 +16,8 @@ export type TaskEvent = {
   type: string
   position: Position
   taskId: string
-  /** The status it has come to, or `progress`. */
-  what: TaskStatus | 'progress'
+  /** The status it has come to; `progress`; or `withdrawn`: its submit was refused behind all. */
+  what: TaskStatus | 'progress' | 'withdrawn'
   attempt: number | null
   agentId: string | null
   outcome: string | null

@@ -11,4 +11,6 @@ if old and redis.call('HGET', task_key(old), 'retried_as') == id then redis.call
 redis.call('ZREM', tasks_key(t[1]), id)
 redis.call('ZREM', TIMERS, id)
 redis.call('DEL', task_key(id))
+tell(id, 'withdrawn', '', '', '', '')
+write_lists()
 return 1
