@@ -105,6 +105,27 @@ test('a thousand waiters ask Redis for nothing while they wait, and all hear of 
   expect(new Set(answers.map((a) => a.status))).toEqual(new Set(['completed']))
 })
 
+test('a wait for a task that runs on past the time by which it had to start asks Redis for nothing either', async () => {
+  const gate = held()
+  const id = await system.submit({ expires_in_seconds: 0.2 })
+  const task = await system.becomes(id, 'sent')
+  await until(() => Date.now() > Date.parse(task.created_at) + 250)
+  const before = await reads()
+  expect((await system.get(`/tasks/${id}?wait=1`)).json.status).toBe('sent')
+  expect((await reads()) - before).toBeLessThan(20)
+  gate.go()
+  await system.ended(id)
+})
+
+test('a type first heard of by who watches all is listened to by itself, for who waits longer than that', async () => {
+  const all = await watch(`${system.api[0]!.url}/events`)
+  const id = await system.submit({ agent_type: 'met', expires_in_seconds: 0.5 })
+  await until(() => all.told.some((t) => t.data.task_id === id))
+  await until(async () => Number((await system.redis.pubsub('NUMSUB', system.keys.eventsChannel('met')))[1]) === 1, { what: 'a subscription of its own' })
+  await system.ended(id)
+  await all.stop()
+})
+
 test('a task is watched from its beginning to its end, and its stream ends with it', async () => {
   const gate = held()
   const id = await system.submit({ max_retries: 1, retry_delay_seconds: 0.01 })

@@ -21,6 +21,7 @@ export const createWaiter = ({ tasks, feed }: { tasks: Tasks; feed: Feed }) => {
     if (before === null || isEnd(before.status)) return before
     let told = Promise.withResolvers<void>()
     let stopped = false
+    let isAtAgent = false
     const stop = () => {
       stopped = true
       told.resolve()
@@ -29,7 +30,7 @@ export const createWaiter = ({ tasks, feed }: { tasks: Tasks; feed: Feed }) => {
       type: typeOfTask(id)!,
       task: id,
       event: ({ what }) => {
-        if (isEnd(what)) told.resolve()
+        if (isEnd(what) || (isAtAgent && what !== 'running' && what !== 'progress')) told.resolve()
       },
       gap: () => told.resolve(),
       end: stop,
@@ -43,7 +44,9 @@ export const createWaiter = ({ tasks, feed }: { tasks: Tasks; feed: Feed }) => {
         const leftMs = end - performance.now()
         if (task === null || isEnd(task.status) || stopped || signal.aborted || leftMs <= 0) return task
         // Where no dispatcher lives, whoever reads a task sees that it has expired. By our clock that may be a little early.
-        const expiresMs = Math.max(0, task.expiresMs - Date.now()) + 10
+        // At an agent it does not expire, unless it comes back.
+        isAtAgent = task.status === 'sent' || task.status === 'running'
+        const expiresMs = isAtAgent ? Infinity : Math.max(0, task.expiresMs - Date.now()) + 10
         const timer = setTimeout(told.resolve, Math.min(leftMs, expiresMs))
         await told.promise
         clearTimeout(timer)

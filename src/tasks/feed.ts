@@ -75,10 +75,16 @@ export const createFeed = ({ subscriber, events, keys, types, log }: FeedDeps) =
     return source
   }
 
+  /** A type that was heard of as all are listened to. It is subscribed to by itself too, as who follows it may do so for longer. */
+  const meet = (type: string): Source => {
+    void subscriber.subscribe(keys.eventsChannel(type)).catch(() => {}) // then the connection is gone, and `resume` does it
+    return newSource(type)
+  }
+
   const heard = (channel: string, message: string): void => {
     const type = channel.slice(channelStart.length)
     // Unknown, it is new: those that there were have been named when all were subscribed to.
-    const source = sources.get(type) ?? (allLive ? newSource(type) : undefined)
+    const source = sources.get(type) ?? (allLive ? meet(type) : undefined)
     if (!source) return
     for (const line of message.split('\n')) {
       const tab = line.indexOf('\t')
