@@ -15,11 +15,9 @@ const wire = ({ metadataText, ...agent }: AgentView): Record<string, unknown> =>
 
 /** The members of a body's `metadata`, each value as the JSON text that was sent. */
 const metadataOf = (req: Request): MetadataFields => {
-  const { text: bodyText, value } = req.body as Body
-  const text = rawMember(bodyText, 'metadata')
-  const metadata = (value as { metadata?: object }).metadata
-  if (text === undefined || metadata === undefined) return []
-  const keys = Object.keys(metadata)
+  const text = rawMember((req.body as Body).text, 'metadata')
+  if (text === undefined) return []
+  const keys = Object.keys(JSON.parse(text) as object)
   const members = rawMembers(text, keys) as Record<string, string>
   return keys.map((k) => [k, members[k]!])
 }

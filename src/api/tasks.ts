@@ -61,6 +61,8 @@ export const taskRoutes = ({ tasks, callbacks, whenEnded, registry, maxTimeoutSe
 
   routes.post('/tasks', ...readBody(), async (req, res) => {
     const { body: task, query: asked } = bodyAndQuery(req, { body: NewTaskBody, query: SubmitQuery })
+    delete task.parameters // kept as text
+    delete task.metadata
     checkCallback(task, callbacks)
     const { text } = req.body as Body
     const raw = rawMembers(text, ['parameters', 'metadata'] as const)
@@ -105,6 +107,8 @@ export const taskRoutes = ({ tasks, callbacks, whenEnded, registry, maxTimeoutSe
   routes.post('/tasks/:id/result', ...readBody({ depth: MAX_RESULT_DEPTH }), async (req, res) => {
     const id = taskId(String(req.params.id))
     const said = body(AttemptResult, req)
+    delete said.result // kept as text
+    delete said.metadata
     if (said.task_id !== undefined && said.task_id !== id) throw new InvalidRequest([{ pointer: '/task_id', detail: 'is not the task of this path' }])
     const outcome = said.status === 'completed' ? 'completed' : said.retryable === false ? 'rejected' : 'failed'
     const status = await tasks.callback(id, said.attempt_id, {
