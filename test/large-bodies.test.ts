@@ -1,19 +1,39 @@
-/** Bodies whose values take far more room than their texts: many at once must not take an API process down. */
+/** Large bodies and answers: many at once must not take an API process down. */
 import { expect, test } from 'vitest'
-import { call, startSystem } from './system.ts'
+import { call, startSystem, type Answer } from './system.ts'
 
 const MIB = 1024 * 1024
-/** Of nearly 1 MiB; parsed, it takes some 20 MB. */
+/** A value that takes far more room than its text: of nearly 1 MiB; parsed, it takes some 20 MB. */
 const TASK = `{"task_type":"echo","agent_type":"nobody","parameters":{"a":[${'{},'.repeat(330_000)}{}]}}`
 const BATCH = `{"tasks":[${Array.from({ length: Math.floor((10 * MIB - 20) / (TASK.length + 1)) }, () => TASK).join(',')}]}`
 
-test('many large bodies at once are taken or refused, in little memory', async () => {
+test('many large bodies at once are taken or refused, and large tasks listed, in little memory', async () => {
   await using system = await startSystem({ workers: 0, env: { NODE_OPTIONS: '--max-old-space-size=320' } })
-  const post = async (path: string, body: string) => (await fetch(system.url() + path, { method: 'POST', headers: { 'content-type': 'application/json' }, body })).status
-  const batches = await Promise.all(Array.from({ length: 2 }, () => post('/tasks/batch', BATCH)))
-  expect(new Set(batches)).toEqual(new Set([200]))
-  const tasks = await Promise.all(Array.from({ length: 24 }, () => post('/tasks', TASK)))
-  // A Redis that has too much to do in one moment is told of as ever.
-  expect(tasks.filter((status) => status !== 201 && status !== 503)).toEqual([])
-  expect((await call('GET', `${system.url()}/tasks?limit=1`)).status).toBe(200)
+  /** How many tasks were taken; a Redis that has too much to do in one moment is told of as ever. */
+  const post = async (path: string, body: string): Promise<number> => {
+    const answer = await fetch(system.url() + path, { method: 'POST', headers: { 'content-type': 'application/json' }, body })
+    expect([200, 201, 503]).toContain(answer.status)
+    const { accepted = 0 } = (await answer.json()) as { accepted?: number }
+    return answer.status === 201 ? 1 : accepted
+  }
+  await Promise.all(Array.from({ length: 2 }, () => post('/tasks/batch', BATCH)))
+  await Promise.all(Array.from({ length: 12 }, () => post('/tasks', TASK)))
+  let stored = 0
+  while (stored < 20) stored += await post('/tasks', TASK)
+
+  for (const path of ['/tasks', '/dead-letters']) {
+    // As if all had failed: those are found by their list.
+    if (path === '/dead-letters') await system.redis.rename(system.keys.tasks('nobody', 'queued'), system.keys.tasks('nobody', 'failed'))
+    const ids: string[] = []
+    let pages = 0
+    for (let cursor: string | null = ''; cursor !== null; pages++) {
+      const page: Answer = await call('GET', `${system.url()}${path}?limit=200&agent_type=nobody${cursor && `&cursor=${cursor}`}`)
+      expect(page.text.length).toBeLessThan(12 * MIB)
+      ids.push(...page.json.tasks.map((t: { task_id: string }) => t.task_id))
+      cursor = page.json.next_cursor
+    }
+    expect(pages, path).toBeGreaterThan(2)
+    expect(new Set(ids).size, path).toBe(ids.length)
+    expect(ids.length, path).toBeGreaterThanOrEqual(stored)
+  }
 })

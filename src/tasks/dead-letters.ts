@@ -8,6 +8,7 @@ import type { Redis } from '../redis/client.ts'
 import { newestFirst, uuidOf, type Keys } from '../redis/keys.ts'
 import { loadScript } from '../redis/scripts.ts'
 import type { Types } from '../registry/types.ts'
+import { createMeasure, readInTurn } from './page.ts'
 import type { TaskView } from './record.ts'
 
 export type DeadLetterFilter = { type?: string | undefined; taskType?: string | undefined; error?: string | undefined; includeRetried: boolean; before?: string | undefined }
@@ -80,7 +81,13 @@ export const createDeadLetters = ({ redis, keys, types, readOne, retry }: DeadLe
     /** A page, the newest first. */
     list: async (f: DeadLetterFilter, limit: number): Promise<{ tasks: TaskView[]; next: string | null }> => {
       const { ids, next } = await find(f, limit)
-      return { tasks: (await Promise.all(ids.map(readOne))).filter((t) => t !== null), next }
+      const tasks: TaskView[] = []
+      const measure = createMeasure()
+      for await (const [id, t] of readInTurn(ids, readOne)) {
+        if (t) tasks.push(t)
+        if (t && measure.isFull(t)) return { tasks, next: uuidOf(id) }
+      }
+      return { tasks, next }
     },
 
     /** How many there are of each kind, the most frequent first. `complete`: all were looked at, and all kinds are told. */

@@ -4,6 +4,7 @@ import type { Redis } from '../redis/client.ts'
 import { newestFirst, uuidOf, type Keys } from '../redis/keys.ts'
 import { loadScript } from '../redis/scripts.ts'
 import type { Types } from '../registry/types.ts'
+import { createMeasure, readInTurn } from './page.ts'
 import type { TaskView } from './record.ts'
 
 export type TaskFilter = { statuses: readonly string[]; types?: string[] | undefined; taskType?: string | undefined; agentId?: string | undefined; limit: number; before?: string | undefined }
@@ -51,19 +52,18 @@ export const createList = ({ redis, keys, types, queues, readOne }: ListDeps) =>
     const active = onlyActive ? (await Promise.all(all.map((type) => queues.active(type)))).flat() : []
     const nextPage = merge(all, filter.statuses.filter((s) => s !== 'sent' && s !== 'running'), filter.before, active, filter.limit)
     const found: TaskView[] = []
+    const measure = createMeasure()
     let before = filter.before
     // Filters that need the record may pass over many.
     for (let round = 0; round < MAX_ROUNDS; round++) {
       const ids = await nextPage()
-      const rows = await Promise.all(ids.map(readOne))
-      for (const [i, id] of ids.entries()) {
+      for await (const [id, t] of readInTurn(ids, readOne)) {
         before = uuidOf(id)
-        const t = rows[i]
         if (!t || !filter.statuses.includes(t.status)) continue
         if (filter.taskType !== undefined && t.taskType !== filter.taskType) continue
         if (filter.agentId !== undefined && t.agentId !== filter.agentId) continue
         found.push(t)
-        if (found.length === filter.limit) return { tasks: found, next: before }
+        if (found.length === filter.limit || measure.isFull(t)) return { tasks: found, next: before }
       }
       if (ids.length < filter.limit) return { tasks: found, next: null }
     }
