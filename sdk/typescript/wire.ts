@@ -204,7 +204,7 @@ export type TaskFilter = {
   task_type?: string | undefined
   /** The agent it is pinned to, or that has or had it. */
   agent_id?: string | undefined
-  /** How many in a page, 1 to 200; 50 unless given. */
+  /** How many in a page at most, 1 to 200; 50 unless given. */
   limit?: number | undefined
 }
 
@@ -394,7 +394,7 @@ export type AgentFilter = {
   status?: AgentStatus | undefined
   /** Dead agents are kept for a day, and not listed unless this is true. */
   include_dead?: boolean | undefined
-  /** How many in a page, 1 to 200; 200 unless given. */
+  /** How many in a page at most, 1 to 200; 200 unless given. */
   limit?: number | undefined
 }
 
@@ -653,7 +653,7 @@ export type SchedulePage = {
 export type ScheduleFilter = {
   /** Only those whose tasks are for these agents. */
   agent_type?: string | undefined
-  /** How many in a page, 1 to 200; 50 unless given. */
+  /** How many in a page at most, 1 to 200; 50 unless given. */
   limit?: number | undefined
 }
 

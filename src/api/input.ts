@@ -182,7 +182,7 @@ const LIMIT_FORM = 'must be a whole number from 1 to 200'
 export const Limit = pattern(/^\d{1,4}$/, LIMIT_FORM)
   .transform(Number)
   .refine((n) => n >= 1 && n <= 200, LIMIT_FORM)
-  .meta({ type: 'integer', minimum: 1, maximum: 200, description: 'How many in a page.' })
+  .meta({ type: 'integer', minimum: 1, maximum: 200, description: 'How many in a page at most; there are fewer where tasks are large.' })
 
 /** A cursor is ours to read: base64url of where to go on. */
 export const toCursor = (at: string): string => Buffer.from(at).toString('base64url')

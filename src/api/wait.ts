@@ -11,6 +11,16 @@ export const MAX_WAIT_SECONDS = 60
 export type Waiter = ReturnType<typeof createWaiter>
 
 export const createWaiter = ({ tasks, feed }: { tasks: Tasks; feed: Feed }) => {
+  /** Tasks whose end was told just now: however many waited for one, it is read once. A read that begins behind an end tells of it. */
+  const reads = new Map<string, Promise<TaskView | null>>()
+  const readEnded = (id: string): Promise<TaskView | null> => {
+    const known = reads.get(id)
+    if (known) return known
+    const read = tasks.get(id).finally(() => reads.delete(id))
+    reads.set(id, read)
+    return read
+  }
+
   /**
    * The task when it has ended, or as it is after `ms`, when `signal` says that nobody waits any more, or when the process stops.
    * @returns null when it is unknown
@@ -22,6 +32,7 @@ export const createWaiter = ({ tasks, feed }: { tasks: Tasks; feed: Feed }) => {
     let told = Promise.withResolvers<void>()
     let stopped = false
     let isAtAgent = false
+    let hasEnded = false
     const stop = () => {
       stopped = true
       told.resolve()
@@ -30,7 +41,8 @@ export const createWaiter = ({ tasks, feed }: { tasks: Tasks; feed: Feed }) => {
       type: typeOfTask(id)!,
       task: id,
       event: ({ what }) => {
-        if (isEnd(what) || (isAtAgent && what !== 'running' && what !== 'progress')) told.resolve()
+        hasEnded ||= isEnd(what)
+        if (hasEnded || (isAtAgent && what !== 'running' && what !== 'progress')) told.resolve()
       },
       gap: () => told.resolve(),
       end: stop,
@@ -40,7 +52,7 @@ export const createWaiter = ({ tasks, feed }: { tasks: Tasks; feed: Feed }) => {
       // Read first of all: it may have ended while we began to listen.
       for (;;) {
         told = Promise.withResolvers<void>()
-        const task = await tasks.get(id)
+        const task = await (hasEnded ? readEnded(id) : tasks.get(id))
         const leftMs = end - performance.now()
         if (task === null || isEnd(task.status) || stopped || signal.aborted || leftMs <= 0) return task
         // Where no dispatcher lives, whoever reads a task sees that it has expired. By our clock that may be a little early.
