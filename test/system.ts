@@ -78,7 +78,9 @@ export const startRedis = async () => {
   const socket = join(dir, 'r.sock')
   let child: ChildProcess
   const start = async () => {
-    child = spawn('redis-server', ['--port', '0', '--unixsocket', socket, '--appendonly', 'yes', '--appendfsync', 'everysec', '--save', '', '--maxmemory-policy', 'noeviction', '--dir', dir], { stdio: 'ignore' })
+    // Everything is written before it is answered, and never synced: it outlives a killed Redis for sure. With `everysec` a Redis whose disk is
+    // slow to sync answers first and writes up to 2 s later.
+    child = spawn('redis-server', ['--port', '0', '--unixsocket', socket, '--appendonly', 'yes', '--appendfsync', 'no', '--save', '', '--maxmemory-policy', 'noeviction', '--dir', dir], { stdio: 'ignore' })
     const probe = new Redis({ path: socket, retryStrategy: () => 20, maxRetriesPerRequest: null, lazyConnect: false })
     probe.on('error', () => {})
     await until(() => probe.ping().then((p) => p === 'PONG', () => false), { what: 'redis' })

@@ -59,7 +59,7 @@ export const createApp = ({ core, feed, config, policy, log }: { core: Core; fee
   app.use(healthRoutes({ redis, presence }))
   app.use(metrics.routes)
   app.use('/queues', readOnly, createBoard({ redis, keys, types, queues, describe: describeTask(tasks), describeSchedule: describeSchedule(schedules), path: '/queues' }))
-  app.use(pageRoutes(createDocument({ version, maxTimeoutSeconds })))
+  app.use(pageRoutes(() => createDocument({ version, maxTimeoutSeconds })))
   app.use(notFound)
   app.use(problemHandler(log))
   return app

@@ -44,22 +44,32 @@ const sendHtml = (res: Response, html: string): void => {
   res.type('html').send(html)
 }
 
-export const pageRoutes = (document: Document, errorsFile = new URL('../../docs/errors.md', import.meta.url)): Router => {
-  const json = JSON.stringify(document)
+/** Made when it is first asked for: each costs a start more than most processes ever use of it. */
+const lazily = <T>(make: () => T): (() => T) => {
+  let made: { value: T } | undefined
+  return () => (made ??= { value: make() }).value
+}
+
+/** @param createDocument the API's document; made when it is first asked for */
+export const pageRoutes = (createDocument: () => Document, errorsFile = new URL('../../docs/errors.md', import.meta.url)): Router => {
+  const document = lazily(createDocument)
+  const json = lazily(() => JSON.stringify(document()))
   const landing = page('Switchyard', '', LANDING)
-  const inline = new Marked()
-  const { nav, main } = referenceHtml(document, (text) => inline.parseInline(text, { async: false }))
-  const reference = page('Switchyard: API reference', nav, main)
+  const reference = lazily(() => {
+    const inline = new Marked()
+    const { nav, main } = referenceHtml(document(), (text) => inline.parseInline(text, { async: false }))
+    return page('Switchyard: API reference', nav, main)
+  })
   let errors: string | undefined
 
   const routes = Router()
   routes.get('/', (_req, res) => sendHtml(res, landing))
-  routes.get('/docs', (_req, res) => sendHtml(res, reference))
+  routes.get('/docs', (_req, res) => sendHtml(res, reference()))
   routes.get('/docs/errors', async (_req, res) => {
     errors ??= await errorsPage(errorsFile)
     sendHtml(res, errors)
   })
-  routes.get('/openapi.json', (_req, res) => sendJson(res, 200, json))
+  routes.get('/openapi.json', (_req, res) => sendJson(res, 200, json()))
   routes.all(['/', '/docs', '/docs/errors', '/openapi.json'], notAllowed('GET'))
   return routes
 }
