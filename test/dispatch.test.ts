@@ -347,8 +347,9 @@ describe('an agent without room', () => {
     const second = await submit({ max_retries: 0, priority: 1 })
     const seen = async () => (await system.get(`/agents/${a.id}`)).json
     const resting = await until(async () => (await seen()).resting_until)
-    expect(Date.parse(resting) - a.runs[0]!.endedAt!).toBeGreaterThanOrEqual(1990)
-    expect(Date.parse(resting) - a.runs[0]!.endedAt!).toBeLessThan(2000 + 500)
+    // The router may read the answer before the agent has noted that it was sent; but not before the task came.
+    expect(Date.parse(resting) - a.runs[0]!.startedAt).toBeGreaterThanOrEqual(1990)
+    expect(Date.parse(resting) - a.runs[0]!.endedAt!).toBeLessThan(2000 + 2000)
     expect((await seen()).status).toBe('healthy')
     for (const id of [first, second]) expect(await system.ended(id)).toMatchObject({ status: 'completed', retry_count: 0 })
     expect(a.runs.map((r) => r.taskId)).toEqual([first, first, second])
