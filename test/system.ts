@@ -9,7 +9,6 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { inject } from 'vitest'
 import { Redis } from 'ioredis'
 import { createKeys, type Keys } from '../src/redis/keys.ts'
 
@@ -51,8 +50,8 @@ export const median = (numbers: number[]): number => numbers.toSorted((a, b) => 
 /** One of our processes. */
 export type Proc = { child: ChildProcess; url: string; log: string[]; exited: Promise<number | null>; kill: (signal?: NodeJS.Signals) => Promise<void> }
 
-const startProcess = async (script: string, env: Record<string, string>): Promise<Proc> => {
-  const child = spawn(process.execPath, [join(ROOT, script)], { cwd: ROOT, env: { ...process.env, npm_lifecycle_event: '', ...env }, stdio: ['ignore', 'pipe', 'pipe', 'ipc'] })
+export const startProcess = async (script: string, env: Record<string, string>, { flags = [] }: { flags?: string[] } = {}): Promise<Proc> => {
+  const child = spawn(process.execPath, [...flags, join(ROOT, script)], { cwd: ROOT, env: { ...process.env, npm_lifecycle_event: '', ...env }, stdio: ['ignore', 'pipe', 'pipe', 'ipc'] })
   const log: string[] = []
   const keep = (chunk: Buffer) => {
     log.push(chunk.toString())
@@ -72,15 +71,17 @@ const startProcess = async (script: string, env: Record<string, string>): Promis
   return { child, url, log, exited, kill }
 }
 
-/** A Redis of the test's own, with an append-only file, that can be killed and started again. */
-export const startRedis = async () => {
+/** A Redis of the test's own, with an append-only file, that can be killed and started again; on a Unix socket unless it is given a port. */
+export const startRedis = async ({ port, settings = {}, env = {} }: { port?: number; settings?: Record<string, string>; env?: Record<string, string> } = {}) => {
   const dir = await mkdtemp(join(tmpdir(), 'sy-redis-'))
   const socket = join(dir, 'r.sock')
+  // Everything is written before it is answered, and never synced: it outlives a killed Redis for sure. With `everysec` a Redis whose disk is
+  // slow to sync answers first and writes up to 2 s later.
+  const all = { port: String(port ?? 0), unixsocket: socket, appendonly: 'yes', appendfsync: 'no', save: '', 'maxmemory-policy': 'noeviction', dir, ...settings }
+  const args = Object.entries(all).flatMap(([name, value]) => [`--${name}`, value])
   let child: ChildProcess
   const start = async () => {
-    // Everything is written before it is answered, and never synced: it outlives a killed Redis for sure. With `everysec` a Redis whose disk is
-    // slow to sync answers first and writes up to 2 s later.
-    child = spawn('redis-server', ['--port', '0', '--unixsocket', socket, '--appendonly', 'yes', '--appendfsync', 'no', '--save', '', '--maxmemory-policy', 'noeviction', '--dir', dir], { stdio: 'ignore' })
+    child = spawn('redis-server', args, { stdio: 'ignore', env: { ...process.env, ...env } })
     const probe = new Redis({ path: socket, retryStrategy: () => 20, maxRetriesPerRequest: null, lazyConnect: false })
     probe.on('error', () => {})
     await until(() => probe.ping().then((p) => p === 'PONG', () => false), { what: 'redis' })
@@ -93,7 +94,20 @@ export const startRedis = async () => {
     await gone
   }
   await start()
-  return { url: `unix://${socket}`, start, kill, pause: () => child.kill('SIGSTOP'), go: () => child.kill('SIGCONT'), close: async () => { await kill(); await rm(dir, { recursive: true, force: true }) } }
+  return {
+    url: port === undefined ? `unix://${socket}` : `redis://127.0.0.1:${port}`,
+    dir,
+    socket,
+    pid: () => child.pid!,
+    start,
+    kill,
+    pause: () => child.kill('SIGSTOP'),
+    go: () => child.kill('SIGCONT'),
+    close: async () => {
+      await kill()
+      await rm(dir, { recursive: true, force: true })
+    },
+  }
 }
 
 /**
@@ -199,7 +213,7 @@ export type SystemOptions = { apis?: number; workers?: number; ownRedis?: boolea
 
 export const startSystem = async ({ apis = 1, workers = 1, ownRedis = false, env = {} }: SystemOptions = {}) => {
   const own = ownRedis ? await startRedis() : null
-  const redisUrl = own?.url ?? inject('redisUrl')
+  const redisUrl = own?.url ?? (await import('vitest')).inject('redisUrl')
   const prefix = `t${randomBytes(5).toString('hex')}`
   const redis = new Redis({ path: redisUrl.slice('unix://'.length), maxRetriesPerRequest: null, retryStrategy: () => 50 })
   redis.on('error', () => {})
