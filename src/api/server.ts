@@ -32,16 +32,17 @@ export const api: Role = {
     core.redis.on('ready', () => {
       void core.types.list().then((types) => Promise.all(types.map((type) => core.registry.sweep(type)))).catch(() => {})
     })
-    const server = createServer({ maxHeaderSize: MAX_HEADER_BYTES, keepAliveTimeout: 65_000, requireHostHeader: false }) // app.ts requires it
-    server.on('clientError', refuseUnreadable)
-    const url = await listen(server, { host: config.host, port: config.port, setting: 'PORT' })
-    onEnd(() => close(server))
     const subscriber = createRedis({ url: core.redisUrl, name: 'switchyard-api-events', log })
     onEnd(() => subscriber.disconnect())
     await whenReady(subscriber, core.redisUrl)
     const feed = createFeed({ ...core, subscriber, log })
     onEnd(() => feed.close())
-    // The port may have been chosen just now. Nobody is served before the turn in which it became known ends.
+    const server = createServer({ maxHeaderSize: MAX_HEADER_BYTES, keepAliveTimeout: 65_000, requireHostHeader: false }) // app.ts requires it
+    server.on('clientError', refuseUnreadable)
+    const url = await listen(server, { host: config.host, port: config.port, setting: 'PORT' })
+    onEnd(() => close(server))
+    // The port may have been chosen just now. From the turn on in which it became known requests come: whoever answers them must be there by its end,
+    // so nothing may be awaited here.
     const { port } = server.address() as { port: number }
     const policy = createHostPolicy({ cidrs: config.agentCidrs, own: [{ host: config.host, port }, ...addressOf(core.redisUrl)] })
     const app = createApp({ core, feed, config, policy, log })

@@ -1,0 +1,90 @@
+/** A TCP proxy that does to connections what networks do. What is changed holds at once, also for connections that are there. */
+import { connect, createServer, type AddressInfo, type Socket } from 'node:net'
+
+export type Weather = {
+  /** Everything takes so much longer. */
+  delayMs?: number
+  /** Bytes are held, and neither side hears of it: a cut cable. */
+  blackhole?: boolean
+  /** New connections are reset. */
+  refuse?: boolean
+  /** A connection is reset when it has carried so many bytes in that direction. */
+  resetAfter?: { bytes: number; direction: Direction }
+}
+/** `up` is from those who connect. */
+export type Direction = 'up' | 'down'
+
+const HELD_POLL_MS = 20
+
+export const startProxy = async (to: { port: number; host?: string }, listen = 0) => {
+  let weather: Weather = {}
+  const pairs = new Set<[Socket, Socket]>()
+  /** What the weather did: the proof that it bit. */
+  const seen = { connections: 0, refused: 0, resets: 0, heldBytes: 0, carriedBytes: 0 }
+
+  const carry = (from: Socket, into: Socket, direction: Direction) => {
+    let carried = 0
+    const pass = async (chunk: Buffer) => {
+      if (weather.blackhole) seen.heldBytes += chunk.length
+      while (weather.blackhole && !from.destroyed) await new Promise((resolve) => setTimeout(resolve, HELD_POLL_MS))
+      if (weather.delayMs) await new Promise((resolve) => setTimeout(resolve, weather.delayMs))
+      const limit = weather.resetAfter
+      if (limit && limit.direction === direction && carried + chunk.length >= limit.bytes) {
+        const last = chunk.subarray(0, Math.max(0, limit.bytes - carried))
+        seen.resets++
+        // What it may carry arrives before the reset does.
+        return void into.write(last, () => { from.resetAndDestroy(); into.resetAndDestroy() })
+      }
+      carried += chunk.length
+      seen.carriedBytes += chunk.length
+      if (!into.destroyed && !into.write(chunk)) await new Promise((resolve) => into.once('drain', resolve).once('close', resolve))
+    }
+    from.on('data', (chunk: Buffer) => {
+      from.pause()
+      void pass(chunk).then(() => from.resume())
+    })
+    from.on('end', () => into.end())
+    from.on('error', () => into.destroy())
+    from.on('close', () => into.destroy())
+  }
+
+  const server = createServer({ allowHalfOpen: true, noDelay: true }, (near) => {
+    near.on('error', () => {})
+    if (weather.refuse) {
+      seen.refused++
+      return void near.resetAndDestroy()
+    }
+    seen.connections++
+    const far = connect({ host: '127.0.0.1', noDelay: true, allowHalfOpen: true, ...to })
+    const pair: [Socket, Socket] = [near, far]
+    pairs.add(pair)
+    near.once('close', () => pairs.delete(pair))
+    far.on('error', () => near.resetAndDestroy())
+    carry(near, far, 'up')
+    carry(far, near, 'down')
+  })
+  await new Promise<void>((resolve) => server.listen(listen, '127.0.0.1', resolve))
+  const resetAll = () => {
+    for (const [near, far] of pairs) {
+      seen.resets++
+      near.resetAndDestroy()
+      far.resetAndDestroy()
+    }
+  }
+  return {
+    port: (server.address() as AddressInfo).port,
+    seen,
+    set: (next: Weather) => void (weather = next),
+    resetAll,
+    open: () => pairs.size,
+    close: () => {
+      weather = {}
+      for (const [near, far] of pairs) {
+        near.destroy()
+        far.destroy()
+      }
+      server.close()
+    },
+  }
+}
+export type Proxy = Awaited<ReturnType<typeof startProxy>>

@@ -1,0 +1,122 @@
+/** One trial: a system under load, calm at first, then broken by one row or several, healed, watched until all has ended, and held against the promises. */
+import { writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { call, sleep, until } from '../system.ts'
+import { check, sentAt, type AgentRecord, type Findings, type TaskRecord, type Window } from './checker.ts'
+import { mono, wallAhead } from './clock.ts'
+import { startFleet, TYPES, type Fleet, type FleetOptions } from './fleet.ts'
+import { createLoad } from './load.ts'
+import { createRandom } from './random.ts'
+import type { Row, Trial } from './row.ts'
+
+const CALM_MS = 2_000
+const QUIET_MS = 90_000
+/** What each process must do after the last fault. */
+const TAIL_TASKS = 10
+const TAIL_MS = 45_000
+
+export type Outcome = Findings & { row: string; fault: string; seed: number; injected: number; bit: number; recoveries: number[]; seconds: number; kept: string | null }
+
+/** Lists of records that have not ended. */
+const OPEN = ['pending', 'queued', 'sent', 'running', 'retrying']
+const openTasks = async (fleet: Fleet): Promise<number> =>
+  (await Promise.all(TYPES.flatMap((type) => OPEN.map((status) => fleet.redis.zcard(fleet.keys.tasks(type, status)))))).reduce((a, b) => a + b, 0)
+
+const readAll = async (fleet: Fleet, ids: readonly string[]): Promise<Map<string, TaskRecord>> => {
+  const records = new Map<string, TaskRecord>()
+  const left = [...ids]
+  await Promise.all(Array.from({ length: 16 }, async () => {
+    for (let id; (id = left.pop()) !== undefined; ) {
+      const answer = await call('GET', `${fleet.api()}/tasks/${id}`)
+      if (answer.status === 200) records.set(id, answer.json as TaskRecord)
+      else if (answer.status !== 404) left.push(id)
+    }
+  }))
+  return records
+}
+
+/** After the last fault each process does some work again: dispatchers deliver, APIs take tasks, agents end some. */
+const tail = async ({ fleet, load, violate }: Trial): Promise<void> => {
+  const since = mono()
+  const before = await Promise.all(fleet.dispatchers.map((d) => fleet.attemptsOf(d)))
+  const idle = async (): Promise<string[]> => {
+    const after = await Promise.all(fleet.dispatchers.map((d) => fleet.attemptsOf(d)))
+    const ends = fleet.ledger.ends(since)
+    return [
+      ...fleet.dispatchers.filter((_, i) => after[i]! - before[i]! < TAIL_TASKS).map((d) => d.name),
+      ...fleet.apis.filter((_, i) => load.calls.filter((c) => c.api === i && c.status === 201 && c.at > since).length < TAIL_TASKS).map((a) => a.name),
+      ...fleet.hosts.filter((h) => ends.filter((e) => h.agents.some((a) => a.id === e.agent)).length < TAIL_TASKS).map((h) => h.name),
+    ]
+  }
+  let left: string[] = []
+  await until(async () => (left = await idle()).length === 0, { timeoutMs: TAIL_MS, everyMs: 200, what: 'work at every process' }).catch(() => violate(`P11: with the fault gone, fewer than ${TAIL_TASKS} tasks in ${TAIL_MS / 1000} s at ${left.join(', ')}`))
+}
+
+const logFaults = (fleet: Fleet): string[] =>
+  fleet.members.flatMap((m) => {
+    const line = m.proc.log.join('').split('\n').find((l) => /unhandled|uncaught|"level":"(fatal)"|TypeError|ReferenceError/i.test(l))
+    return [...(line ? [`${m.name} logged: ${line.slice(0, 400)}`] : []), ...(m.proc.child.exitCode !== null && m.proc.child.exitCode !== 0 ? [`${m.name} ended with ${m.proc.child.exitCode}`] : [])]
+  })
+
+/** @param rows one, or several that mix: one after the other on the same system */
+export const runTrial = async (rows: readonly Row[], { seed, say, fleet: more = {}, keep = false, calmMs = CALM_MS }: { seed: number; say: (line: string) => void; fleet?: FleetOptions; keep?: boolean; calmMs?: number }): Promise<Outcome> => {
+  const began = mono()
+  const random = createRandom(seed)
+  const links = [...new Set([...(more.links ?? []), ...rows.flatMap((r) => r.fleet?.links ?? [])])]
+  const fleet = await startFleet({ ...rows[0]?.fleet, ...more, links }, random)
+  const load = createLoad({ ...rows[0]?.load, apis: fleet.apis.map((a) => a.url), random: createRandom(seed + 1) })
+  const windows: Window[] = []
+  const violations: string[] = []
+  const recoveries: number[] = []
+  const count = { injected: 0, bit: 0 }
+  let failed = true
+  const trial: Trial = {
+    fleet, load, random, windows, records: new Map(),
+    broken: async (during) => {
+      const window = { from: mono(), to: Infinity }
+      windows.push(window)
+      return during().finally(() => (window.to = mono()))
+    },
+    injected: (times = 1) => void (count.injected += times),
+    bit: (times = 1) => void (count.bit += times),
+    recovered: (ms) => void recoveries.push(ms),
+    violate: (what) => void violations.push(what),
+    goesOn: async (since = mono(), timeoutMs = 60_000) => {
+      // Not what was on the way before.
+      const first = () => fleet.ledger.starts(since).find((s) => sentAt(s.attempt, wallAhead()) >= since - 1)
+      await until(() => first() !== undefined, { timeoutMs, everyMs: 5, what: 'work going on' })
+      return first()!.at - since
+    },
+    note: say,
+  }
+  try {
+    await fleet.allAlive()
+    load.start()
+    await sleep(calmMs)
+    for (const row of rows) {
+      say(row.fault)
+      await row.run(trial)
+    }
+    if (!rows.some((r) => r.noTail)) await tail(trial)
+    say(`${load.told.length} tasks: waiting for the last ends`)
+    await load.stop()
+    await until(async () => (await openTasks(fleet)) === 0, { timeoutMs: QUIET_MS, everyMs: 100, what: 'the end of all tasks' }).catch(() => {}) // the checker names those that are left
+    trial.records = await readAll(fleet, load.told.flatMap((t) => [...t.ids]))
+    const agentsNow = async () => (await call('GET', `${fleet.api()}/agents?include_dead=true&limit=200`)).json.agents as AgentRecord[]
+    await until(async () => (await agentsNow()).every((a) => a.in_flight === 0), { timeoutMs: 25_000, everyMs: 250 }).catch(() => {})
+    for (const row of rows) await row.check?.(trial)
+    const allowed = Object.assign({}, ...rows.map(({ agentsFail, lateEnds, lost }) => ({ ...(agentsFail && { agentsFail }), ...(lateEnds && { lateEnds }), ...(lost && { lost }) })))
+    const findings = check({ told: load.told, calls: load.calls, events: fleet.ledger.read(), records: trial.records, agents: await agentsNow(), windows, allowed })
+    if (count.bit < count.injected || count.injected === 0) violations.push(`made ${count.injected} times, and seen to bite only ${count.bit} times: this proves nothing`)
+    findings.violations.push(...violations, ...logFaults(fleet))
+    failed = findings.violations.length > 0
+    return { ...findings, row: rows.map((r) => r.name).join('+'), fault: rows.map((r) => r.fault).join('; '), seed, ...count, recoveries, seconds: (mono() - began) / 1000, kept: failed || keep ? fleet.dir : null }
+  } finally {
+    for (const [name, lines] of [['told', load.told.map((one) => ({ ...one, ids: [...one.ids] }))], ['calls', load.calls], ['records', [...trial.records.values()]]] as const) await writeFile(join(fleet.dir, `${name}.jsonl`), lines.map((line) => JSON.stringify(line)).join('\n'))
+    for (const m of fleet.members) await writeFile(join(fleet.dir, `${m.name}.log`), m.proc.log.join(''))
+    load.close()
+    await fleet.end({ keep: failed || keep })
+  }
+}
+
+
