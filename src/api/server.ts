@@ -32,15 +32,15 @@ export const api: Role = {
     core.redis.on('ready', () => {
       void core.types.list().then((types) => Promise.all(types.map((type) => core.registry.sweep(type)))).catch(() => {})
     })
+    const server = createServer({ maxHeaderSize: MAX_HEADER_BYTES, keepAliveTimeout: 65_000, requireHostHeader: false }) // app.ts requires it
+    server.on('clientError', refuseUnreadable)
+    onEnd(() => close(server)) // behind the feed, whose end ends those who wait
     const subscriber = createRedis({ url: core.redisUrl, name: 'switchyard-api-events', log })
     onEnd(() => subscriber.disconnect())
     await whenReady(subscriber, core.redisUrl)
     const feed = createFeed({ ...core, subscriber, log })
     onEnd(() => feed.close())
-    const server = createServer({ maxHeaderSize: MAX_HEADER_BYTES, keepAliveTimeout: 65_000, requireHostHeader: false }) // app.ts requires it
-    server.on('clientError', refuseUnreadable)
     const url = await listen(server, { host: config.host, port: config.port, setting: 'PORT' })
-    onEnd(() => close(server))
     // The port may have been chosen just now. From the turn on in which it became known requests come: whoever answers them must be there by its end,
     // so nothing may be awaited here.
     const { port } = server.address() as { port: number }
