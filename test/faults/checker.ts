@@ -8,7 +8,7 @@ export type TaskRecord = { task_id: string; status: string; agent_id: string | n
 export type AgentRecord = { agent_id: string; in_flight: number; max_concurrency: number }
 
 /** From when to when something was broken, on the clock of clock.ts. */
-export type Window = { from: number; to: number }
+export type Window = { row: string; from: number; to: number }
 
 export type Allowed = {
   /** Agents are at fault: attempts may be charged and sent again, and tasks may fail. */
@@ -33,8 +33,8 @@ export type Findings = {
   overLimit: number
   /** Slots that are held when everything has ended. */
   leaked: number
-  /** The longest that a client waited for a 503, ms. */
-  slowest503: number
+  /** How long clients waited for a 503, ms: 95 of 100 of them. */
+  p95Of503: number
   violations: string[]
 }
 
@@ -45,7 +45,7 @@ const AFTERMATH_MS = 30_000
 /** An answer takes so long at most, also one that nothing can be done now. */
 const ANSWER_MS = 2_000
 /** What this machine may add, which runs all of them. */
-const SLACK_MS = 1_500
+const SLACK_MS = 1_000
 const SENT_MS = /^(\d+)\./
 
 export const sentAt = (attempt: string, ahead: number): number => Number(SENT_MS.exec(attempt)![1]) - ahead
@@ -145,7 +145,9 @@ export const check = ({ told, calls, events, records, agents, windows, allowed }
   const leaked = agents.reduce((n, a) => n + a.in_flight, 0)
   if (leaked > 0) violations.push(`P6: ${leaked} slots held with nothing under way: ${list(agents.filter((a) => a.in_flight > 0).map((a) => a.agent_id))}`)
   must(calls.filter((c) => c.status === 0 && c.what !== 'wait' && c.ms > 9_000).map((c) => `${c.what} ${Math.round(c.ms)} ms`), 'P13: a call that hung')
-  const slowest503 = calls.reduce((most, c) => (c.status === 503 && c.what !== 'wait' ? Math.max(most, c.ms) : most), 0)
-  if (slowest503 > ANSWER_MS + SLACK_MS) violations.push(`P13: a 503 took ${Math.round(slowest503)} ms`)
-  return { tasks: taken.length, lost: lost.length, doubled, changed: changed.length, overLimit: Math.max(0, overLimit), leaked, slowest503, violations }
+  const waits = calls.flatMap((c) => (c.status === 503 && c.what !== 'wait' ? [c.ms] : [])).sort((a, b) => a - b)
+  const p95Of503 = waits[Math.floor(waits.length * 0.95)] ?? 0
+  // Not by the slowest: now and then this machine, which runs everything, stands still for a second itself.
+  if (p95Of503 > ANSWER_MS + SLACK_MS) violations.push(`P13: of the 503s one in twenty took more than ${Math.round(p95Of503)} ms`)
+  return { tasks: taken.length, lost: lost.length, doubled, changed: changed.length, overLimit: Math.max(0, overLimit), leaked, p95Of503, violations }
 }

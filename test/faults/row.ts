@@ -13,6 +13,8 @@ export type Trial = {
   records: Map<string, TaskRecord>
   /** Marks what it does as a time when something was broken. */
   broken: <T>(during: () => Promise<T>) => Promise<T>
+  /** How often to make a fault that is usually made so often: once in the short set. */
+  times: (usual: number) => number
   /** The fault was made once more; it has been seen to bite so many times. */
   injected: (times?: number) => void
   bit: (times?: number) => void

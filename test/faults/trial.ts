@@ -5,7 +5,7 @@ import { call, sleep, until } from '../system.ts'
 import { check, sentAt, type AgentRecord, type Findings, type TaskRecord, type Window } from './checker.ts'
 import { mono, wallAhead } from './clock.ts'
 import { startFleet, TYPES, type Fleet, type FleetOptions } from './fleet.ts'
-import { createLoad } from './load.ts'
+import { createLoad, type LoadOptions } from './load.ts'
 import { createRandom } from './random.ts'
 import type { Row, Trial } from './row.ts'
 
@@ -59,24 +59,26 @@ const logFaults = (fleet: Fleet): string[] =>
   })
 
 /** @param rows one, or several that mix: one after the other on the same system */
-export const runTrial = async (rows: readonly Row[], { seed, say, fleet: more = {}, keep = false, calmMs = CALM_MS }: { seed: number; say: (line: string) => void; fleet?: FleetOptions; keep?: boolean; calmMs?: number }): Promise<Outcome> => {
+export const runTrial = async (rows: readonly Row[], { seed, say, fleet: more = {}, load: moreLoad = {}, keep = false, short = false }: { seed: number; say: (line: string) => void; fleet?: FleetOptions; load?: LoadOptions; keep?: boolean; /** Each fault once. */ short?: boolean }): Promise<Outcome> => {
   const began = mono()
   const random = createRandom(seed)
   const links = [...new Set([...(more.links ?? []), ...rows.flatMap((r) => r.fleet?.links ?? [])])]
-  const fleet = await startFleet({ ...rows[0]?.fleet, ...more, links }, random)
-  const load = createLoad({ ...rows[0]?.load, apis: fleet.apis.map((a) => a.url), random: createRandom(seed + 1) })
+  const fleet = await startFleet({ ...(rows.length === 1 && rows[0]?.fleet), ...more, links }, random)
+  const load = createLoad({ ...(rows.length === 1 && rows[0]?.load), ...moreLoad, apis: fleet.apis.map((a) => a.url), random: createRandom(seed + 1) })
   const windows: Window[] = []
   const violations: string[] = []
+  let row = ''
   const recoveries: number[] = []
   const count = { injected: 0, bit: 0 }
   let failed = true
   const trial: Trial = {
     fleet, load, random, windows, records: new Map(),
     broken: async (during) => {
-      const window = { from: mono(), to: Infinity }
+      const window = { row, from: mono(), to: Infinity }
       windows.push(window)
       return during().finally(() => (window.to = mono()))
     },
+    times: (usual) => (short ? 1 : usual),
     injected: (times = 1) => void (count.injected += times),
     bit: (times = 1) => void (count.bit += times),
     recovered: (ms) => void recoveries.push(ms),
@@ -92,10 +94,11 @@ export const runTrial = async (rows: readonly Row[], { seed, say, fleet: more = 
   try {
     await fleet.allAlive()
     load.start()
-    await sleep(calmMs)
-    for (const row of rows) {
-      say(row.fault)
-      await row.run(trial)
+    await sleep(CALM_MS)
+    for (const one of rows) {
+      row = one.name
+      say(one.fault)
+      await one.run(trial)
     }
     if (!rows.some((r) => r.noTail)) await tail(trial)
     say(`${load.told.length} tasks: waiting for the last ends`)
@@ -104,7 +107,7 @@ export const runTrial = async (rows: readonly Row[], { seed, say, fleet: more = 
     trial.records = await readAll(fleet, load.told.flatMap((t) => [...t.ids]))
     const agentsNow = async () => (await call('GET', `${fleet.api()}/agents?include_dead=true&limit=200`)).json.agents as AgentRecord[]
     await until(async () => (await agentsNow()).every((a) => a.in_flight === 0), { timeoutMs: 25_000, everyMs: 250 }).catch(() => {})
-    for (const row of rows) await row.check?.(trial)
+    for (const one of rows) await one.check?.({ ...trial, windows: windows.filter((w) => w.row === one.name) })
     const allowed = Object.assign({}, ...rows.map(({ agentsFail, lateEnds, lost }) => ({ ...(agentsFail && { agentsFail }), ...(lateEnds && { lateEnds }), ...(lost && { lost }) })))
     const findings = check({ told: load.told, calls: load.calls, events: fleet.ledger.read(), records: trial.records, agents: await agentsNow(), windows, allowed })
     if (count.bit < count.injected || count.injected === 0) violations.push(`made ${count.injected} times, and seen to bite only ${count.bit} times: this proves nothing`)

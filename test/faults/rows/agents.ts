@@ -12,7 +12,7 @@ export const agentRows: readonly Row[] = [
     load: { rate: 50, slow: 0.15 },
     run: async (trial) => {
       const { fleet } = trial
-      for (let i = 0; i < 3; i++) {
+      for (let i = 0; i < trial.times(3); i++) {
         const host = trial.random.pick(fleet.hosts)
         const inHand = () => fleet.ledger.open().filter((s) => host.agents.some((a) => a.id === s.agent)).length
         await until(() => inHand() > 1, { timeoutMs: 15_000, what: 'agents with something in hand' })

@@ -10,7 +10,7 @@ export const apiRows: readonly Row[] = [
     mixes: true,
     load: { rate: 100, later: 0.4, doubled: 0.3 },
     run: async (trial) => {
-      for (let i = 0; i < 6; i++) {
+      for (let i = 0; i < trial.times(6); i++) {
         const index = trial.random.whole(0, trial.fleet.apis.length - 1)
         await sleep(trial.random.between(500, 1500))
         await trial.broken(async () => {

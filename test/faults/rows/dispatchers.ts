@@ -1,6 +1,5 @@
 /** Dispatchers that are killed, or stand still. */
 import { sleep, until } from '../../system.ts'
-import { mono } from '../clock.ts'
 import type { Member } from '../fleet.ts'
 import type { Row, Trial } from '../row.ts'
 
@@ -15,11 +14,8 @@ const busiest = ({ fleet }: Trial): Promise<{ dispatcher: Member; inHand: number
     return most.inHand > 1 ? most : null
   }, { timeoutMs: 20_000, what: 'a dispatcher with something in hand' })
 
-/**
- * What was at agents when their dispatcher was killed, and is sent again, is so within 20 s.
- * @param killedAt of each kill
- */
-const resent = (trial: Trial, killedAt: readonly number[]): void => {
+/** What was at agents when their dispatcher was killed, and is sent again, is so within 20 s. */
+const resent = (trial: Trial): void => {
   const starts = new Map<string, number[]>()
   for (const s of trial.fleet.ledger.starts()) starts.set(s.task, [...(starts.get(s.task) ?? []), s.at])
   for (const [task, own] of starts) {
@@ -28,19 +24,12 @@ const resent = (trial: Trial, killedAt: readonly number[]): void => {
       const before = own[i - 1]
       if (before === undefined) continue
       // The last kill between the two.
-      const kill = killedAt.filter((k) => k > before && k < at).at(-1)
+      const kill = trial.windows.map((w) => w.from).filter((from) => from > before && from < at).at(-1)
       if (kill === undefined) continue
       trial.recovered(at - kill)
       if (at - kill > RESENT_MS) trial.violate(`P12: ${task} was sent again ${Math.round(at - kill)} ms after its dispatcher was killed`)
     }
   }
-}
-
-const kills = new WeakMap<Trial, number[]>()
-const killed = (trial: Trial): number[] => {
-  const all = kills.get(trial) ?? []
-  kills.set(trial, all)
-  return all
 }
 
 export const dispatcherRows: readonly Row[] = [
@@ -51,12 +40,11 @@ export const dispatcherRows: readonly Row[] = [
     mixes: true,
     load: { rate: 60, slow: 0.15 },
     run: async (trial) => {
-      for (let i = 0; i < 3; i++) {
+      for (let i = 0; i < trial.times(3); i++) {
         const { dispatcher, inHand } = await busiest(trial)
         await trial.broken(async () => {
           trial.injected()
           await dispatcher.kill()
-          killed(trial).push(mono())
           if (inHand > 0) trial.bit()
           await sleep(trial.random.between(1000, 3000))
           await dispatcher.restart()
@@ -65,7 +53,7 @@ export const dispatcherRows: readonly Row[] = [
       // What it had in hand comes round.
       await sleep(14_000)
     },
-    check: (trial) => resent(trial, killed(trial)),
+    check: resent,
   },
   {
     name: 'dispatchers-all-killed',
@@ -77,13 +65,12 @@ export const dispatcherRows: readonly Row[] = [
       await trial.broken(async () => {
         trial.injected()
         await Promise.all(trial.fleet.dispatchers.map((d) => d.kill()))
-        killed(trial).push(mono())
         if (inHand > 0) trial.bit()
         await sleep(3000)
         await Promise.all(trial.fleet.dispatchers.map((d) => d.restart()))
       })
       await sleep(14_000)
     },
-    check: (trial) => resent(trial, killed(trial)),
+    check: resent,
   },
 ]

@@ -37,7 +37,7 @@ export const redisRows: readonly Row[] = [
     mixes: true,
     lateEnds: true,
     run: async (trial) => {
-      for (let i = 0; i < 3; i++) {
+      for (let i = 0; i < trial.times(3); i++) {
         await killedFor(trial.random.between(0.2, 3))(trial)
         await sleep(2000)
       }
@@ -59,7 +59,7 @@ export const redisRows: readonly Row[] = [
     lateEnds: true,
     run: async (trial) => {
       const { fleet, random } = trial
-      for (let i = 0; i < 10; i++) {
+      for (let i = 0; i < trial.times(10); i++) {
         // While something is under way, so that its end falls into it.
         await until(() => fleet.ledger.open().length > 2, { timeoutMs: 15_000, what: 'work at agents' })
         await trial.broken(async () => {
