@@ -1,8 +1,10 @@
 /** One logger. JSON lines for machines; readable, with colour, on a terminal. Values are escaped by pino, so no input can forge a line. */
 import pino, { type Logger } from 'pino'
-import pretty from 'pino-pretty'
 
 export type { Logger }
+
+/** Only a terminal needs it, and it would take a process elsewhere longer to start. */
+const pretty = process.stdout.isTTY ? (await import('pino-pretty')).default : null
 
 /**
  * @param role `api`, `worker` or `start`, said in every line
@@ -15,6 +17,6 @@ export const createLogger = (role: string, level: string): Logger => {
     timestamp: pino.stdTimeFunctions.isoTime,
     formatters: { level: (label) => ({ level: label }) },
   }
-  if (!process.stdout.isTTY) return pino(options, pino.destination({ fd: 1, sync: true }))
+  if (!pretty) return pino(options, pino.destination({ fd: 1, sync: true }))
   return pino(options, pretty({ sync: true, translateTime: 'SYS:HH:MM:ss.l', ignore: 'pid,hostname', singleLine: true, messageFormat: '{role} {msg}' }))
 }

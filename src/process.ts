@@ -1,5 +1,6 @@
 /** The frame of the processes that serve, API and worker: settings, log, Redis, the role's own parts, and the end of them all. */
 import type { Server } from 'node:http'
+import module from 'node:module'
 import { readConfig, type Config } from './config.ts'
 import { createCore, type Core } from './core.ts'
 import { ConfigError } from './errors.ts'
@@ -41,6 +42,8 @@ export const createProcess = ({ name, start, endsWithinMs }: Role): { run: () =>
       onEnd(() => core.redis.disconnect())
       onEnd(() => core.stats.stop())
       const url = await start({ config, log, core, onEnd })
+      // Where what is compiled is kept (NODE_COMPILE_CACHE), that is done now: a process that is killed would not come to it, and who follows it is waited for.
+      module.flushCompileCache()
       process.send?.({ ready: true, url })
     } catch (error) {
       const why = error instanceof ConfigError ? error.message : error instanceof Error ? (error.stack ?? error.message) : String(error)

@@ -6,7 +6,6 @@ import type { HostPolicy } from '../contracts/host.ts'
 import type { Core } from '../core.ts'
 import { SwitchyardError } from '../errors.ts'
 import type { Logger } from '../logger.ts'
-import { createBoard } from '../queues/board.ts'
 import { createCensus } from '../registry/census.ts'
 import { createExplain } from '../tasks/explain.ts'
 import type { Feed } from '../tasks/feed.ts'
@@ -35,6 +34,15 @@ const namesHost: RequestHandler = (req, _res, next) => {
   next()
 }
 
+/** For what few processes are ever asked for, and which would make the start of each take longer. */
+const atFirstUse = (make: () => Promise<RequestHandler>): RequestHandler => {
+  let made: Promise<RequestHandler> | undefined
+  return async (req, res, next) => {
+    const handle = await (made ??= make())
+    return handle(req, res, next)
+  }
+}
+
 export const createApp = ({ core, feed, config, policy, log }: { core: Core; feed: Feed; config: Config; policy: HostPolicy; log: Logger }): Express => {
   const { redis, keys, types, queues, tasks, callbacks, webhooks, events, schedules, registry, presence } = core
   const { version } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as { version: string }
@@ -58,7 +66,7 @@ export const createApp = ({ core, feed, config, policy, log }: { core: Core; fee
   app.use(agentRoutes({ registry, policy, log }))
   app.use(healthRoutes({ redis, presence }))
   app.use(metrics.routes)
-  app.use('/queues', readOnly, createBoard({ redis, keys, types, queues, describe: describeTask(tasks), describeSchedule: describeSchedule(schedules), path: '/queues' }))
+  app.use('/queues', readOnly, atFirstUse(async () => (await import('../queues/board.ts')).createBoard({ redis, keys, types, queues, describe: describeTask(tasks), describeSchedule: describeSchedule(schedules), path: '/queues' })))
   app.use(pageRoutes(() => createDocument({ version, maxTimeoutSeconds })))
   app.use(notFound)
   app.use(problemHandler(log))

@@ -1,7 +1,6 @@
 /** Pages for people: where to find what, the reference, the errors; and the document itself. */
 import { readFile } from 'node:fs/promises'
 import { Router, type Response } from 'express'
-import { Marked } from 'marked'
 import { escapeHtml, page } from './html.ts'
 import { sendJson } from './json.ts'
 import type { Document } from './openapi.ts'
@@ -12,15 +11,15 @@ import { referenceHtml } from './reference.ts'
 const CONTENT_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'self'"
 
 /** Headings get their text as id: `## task-ended` is where `/docs/errors#task-ended` leads. */
-const markdown = new Marked({
-  renderer: {
-    heading({ tokens, text, depth }) {
-      return `<h${depth} id="${escapeHtml(text)}">${this.parser.parseInline(tokens)}</h${depth}>\n`
-    },
-  },
-})
-
 const errorsPage = async (file: URL): Promise<string> => {
+  const { Marked } = await import('marked')
+  const markdown = new Marked({
+    renderer: {
+      heading({ tokens, text, depth }) {
+        return `<h${depth} id="${escapeHtml(text)}">${this.parser.parseInline(tokens)}</h${depth}>\n`
+      },
+    },
+  })
   const text = await readFile(file, 'utf8')
   const types = [...text.matchAll(/^## (.+)$/gm)].map(([, type]) => `<li><a href="#${escapeHtml(type!)}">${escapeHtml(type!)}</a></li>`)
   return page('Switchyard: errors', `<a href="/docs">API reference</a><ul>${types.join('')}</ul>`, await markdown.parse(text))
@@ -55,7 +54,8 @@ export const pageRoutes = (createDocument: () => Document, errorsFile = new URL(
   const document = lazily(createDocument)
   const json = lazily(() => JSON.stringify(document()))
   const landing = page('Switchyard', '', LANDING)
-  const reference = lazily(() => {
+  const reference = lazily(async () => {
+    const { Marked } = await import('marked')
     const inline = new Marked()
     const { nav, main } = referenceHtml(document(), (text) => inline.parseInline(text, { async: false }))
     return page('Switchyard: API reference', nav, main)
@@ -64,7 +64,7 @@ export const pageRoutes = (createDocument: () => Document, errorsFile = new URL(
 
   const routes = Router()
   routes.get('/', (_req, res) => sendHtml(res, landing))
-  routes.get('/docs', (_req, res) => sendHtml(res, reference()))
+  routes.get('/docs', async (_req, res) => sendHtml(res, await reference()))
   routes.get('/docs/errors', async (_req, res) => {
     errors ??= await errorsPage(errorsFile)
     sendHtml(res, errors)

@@ -10,8 +10,16 @@ import { luaBase, luaNames } from './keys.ts'
 /** Runs a script for the agent type whose base is given; arguments go as strings. */
 export type Script = (base: string, ...args: (string | number)[]) => Promise<unknown>
 
+/** Each is included by many. */
+const files = new Map<string, string>()
+const read = (file: string): string => {
+  const text = files.get(file) ?? readFileSync(file, 'utf8')
+  files.set(file, text)
+  return text
+}
+
 const include = (file: string, seen: Set<string>): string =>
-  readFileSync(file, 'utf8').replace(/^--- @include "([^"]+)"$/gm, (_, path: string) => {
+  read(file).replace(/^--- @include "([^"]+)"$/gm, (_, path: string) => {
     const target = resolve(dirname(file), path)
     if (seen.has(target)) return ''
     seen.add(target)
