@@ -6,18 +6,20 @@ export const plain = (text: string): string => text.replace(/[\t\r\n\u2028\u2029
 export const plainLines = (text: string): string => text.split(/\r?\n/).map(plain).join('\n')
 
 const WIDE = /\p{Emoji_Presentation}|[\u1100-\u115f\u2e80-\ua4cf\uac00-\ud7a3\uf900-\ufaff\ufe30-\ufe6f\uff00-\uff60\uffe0-\uffe6\u{20000}-\u{3fffd}]/u
-const graphemes = new Intl.Segmenter()
+/** Made when it is first needed, which is not by most commands: it takes as long as the rest of their start. */
+let segmenter: Intl.Segmenter | undefined
+const graphemesOf = (text: string): Intl.Segments => (segmenter ??= new Intl.Segmenter()).segment(text)
 const widthOf = (grapheme: string): number => (WIDE.test(grapheme) ? 2 : 1)
 
 /** How many columns of a terminal a text takes. */
-export const displayWidth = (text: string): number => (/^[\x20-\x7e]*$/.test(text) ? text.length : [...graphemes.segment(text)].reduce((sum, { segment }) => sum + widthOf(segment), 0))
+export const displayWidth = (text: string): number => (/^[\x20-\x7e]*$/.test(text) ? text.length : [...graphemesOf(text)].reduce((sum, { segment }) => sum + widthOf(segment), 0))
 
 /** A text in at most so many columns, with `…` for what is left out. */
 export const cut = (text: string, columns: number): string => {
   if (displayWidth(text) <= columns) return text
   let kept = ''
   let left = columns - 1
-  for (const { segment } of graphemes.segment(text)) {
+  for (const { segment } of graphemesOf(text)) {
     left -= widthOf(segment)
     if (left < 0) break
     kept += segment

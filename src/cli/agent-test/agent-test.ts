@@ -12,13 +12,14 @@ import { registering, starting } from './checks/registering.ts'
 import { duplicate, redelivery } from './checks/repeats.ts'
 import { health, keepAlive, signatures } from './checks/serving.ts'
 import { answering, unknownType } from './checks/tasks.ts'
-import { DEFAULT_TIMEOUT_MS, discover, UnreachableError, type Discovered, type Told } from './discover.ts'
+import { discover, UnreachableError, type Discovered, type Told } from './discover.ts'
 import { wordsOf } from './launch.ts'
 import { reportOf, type Report, type Result } from './report.ts'
 import { attach, start, type Session } from './session.ts'
 import { shown } from './shown.ts'
 import { createSubject, QUICK_MS, type Known, type Subject } from './subject.ts'
 import { createVerdicts } from './verdicts.ts'
+import { DEFAULT_TIMEOUT_MS } from './waiting.ts'
 
 /** What is done over HTTP alone, the gentle first: after the later ones an agent may be hurt. */
 const SERVING: readonly Experiment[] = [answering, health, unknownType, redelivery, keepAlive, slowRequests, signatures, limit, duplicate, malformed, oversized, deletes, disconnect]

@@ -5,6 +5,7 @@ import { came, did, exchange, member, refused } from './exchange.ts'
 import { seconds } from './shown.ts'
 import { signed } from './sign.ts'
 import type { Router } from './router.ts'
+import { DEFAULT_TIMEOUT_MS } from './waiting.ts'
 import { createSubject, QUICK_MS, type Known, type SlowTask, type Task } from './subject.ts'
 
 /** There is no agent to test. */
@@ -23,7 +24,6 @@ export type Told = {
 }
 export type Discovered = { known: Known; capabilities: string[] | null }
 
-export const DEFAULT_TIMEOUT_MS = 10_000
 /** Below this nothing can be done in the midst of a task. */
 const LEAST_SLOW_MS = 300
 const PROBE_SECONDS = 0.4

@@ -1,6 +1,9 @@
 /** Waits that hold nothing up: a check that was given up must not keep the process alive. The run's own limit does that. */
 import { setTimeout as sleep } from 'node:timers/promises'
 
+/** How long a task may take, unless one says. */
+export const DEFAULT_TIMEOUT_MS = 10_000
+
 export const pause = (ms: number): Promise<void> => sleep(ms, undefined, { ref: false })
 
 /** Waits for what `look` finds. @returns null when it did not come within `ms`, or `stop` came first */

@@ -1,6 +1,6 @@
 /** `switchyard init NAME --lang ts|python` */
 import { Option, type Command } from 'commander'
-import { init, InitError, type Project } from './init.ts'
+import type { Project } from './init.ts'
 import type { Language } from './templates.ts'
 
 type Options = { lang: Language; registry: boolean; type?: string; capability?: string; json?: true }
@@ -30,6 +30,7 @@ export const initCommand = (program: Command, _run: unknown, { end }: { end: (co
   const note = (text: string): void => writeErr?.(`${text}\n`)
 
   command.action(async (name: string, options: Options, self: Command) => {
+    const { init, InitError } = await import('./init.ts')
     try {
       const { lang, registry, type, capability } = options
       const project = await init({ name, lang, registry, type, capability, note })
