@@ -1,7 +1,7 @@
 /** All that the demo starts, and ends: Switchyard itself, a Redis for it, and the agents. */
 import { execFile, spawn, type ChildProcess } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
-import { mkdtempSync, rmSync } from 'node:fs'
+import { mkdirSync, rmSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -22,8 +22,9 @@ const KILL_AGENT_MS = 12_000
 export type Deps = { config: Config; log: Logger; onFailure: (error: Error) => void }
 
 export const createDemoSystem = ({ config, log, onFailure }: Deps) => {
-  const folder = mkdtempSync(join(tmpdir(), 'switchyard-demo-'))
-  const guard = startGuard(folder)
+  const folder = join(tmpdir(), `switchyard-demo-${randomBytes(4).toString('hex')}`)
+  const guard = startGuard(folder) // before there is anything to be left behind
+  mkdirSync(folder, { mode: 0o700 })
   const agents = new Map<string, ChildProcess>()
   // In a Redis of someone else's, apart from what is theirs.
   const prefix = config.redisUrl ? `demo-${randomBytes(4).toString('hex')}` : config.redisPrefix
@@ -39,20 +40,15 @@ export const createDemoSystem = ({ config, log, onFailure }: Deps) => {
           { name: 'worker', path: path('../../src/workers/main.ts') },
         ],
         log,
-        ...(config.redisUrl ? {} : { startRedis }),
+        ...(config.redisUrl ? {} : { startRedis: (signal: AbortSignal) => startEmbedded({ dataDir: folder, log, signal }) }),
         env: { ...process.env, PORT: String(port), HEALTH_PORT: '0', LOG_LEVEL: process.env['LOG_LEVEL'] || 'warn', REDIS_PREFIX: prefix, DRAIN_SECONDS: String(DRAIN_SECONDS) },
         drainMs: DRAIN_SECONDS * 1000,
         onReady: (urls) => ready(urls.get('api')!),
+        onChild: guard.watch,
         onFailure: refused,
       })
       if (!stopping) supervisor.start().catch(refused)
     })
-
-  const startRedis = async (signal: AbortSignal) => {
-    const redis = await startEmbedded({ dataDir: folder, log, signal })
-    guard.watch('redis', redis.pid)
-    return redis
-  }
 
   const startAgent = ({ name, command, script, env = {} }: AgentScript, switchyardUrl: string): void => {
     if (stopping) return
@@ -67,7 +63,7 @@ export const createDemoSystem = ({ config, log, onFailure }: Deps) => {
     child.stdout.on('data', keep)
     child.stderr.on('data', keep)
     agents.set(name, child)
-    if (child.pid) guard.watch('agent', child.pid)
+    guard.watch(child)
     child.once('error', (error) => (output += error.message))
     child.once('close', (code, signal) => {
       agents.delete(name)
@@ -108,21 +104,34 @@ const endChild = (child: ChildProcess): Promise<void> =>
   })
 
 /**
- * Ends agents and Redis when the demo is killed outright, and can do so itself no longer: a shell of its own session that waits
- * for the pipe from us to break. The API and the worker need none; they notice.
+ * Ends all of it when the demo is killed outright, and can do so itself no longer: a shell of its own session that waits
+ * for the pipe from us to break. Everything is asked to end, and killed soon after; it is only a demo. Redis says itself in the folder
+ * who it is, as we may be killed before we know.
  */
 const startGuard = (folder: string) => {
   const script = `
-    while read -r kind pid; do [ "$kind" = redis ] && redis=$pid || agents="$agents $pid"; done
-    kill $agents
+    while read -r what pid; do
+      left=
+      for one in $pids; do [ "$one" = "$pid" ] || left="$left $one"; done
+      pids=$left
+      [ "$what" = gone ] || pids="$pids $pid"
+    done
+    kill $pids
     sleep 3
-    kill $redis && sleep 1
+    for second in 1 2 3 4 5; do [ ! -e "$1/redis.log" ] || [ -s "$1/redis.pid" ] || sleep 1; done
+    kill -9 $pids $(cat "$1/redis.pid")
+    sleep 1
     rm -rf -- "$1"`
   const child = spawn('/bin/sh', ['-c', script, 'switchyard-demo-guard', folder], { detached: true, stdio: ['pipe', 'ignore', 'ignore'] })
   child.unref()
   child.stdin.on('error', () => {}) // it was killed; so much the worse
   return {
-    watch: (kind: 'redis' | 'agent', pid: number): void => void child.stdin.write(`${kind} ${pid}\n`),
+    watch: (one: ChildProcess): void => {
+      if (one.pid === undefined) return
+      child.stdin.write(`started ${one.pid}\n`)
+      // Its id may be another's by the time that we are killed.
+      one.once('exit', () => child.stdin.write(`gone ${one.pid}\n`))
+    },
     dismiss: (): void => void child.kill('SIGKILL'),
   }
 }

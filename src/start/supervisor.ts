@@ -22,6 +22,8 @@ export type Deps = {
   drainMs: number
   /** Once, when all are up: each child's url by name, and where Redis is. */
   onReady: (urls: ReadonlyMap<string, string>, redisUrl: string | undefined) => void
+  /** Each child, as it is started. */
+  onChild?: (child: ChildProcess) => void
   /** The whole cannot go on, because a child refuses to start. */
   onFailure: (error: Error) => void
 }
@@ -41,7 +43,7 @@ const LONGEST_BACKOFF_MS = 10_000
 const WELL_MS = 30_000
 const KILL_AFTER_DRAIN_MS = 10_000
 
-export const createSupervisor = ({ scripts, log, startRedis, env, drainMs, onReady, onFailure }: Deps): Supervisor => {
+export const createSupervisor = ({ scripts, log, startRedis, env, drainMs, onReady, onChild, onFailure }: Deps): Supervisor => {
   const stopping = new AbortController()
   const running = new Map<string, ChildProcess>()
   const urls = new Map<string, string>()
@@ -64,6 +66,7 @@ export const createSupervisor = ({ scripts, log, startRedis, env, drainMs, onRea
       env: redis ? { ...env, REDIS_URL: redis.url } : env,
     })
     running.set(script.name, child)
+    onChild?.(child)
     let refusal: string | undefined
     child.on('message', (message: Said) => {
       if ('refused' in message) return void (refusal = message.refused)
