@@ -1,6 +1,6 @@
 /** Large bodies and answers: many at once must not take an API process down. */
 import { expect, test } from 'vitest'
-import { call, startSystem, type Answer } from './system.ts'
+import { startSystem } from './system.ts'
 
 const MIB = 1024 * 1024
 /** A value that takes far more room than its text: of nearly 1 MiB; parsed, it takes some 20 MB. */
@@ -16,6 +16,11 @@ test('many large bodies at once are taken or refused, and large tasks listed, in
     const { accepted = 0 } = (await answer.json()) as { accepted?: number }
     return answer.status === 201 ? 1 : accepted
   }
+  /** As text: it takes seconds to make objects of it. */
+  const list = async (path: string): Promise<{ status: number; text: string }> => {
+    const answer = await fetch(system.url() + path)
+    return { status: answer.status, text: await answer.text() }
+  }
   await Promise.all(Array.from({ length: 2 }, () => post('/tasks/batch', BATCH)))
   await Promise.all(Array.from({ length: 12 }, () => post('/tasks', TASK)))
   let stored = 0
@@ -27,10 +32,11 @@ test('many large bodies at once are taken or refused, and large tasks listed, in
     const ids: string[] = []
     let pages = 0
     for (let cursor: string | null = ''; cursor !== null; pages++) {
-      const page: Answer = await call('GET', `${system.url()}${path}?limit=200&agent_type=nobody${cursor && `&cursor=${cursor}`}`)
-      expect(page.text.length).toBeLessThan(12 * MIB)
-      ids.push(...page.json.tasks.map((t: { task_id: string }) => t.task_id))
-      cursor = page.json.next_cursor
+      const { status, text } = await list(`${path}?limit=200&agent_type=nobody${cursor && `&cursor=${cursor}`}`)
+      expect([status, text.slice(-1)]).toEqual([200, '}'])
+      expect(text.length).toBeLessThan(12 * MIB)
+      ids.push(...[...text.matchAll(/"task_id":"(.*?)"/g)].map((match) => match[1]!))
+      cursor = /"next_cursor":(?:"(.*?)"|null)/.exec(text)![1] ?? null
     }
     expect(pages, path).toBeGreaterThan(2)
     expect(new Set(ids).size, path).toBe(ids.length)
