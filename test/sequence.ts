@@ -1,0 +1,19 @@
+/**
+ * Which file begins when: those that take longest first, or one of them would be waited for alone at the end. Without a memory of earlier
+ * runs, as in a fresh clone, vitest begins with the largest, and some of ours are short to read and long to run.
+ */
+import { BaseSequencer, type TestSpecification } from 'vitest/node'
+
+const LONG = ['crash', 'broken-agents', 'good-agents', 'agent-test', 'later', 'scale', 'package', 'demo', 'start', 'large-bodies', 'later-agents', 'stopping']
+
+const rankOf = ({ moduleId }: TestSpecification): number => {
+  const at = LONG.findIndex((name) => moduleId.endsWith(`/test/${name}.test.ts`))
+  return at === -1 ? LONG.length : at
+}
+
+export default class LongestFirst extends BaseSequencer {
+  override async sort(files: TestSpecification[]): Promise<TestSpecification[]> {
+    const sorted = await super.sort(files)
+    return sorted.toSorted((a, b) => rankOf(a) - rankOf(b))
+  }
+}
