@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { isAlive } from '../src/redis/process.ts'
+import { pauses, sleep } from './system.ts'
 
 /** The repository. */
 export const ROOT = fileURLToPath(new URL('..', import.meta.url))
@@ -18,14 +19,15 @@ export const fixture = (name: string): string => fileURLToPath(new URL(`fixtures
 export const until = async <T>(what: string, ask: () => T | Promise<T>, withinMs = 20_000): Promise<NonNullable<T>> => {
   const deadline = Date.now() + withinMs
   let last: unknown
-  while (Date.now() < deadline) {
+  for (const pause of pauses()) {
+    if (Date.now() >= deadline) break
     try {
       const answer = await ask()
       if (answer !== false && answer !== null && answer !== undefined) return answer
     } catch (error) {
       last = error
     }
-    await new Promise((done) => setTimeout(done, 20))
+    await sleep(pause)
   }
   throw new Error(`not within ${withinMs} ms: ${what}`, { cause: last })
 }

@@ -25,15 +25,20 @@ export type Answer = { status: number; headers: Headers; json: any; text: string
 export const accepts: Handler = (_task, { res }) => void res.writeHead(202).end()
 
 export const sleep = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms))
+/** Between two looks at what is not yet there: the longer it takes, the longer; as looks take CPU from what they wait for. */
+export const pauses = function* (everyMs = 20): Generator<number, never> {
+  for (let ms = everyMs; ; ms = Math.min(ms * 1.2, 3 * everyMs)) yield ms
+}
 /** Polls until `look` gives something truthy. */
 export const until = async <T>(look: () => T | Promise<T>, { timeoutMs = 10_000, everyMs = 20, what = 'it' } = {}): Promise<NonNullable<T>> => {
   const end = Date.now() + timeoutMs
-  for (;;) {
+  for (const pause of pauses(everyMs)) {
     const seen = await look()
     if (seen) return seen
-    if (Date.now() > end) throw new Error(`${what} did not happen within ${timeoutMs} ms`)
-    await sleep(everyMs)
+    if (Date.now() > end) break
+    await sleep(pause)
   }
+  throw new Error(`${what} did not happen within ${timeoutMs} ms`)
 }
 
 /**

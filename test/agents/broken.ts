@@ -4,6 +4,7 @@
  */
 import { createHmac, randomUUID, timingSafeEqual } from 'node:crypto'
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
+import module from 'node:module'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Fault } from './faults.ts'
 
@@ -194,6 +195,7 @@ const live = async (fault: Fault, url: string, port: number): Promise<void> => {
   }
   const tell: Tell = (path, body) => call(path, body).catch(() => null)
   const agent = await serve(fault, { port, secret: process.env['AGENT_SECRET'], tell })
+  module.flushCompileCache() // it is killed in the end, and started some 80 times
   if (process.env['AGENT_TELLS']) process.stdout.write(`${agent.port}\n`)
   if (fault === 'starts slowly') await sleep(5500)
   let id: string | undefined
