@@ -4,7 +4,7 @@
  */
 import { BaseSequencer, type TestSpecification } from 'vitest/node'
 
-const LONG = ['crash', 'broken-agents', 'good-agents', 'agent-test', 'later', 'scale', 'package', 'demo', 'start', 'large-bodies', 'later-agents', 'stopping']
+const LONG = ['faults/short', 'crash', 'broken-agents', 'good-agents', 'agent-test', 'later', 'scale', 'package', 'demo', 'start', 'large-bodies', 'later-agents', 'stopping']
 
 const rankOf = ({ moduleId }: TestSpecification): number => {
   const at = LONG.findIndex((name) => moduleId.endsWith(`/test/${name}.test.ts`))
