@@ -1,10 +1,11 @@
 /**
  * Which file begins when: those that take longest first, or one of them would be waited for alone at the end. Without a memory of earlier
- * runs, as in a fresh clone, vitest begins with the largest, and some of ours are short to read and long to run.
+ * runs, as in a fresh clone, vitest begins with the largest, and some of ours are short to read and long to run. Those that hold many
+ * agents to times, by agent-test, do not begin together.
  */
 import { BaseSequencer, type TestSpecification } from 'vitest/node'
 
-const LONG = ['faults/short', 'crash', 'broken-agents', 'good-agents', 'agent-test', 'later', 'scale', 'package', 'demo', 'start', 'large-bodies', 'later-agents', 'stopping']
+const LONG = ['faults/short', 'crash', 'dispatch', 'broken-agents', 'later', 'schedules', 'good-agents', 'scale', 'agent-test', 'package', 'demo', 'start', 'large-bodies', 'later-agents', 'stopping']
 
 const rankOf = ({ moduleId }: TestSpecification): number => {
   const at = LONG.findIndex((name) => moduleId.endsWith(`/test/${name}.test.ts`))
