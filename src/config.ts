@@ -66,6 +66,10 @@ const Environment = z.object({
   RETENTION_COMPLETED_COUNT: integer(0, 10_000_000).default(100_000),
   RETENTION_FAILED_COUNT: integer(0, 10_000_000).default(100_000),
   DRAIN_SECONDS: integer(0, 600).default(25),
+  /** How long an API that is told to stop goes on serving, not ready, so that whoever sends requests there hears of it. */
+  LEAVE_SECONDS: integer(0, 120).default(0),
+  /** What an answer means: stored by Redis, or by one of its replicas too. */
+  ACK: z.enum(['memory', 'replica'], 'must be memory or replica').default('memory'),
   /** A task that failed on so many different agents is not tried again; 0: never that. */
   POISON_AGENTS: integer(0, 20).default(3),
   /** An agent that failed so many different tasks in a row is taken out for a while; 0: never. */
@@ -87,6 +91,8 @@ export type Config = Readonly<{
   webhookSecrets: readonly string[]
   retention: Readonly<{ completedMs: number; failedMs: number; completedCount: number; failedCount: number }>
   drainMs: number
+  leaveMs: number
+  ack: 'memory' | 'replica'
   fault: Readonly<{ poisonAgents: number; sickAgentFailures: number }>
 }>
 
@@ -122,6 +128,8 @@ export const readConfig = (env: NodeJS.ProcessEnv = process.env): Config => {
       failedCount: e.RETENTION_FAILED_COUNT,
     }),
     drainMs: e.DRAIN_SECONDS * 1000,
+    leaveMs: e.LEAVE_SECONDS * 1000,
+    ack: e.ACK,
     fault: Object.freeze({ poisonAgents: e.POISON_AGENTS, sickAgentFailures: e.SICK_AGENT_FAILURES }),
   })
 }

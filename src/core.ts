@@ -4,7 +4,8 @@ import { createCallbackPolicy } from './contracts/callback.ts'
 import type { Logger } from './logger.ts'
 import { createQueues } from './queues/queues.ts'
 import { createSchedulers } from './queues/schedulers.ts'
-import { addressOf, checkRedis, createRedis, whenReady } from './redis/client.ts'
+import { checkRedis } from './redis/checks.ts'
+import { addressOf, createRedis, whenReady } from './redis/client.ts'
 import { joinEmbedded } from './redis/embedded.ts'
 import { createKeys } from './redis/keys.ts'
 import { createPresence } from './registry/presence.ts'
@@ -27,7 +28,7 @@ export const createCore = async ({ config, log, name }: { config: Config; log: L
   const redis = createRedis({ url: redisUrl, name: `switchyard-${name}`, log })
   try {
     await whenReady(redis, redisUrl)
-    await checkRedis(redis, log)
+    await checkRedis(redis, log, name === 'api' ? config.ack : 'memory')
   } catch (error) {
     redis.disconnect()
     throw error

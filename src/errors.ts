@@ -149,6 +149,13 @@ export class TooManySchedules extends SwitchyardError {
   }
 }
 
+/** `ACK=replica`, and no replica has said in time that it has what was written. It may have been stored all the same. */
+export class NotOnReplica extends SwitchyardError {
+  constructor(more: { cause?: unknown } = {}) {
+    super('store-unavailable', 'no replica of the store has confirmed this in time, though it may have been stored: send the same again, a submit under the same Idempotency-Key', { ...more, retryAfterSeconds: 1, extra: { stored: 'unconfirmed' } })
+  }
+}
+
 /** A schedule's run was submitted before, or its schedule has gone; nobody outside hears of it. */
 export class AlreadySubmitted extends Error {
   override name = 'AlreadySubmitted'

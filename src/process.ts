@@ -13,6 +13,8 @@ export type Frame = {
   core: Core
   /** What ends a part that has just come up, when the process is to end; the last one first. */
   onEnd: (end: () => unknown) => void
+  /** The process cannot go on: it ends as if told to, with 1, and `why` is the last it says. */
+  giveUp: (why: string) => void
 }
 
 export type Role = {
@@ -23,7 +25,7 @@ export type Role = {
   endsWithinMs: (config: Config) => number
 }
 
-/** A process of one role. Its exit code is 0 when it was asked to stop, 1 when it could not start; the reason is then the last it says. */
+/** A process of one role. Its exit code is 0 when it was asked to stop, 1 when it could not start or go on; the reason is then the last it says. */
 export const createProcess = ({ name, start, endsWithinMs }: Role): { run: () => Promise<void> } => {
   const runWith = async (config: Config): Promise<void> => {
     const log = createLogger(name, config.logLevel)
@@ -41,7 +43,7 @@ export const createProcess = ({ name, start, endsWithinMs }: Role): { run: () =>
       const core = await createCore({ config, log, name })
       onEnd(() => core.redis.disconnect())
       onEnd(() => core.stats.stop())
-      const url = await start({ config, log, core, onEnd })
+      const url = await start({ config, log, core, onEnd, giveUp: (why) => stop('cannot go on', 1, () => log.fatal(why)) })
       // Where what is compiled is kept (NODE_COMPILE_CACHE), that is done now: a process that is killed would not come to it, and who follows it is waited for.
       module.flushCompileCache()
       process.send?.({ ready: true, url })

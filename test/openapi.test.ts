@@ -39,7 +39,7 @@ test('tells of every route, and of no other', async () => {
   const log = createLogger('test', 'silent')
   const core = await createCore({ config, log, name: 'test' })
   try {
-    const app = createApp({ core, feed: createFeed({ ...core, subscriber: core.redis, log }), config, policy: createHostPolicy({ cidrs: [] }), log })
+    const app = createApp({ core, feed: createFeed({ ...core, subscriber: core.redis, log }), config, policy: createHostPolicy({ cidrs: [] }), log, isStopping: () => false })
     // The Board is an app of its own, mounted at one path.
     const routes = [...routesOf((app as unknown as { router: { stack: Layer[] } }).router.stack), 'GET /queues']
     expect(routes.length).toBeGreaterThan(15)

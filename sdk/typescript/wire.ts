@@ -416,6 +416,10 @@ export type Ready = {
   redis: boolean
   /** How many dispatchers make progress; at least one must. */
   dispatchers: number
+  /** Why not, for people. */
+  reason?: string | undefined
+  /** Queues that have work and a free slot while no dispatcher makes progress: up to 10, the one that has waited longest first. */
+  waiting?: { queue: string; tasks: number; seconds: number }[] | undefined
 }
 
 export type Live = { status: 'live' }

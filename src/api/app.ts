@@ -7,6 +7,7 @@ import type { Core } from '../core.ts'
 import { SwitchyardError } from '../errors.ts'
 import type { Logger } from '../logger.ts'
 import { createCensus } from '../registry/census.ts'
+import { createHeldUp } from '../registry/held-up.ts'
 import { createExplain } from '../tasks/explain.ts'
 import type { Feed } from '../tasks/feed.ts'
 import { agentRoutes } from './agents.ts'
@@ -43,7 +44,9 @@ const atFirstUse = (make: () => Promise<RequestHandler>): RequestHandler => {
   }
 }
 
-export const createApp = ({ core, feed, config, policy, log }: { core: Core; feed: Feed; config: Config; policy: HostPolicy; log: Logger }): Express => {
+export type AppDeps = { core: Core; feed: Feed; config: Config; policy: HostPolicy; log: Logger; isStopping: () => boolean }
+
+export const createApp = ({ core, feed, config, policy, log, isStopping }: AppDeps): Express => {
   const { redis, keys, types, queues, tasks, callbacks, webhooks, events, schedules, registry, presence } = core
   const { version } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as { version: string }
   const maxTimeoutSeconds = config.maxTaskTimeoutSeconds
@@ -64,7 +67,7 @@ export const createApp = ({ core, feed, config, policy, log }: { core: Core; fee
   app.use(progressRoutes({ tasks }))
   app.use(scheduleRoutes({ schedules, callbacks, registry, maxTimeoutSeconds, log }))
   app.use(agentRoutes({ registry, policy, log }))
-  app.use(healthRoutes({ redis, presence }))
+  app.use(healthRoutes({ redis, presence, heldUp: createHeldUp({ redis, keys, types }), isStopping }))
   app.use(metrics.routes)
   app.use('/queues', readOnly, atFirstUse(async () => (await import('../queues/board.ts')).createBoard({ redis, keys, types, queues, describe: describeTask(tasks), describeSchedule: describeSchedule(schedules), path: '/queues' })))
   app.use(pageRoutes(() => createDocument({ version, maxTimeoutSeconds })))

@@ -1,15 +1,21 @@
 /** What an API process is made of, in the order in which it comes up. */
-import { createServer, type Server } from 'node:http'
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
+import type { Socket } from 'node:net'
 import { createHostPolicy } from '../contracts/host.ts'
-import { listen, type Role } from '../process.ts'
+import type { Core } from '../core.ts'
+import { listen, type Frame, type Role } from '../process.ts'
+import { createAcknowledgement } from '../redis/acknowledgement.ts'
 import { addressOf, createRedis, whenReady } from '../redis/client.ts'
 import { createFeed } from '../tasks/feed.ts'
+import { acknowledgedCore } from './acknowledged.ts'
 import { createApp } from './app.ts'
 import { announcesTooMuch } from './input.ts'
 import { MAX_HEADER_BYTES, refuseUnreadable } from './problem.ts'
 
 /** Requests under way get so long to end when we stop. */
 const LAST_REQUESTS_MS = 5_000
+/** Connections that are kept open get so long to be told, by an answer, that there will be no more. */
+const LAST_ANSWERS_MS = 1_000
 
 /** Takes nothing new, and resolves when the last request has ended or its time is over. */
 const close = (server: Server): Promise<void> =>
@@ -24,37 +30,82 @@ const close = (server: Server): Promise<void> =>
     })
   })
 
+/**
+ * How a server stops without a client noticing: still serving, it says that it is not ready, and that each answer is the last on its connection. A
+ * connection that is simply closed breaks the request that is just being sent there. `leaveMs`: at least so long, for whoever asks now and then
+ * whether we are ready.
+ */
+const createLeaving = (server: Server, leaveMs: number) => {
+  let stopping = false
+  let open = 0
+  server.on('connection', (socket: Socket) => {
+    open++
+    socket.once('close', () => open--)
+  })
+  return {
+    isStopping: () => stopping,
+    last: (res: ServerResponse): void => {
+      if (stopping) res.shouldKeepAlive = false
+    },
+    leave: async (): Promise<void> => {
+      stopping = true
+      const began = performance.now()
+      const passed = () => performance.now() - began
+      while (passed() < leaveMs || (open > 0 && passed() < LAST_ANSWERS_MS)) await new Promise((resolve) => setTimeout(resolve, 20))
+      await close(server)
+    },
+  }
+}
+
+/** What the API changes is told when a replica has it. */
+const withAcknowledgement = async ({ core, log, onEnd }: Pick<Frame, 'core' | 'log' | 'onEnd'>): Promise<Core> => {
+  const own = createRedis({ url: core.redisUrl, name: 'switchyard-api-ack', log })
+  onEnd(() => own.disconnect())
+  await whenReady(own, core.redisUrl)
+  const acknowledgement = createAcknowledgement({ redis: core.redis, own, keys: core.keys })
+  await acknowledgement.ready()
+  return acknowledgedCore(core, acknowledgement)
+}
+
 export const api: Role = {
   name: 'api',
-  endsWithinMs: () => LAST_REQUESTS_MS + 5_000,
-  start: async ({ config, log, core, onEnd }) => {
+  endsWithinMs: (config) => config.leaveMs + LAST_ANSWERS_MS + LAST_REQUESTS_MS + 5_000,
+  start: async ({ config, log, core: ofProcess, onEnd }) => {
+    const core = config.ack === 'replica' ? await withAcknowledgement({ core: ofProcess, log, onEnd }) : ofProcess
     // Back after an outage, agents' silence is our own: settle that before anyone asks who is alive.
     core.redis.on('ready', () => {
       void core.types.list().then((types) => Promise.all(types.map((type) => core.registry.sweep(type)))).catch(() => {})
     })
-    const server = createServer({ maxHeaderSize: MAX_HEADER_BYTES, keepAliveTimeout: 65_000, requireHostHeader: false }) // app.ts requires it
-    server.on('clientError', refuseUnreadable)
-    onEnd(() => close(server)) // behind the feed, whose end ends those who wait
     const subscriber = createRedis({ url: core.redisUrl, name: 'switchyard-api-events', log })
     onEnd(() => subscriber.disconnect())
     await whenReady(subscriber, core.redisUrl)
     const feed = createFeed({ ...core, subscriber, log })
-    onEnd(() => feed.close())
+    const server = createServer({ maxHeaderSize: MAX_HEADER_BYTES, keepAliveTimeout: 65_000, requireHostHeader: false }) // app.ts requires it
+    const { isStopping, last, leave } = createLeaving(server, config.leaveMs)
+    server.on('clientError', refuseUnreadable)
+    onEnd(() => {
+      feed.close() // who waits or watches goes on elsewhere
+      return leave()
+    })
     const url = await listen(server, { host: config.host, port: config.port, setting: 'PORT' })
     // The port may have been chosen just now. From the turn on in which it became known requests come: whoever answers them must be there by its end,
     // so nothing may be awaited here.
     const { port } = server.address() as { port: number }
     const policy = createHostPolicy({ cidrs: config.agentCidrs, own: [{ host: config.host, port }, ...addressOf(core.redisUrl)] })
-    const app = createApp({ core, feed, config, policy, log })
-    server.on('request', app)
+    const app = createApp({ core, feed, config, policy, log, isStopping })
+    const serve = (req: IncomingMessage, res: ServerResponse): void => {
+      last(res)
+      app(req, res)
+    }
+    server.on('request', serve)
     // Who asks before it sends a body gets its answer instead, if it would be too large; it will not send it, so the connection is of no more use.
     server.on('checkContinue', (req, res) => {
       if (announcesTooMuch(req)) res.setHeader('Connection', 'close')
       else res.writeContinue()
-      app(req, res)
+      serve(req, res)
     })
     // Other expectations may be ignored; Node would refuse them with an empty answer.
-    server.on('checkExpectation', app)
+    server.on('checkExpectation', serve)
     log.info({ url }, 'listening')
     return url
   },

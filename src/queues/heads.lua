@@ -52,6 +52,12 @@ local function head(queue, nth, back)
   return math.floor(tonumber(entry[2]) / 4294967296), entry[1]
 end
 
+-- The first job of a queue and the one that was taken last: while both stay the same, nothing goes out.
+local function front(queue)
+  local first = redis.call('LINDEX', bull_key(queue, 'wait'), -1) or redis.call('ZRANGE', bull_key(queue, 'prioritized'), 0, 0)[1]
+  return (first or '') .. ' ' .. (redis.call('LINDEX', bull_key(queue, 'active'), 0) or '')
+end
+
 -- The jobs that go before one in its queue: how many came back from a dead worker, and of each priority {priority, how many, …}, the highest
 -- first; and its own priority (16 when it came back itself: before all others). nil when it does not stand in line, or came back and is not
 -- among the first so many of those.

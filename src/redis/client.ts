@@ -2,6 +2,7 @@
 import { Redis } from 'ioredis'
 import { ConfigError } from '../errors.ts'
 import type { Logger } from '../logger.ts'
+import { watchLiveness } from './liveness.ts'
 
 export type { Redis }
 
@@ -57,8 +58,8 @@ export const addressOf = (url: string): { host: string; port: number }[] => {
   return [{ host: hostname, port: Number(port || 6379) }]
 }
 
-/** So long may a command or a connection take before it fails. */
-const TIMEOUT_MS = 2000
+/** So long may a command or a connection take before it fails: whoever asked is told within 2 s. */
+const TIMEOUT_MS = 1800
 
 const target = (url: string): { path?: string } => (url.startsWith('unix://') ? { path: decodeURIComponent(url.slice('unix://'.length)) } : {})
 
@@ -96,18 +97,27 @@ export const createRedis = ({ url, name, log }: RedisDeps): Redis => {
     connectionName: name,
     enableOfflineQueue: false,
     autoResendUnfulfilledCommands: false,
-    autoResubscribe: true,
+    autoResubscribe: false, // whoever subscribes does it again: the library would not do so twice, nor say that it failed
     maxRetriesPerRequest: null,
     commandTimeout: TIMEOUT_MS,
     connectTimeout: TIMEOUT_MS,
     keepAlive: 10_000,
     noDelay: true,
+    maxLoadingRetryTime: 500,
     retryStrategy: (times: number) => Math.min(50 * times, 500),
-    reconnectOnError: (error: Error) => error.message.startsWith('READONLY'),
+    reconnectOnError: leavesReplica(),
   }
   const redis = url.startsWith('unix://') ? new Redis(options) : new Redis(url, options)
   redis.setMaxListeners(1000) // 0 would mean any number, but BullMQ adds 3 to it
   cork(redis)
+  watchLiveness(redis)
+  // What was under way fails now: the library would let it wait for its timeout, as it is not sent again.
+  redis.on('close', () => {
+    const inner = redis as unknown as { prevCommandQueue?: { length: number; shift(): { command: Pick<Timed, 'reject'> } | undefined } | null }
+    const unanswered = inner.prevCommandQueue
+    inner.prevCommandQueue = null
+    while (unanswered && unanswered.length > 0) unanswered.shift()?.command.reject(new Error('Connection is closed.'))
+  })
   // One line when it goes and one when it comes back, however many attempts lie between.
   let away = false
   redis.on('error', (error: Error) => {
@@ -127,6 +137,23 @@ export const createRedis = ({ url, name, log }: RedisDeps): Redis => {
   return redis
 }
 
+/** Breaks a connection off, to be made anew at once. What is under way on it fails. */
+export const reconnect = (redis: Redis): void => {
+  const { stream } = redis as unknown as { stream?: { destroy(error: Error): void } }
+  stream?.destroy(new Error('made anew'))
+}
+
+/** A Redis that has become a replica: whoever answers at its address by now may be the master. Asked again every so often, not at each command. */
+const ANOTHER_MASTER_MS = 2000
+const leavesReplica = () => {
+  let last = -Infinity
+  return (error: Error): boolean => {
+    if (!/(?:^| -)READONLY /.test(error.message) || performance.now() - last < ANOTHER_MASTER_MS) return false
+    last = performance.now()
+    return true
+  }
+}
+
 /** Resolves when the connection is ready; gives up after `timeoutMs` with an error that says where Redis was looked for. */
 export const whenReady = (redis: Redis, url: string, timeoutMs = 10_000): Promise<void> =>
   new Promise((resolve, reject) => {
@@ -141,16 +168,3 @@ export const whenReady = (redis: Redis, url: string, timeoutMs = 10_000): Promis
     }
     redis.once('ready', ready)
   })
-
-/** Refuses a Redis that would throw tasks away, and says in one line what weakens the promise. */
-export const checkRedis = async (redis: Redis, log: Logger): Promise<void> => {
-  const info = await redis.info()
-  const field = (name: string) => new RegExp(`^${name}:(.*)\\r?$`, 'm').exec(info)?.[1]?.trim()
-  const version = field('valkey_version') ?? field('redis_version') ?? '0'
-  if (Number.parseFloat(field('redis_version') ?? '0') < 6.2) throw new ConfigError(`Redis ${version} is too old: 6.2 or later is needed (or any Valkey).`)
-  const policy = field('maxmemory_policy')
-  if (policy && policy !== 'noeviction') {
-    throw new ConfigError(`This Redis would evict tasks when memory is short (maxmemory-policy is ${policy}): set maxmemory-policy noeviction.`)
-  }
-  if (field('aof_enabled') === '0') log.warn('redis keeps no append-only file: what it holds is lost when it dies; set appendonly yes')
-}

@@ -70,6 +70,8 @@ const SINGLE = {
   schedules: 'schedules',
   /** of the empty type only, zset, all scores 0: `<schedule>\t<agent type>`; a schedule is there, and runs, when it is in here */
   schedule_ids: 'schedule-ids',
+  /** of the empty type only, string: written behind what a replica is to have (acknowledgement.ts); expires by itself */
+  acknowledged: 'acknowledged',
   /** of the empty type only, zset: agent type → ms at which it was last seen in use (types.ts) */
   types: 'types',
   /** of the empty type only, hash: agent id → its type; written before the agent, and again behind it */
@@ -127,6 +129,7 @@ export const createKeys = (prefix: string, namespace = 'default') => {
     webhookSecret: single('webhook_secret')(''),
     schedules: single('schedules'),
     scheduleIds: single('schedule_ids')(''),
+    acknowledged: single('acknowledged')(''),
     types: single('types')(''),
     agentTypes: single('agent_types')(''),
     /** says `namespace/type` when one is new */

@@ -20,7 +20,7 @@ const run = async (config: Config, log: Logger): Promise<void> => {
     log,
     ...(config.redisUrl ? {} : { startRedis: (signal: AbortSignal) => startEmbedded({ dataDir: config.dataDir, log, signal }) }),
     env: process.env,
-    drainMs: config.drainMs,
+    drainMs: Math.max(config.drainMs, config.leaveMs),
     onReady: (urls, redisUrl) => {
       const places = placesOf(urls, redisUrl ?? config.redisUrl)
       if (process.stdout.isTTY) process.stdout.write(places.table)

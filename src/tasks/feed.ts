@@ -16,6 +16,8 @@ const READ_AT_ONCE = 1000
 /** More is not kept while the log is read, but read from there too. */
 const MAX_HELD = 10_000
 const RETRY_MS = 200
+/** Behind the close of the feed, who has come since is told so. */
+const END_AGAIN_MS = 100
 /** Requests of one process that wait or watch. */
 const MAX_FOLLOWERS = 5_000
 
@@ -253,11 +255,15 @@ export const createFeed = ({ subscriber, events, keys, types, log }: FeedDeps) =
         throw error
       }
     },
-    /** Nothing is told any more. */
+    /** Nothing is told any more, also to who comes now. */
     close: (): void => {
       closed = true
-      const all = new Set([...ofAll, ...[...sources.values()].flatMap((s) => [...s.all, ...[...s.byTask.values()].flatMap((set) => [...set])])])
-      for (const follower of all) follower.end()
+      const endAll = () => {
+        const all = new Set([...ofAll, ...[...sources.values()].flatMap((s) => [...s.all, ...[...s.byTask.values()].flatMap((set) => [...set])])])
+        for (const follower of all) follower.end()
+      }
+      endAll()
+      setInterval(endAll, END_AGAIN_MS).unref()
       for (const source of sources.values()) clearTimeout(source.linger)
       clearTimeout(allLinger)
     },

@@ -22,6 +22,8 @@ import type { Stops } from './stops.ts'
 
 /** A slot and the job fetched for it; no job: the slot goes back. Null: nothing is left in hand. */
 type Hand = { slot: Slot; job: TaskJob | undefined } | null
+/** Of a slot's work: when its present step should be over. */
+type Step = { until: number }
 type Go = Extract<Begun, { verdict: 'go' }>
 
 export type DispatchDeps = {
@@ -51,6 +53,9 @@ export type DispatchDeps = {
 
 export type Dispatch = ReturnType<typeof createDispatch>
 
+/** So long a step may take beside the attempt itself: longer than any that Redis answers. */
+const STEP_MS = 30_000
+
 const targetOf = ({ agentId, name, host, port }: Slot): Target => ({ agentId, name, host, port })
 
 export const createDispatch = (deps: DispatchDeps) => {
@@ -60,6 +65,8 @@ export const createDispatch = (deps: DispatchDeps) => {
   /** Attempts to be cancelled that we do not know yet: a cancel may overtake the answer of its `begin`, on the other connection. */
   const early = new Set<string>()
   let hurry = false
+  const steps = new Set<Step>()
+  let attempts = 0
 
   /** Repeats until Redis takes it: the outcome is known and only we know it. A second run of one that was taken changes nothing and answers the same. */
   const finish = async (type: string, end: AttemptEnd, goesOn: boolean, sent?: () => void): Promise<Finished> => {
@@ -131,7 +138,7 @@ export const createDispatch = (deps: DispatchDeps) => {
   }
 
   /** Posts the attempt and says how it ended; 'accepted': it goes on, and its result comes by callback. */
-  const attempt = async (slot: Slot, job: TaskJob, go: Go): Promise<AttemptEnd | 'accepted'> => {
+  const attempt = async (slot: Slot, job: TaskJob, go: Go, step: Step): Promise<AttemptEnd | 'accepted'> => {
     const taskId = job.id!
     const began = performance.now()
     let why: 'cancelled' | 'drained' = 'drained'
@@ -145,12 +152,19 @@ export const createDispatch = (deps: DispatchDeps) => {
       sending.abort()
       if (reason === 'cancelled') stops.tell({ target, taskId, attemptId: go.attemptId })
     }
-    sent.set(go.attemptId, { cut, extend: sending.extend })
+    attempts++
+    step.until = began + go.timeoutMs + STEP_MS
+    const extend = (ms: number) => {
+      step.until = performance.now() + ms + STEP_MS
+      sending.extend(ms)
+    }
+    sent.set(go.attemptId, { cut, extend })
     if (early.delete(go.attemptId)) cut('cancelled')
     log.info({ task: taskId, attempt: go.attempt, agent: slot.agentId, status: 'sent' }, 'sent')
     metrics.wait.observe({ agent_type: slot.type }, go.waitedMs / 1000)
     const outcome = await sending.outcome
     sent.delete(go.attemptId)
+    step.until = performance.now() + STEP_MS
     if (outcome.kind === 'accepted') return 'accepted'
     const end = endOf(outcome, why, taskId, slot.agentId, go)
     metrics.run.observe({ agent_type: slot.type, outcome: end.outcome }, (performance.now() - began) / 1000)
@@ -193,7 +207,7 @@ export const createDispatch = (deps: DispatchDeps) => {
   }
 
   /** One job with one slot, from begin to end. */
-  const step = async (slot: Slot, job: TaskJob, lock: string): Promise<Hand> => {
+  const step = async (slot: Slot, job: TaskJob, lock: string, current: Step): Promise<Hand> => {
     const lane = queues.lane(slot.type, slot.queue)
     if (!deps.takesMore()) {
       await lane.putBack(job, lock)
@@ -219,7 +233,7 @@ export const createDispatch = (deps: DispatchDeps) => {
       // We stood still in between (a stopped process, a paused machine): the job is somebody else's by now, or will be.
       if (performance.now() - asked > LOCK_MS / 2) throw new Error(`the answer to begin was read ${Math.round(performance.now() - asked)} ms late`)
       const at = begun.movedTo === null ? slot : { ...begun.movedTo, queue: slot.queue }
-      const ended = await attempt(at, job, begun)
+      const ended = await attempt(at, job, begun, current)
       if (ended === 'accepted' && (await park(at, lane, job, lock, begun))) return null // the attempt keeps the slot
       if (ended === 'accepted') stops.tell({ target: targetOf(at), taskId: job.id!, attemptId: begun.attemptId })
       const end = ended === 'accepted' ? endOf({ kind: 'aborted' }, 'cancelled', job.id!, at.agentId, begun) : ended
@@ -270,18 +284,22 @@ export const createDispatch = (deps: DispatchDeps) => {
     /** Works with a slot until nothing is left for it. Never rejects. */
     run: async (first: Slot): Promise<void> => {
       const lock = randomUUID()
+      const current: Step = { until: performance.now() + STEP_MS }
+      steps.add(current)
       let slot: Slot | null = first
       try {
         let hand: Hand = await handOver(first, lock)
         while (hand?.job) {
           slot = hand.slot
-          hand = await step(hand.slot, hand.job, lock)
+          current.until = performance.now() + STEP_MS
+          hand = await step(hand.slot, hand.job, lock, current)
         }
         slot = hand?.slot ?? null
       } catch (error) {
         log.warn({ queue: first.queue, error: String(error) }, 'a step failed; the job comes round again')
       }
       if (slot) await registry.release(slot).catch(() => {})
+      steps.delete(current)
     },
     /** Cuts an attempt off, also one whose `begin` we have yet to hear of. */
     cancel: (attemptId: string): void => {
@@ -292,6 +310,15 @@ export const createDispatch = (deps: DispatchDeps) => {
     },
     /** Gives an attempt more time: it ends so many ms from now at the latest. */
     extend: (attemptId: string, ms: number): void => sent.get(attemptId)?.extend(ms),
+    /** Attempts that we have sent, ever. */
+    begun: () => attempts,
+    /** Places taken by what should be over. */
+    overdue: (): number => {
+      const now = performance.now()
+      let count = 0
+      for (const { until } of steps) if (until < now) count++
+      return count
+    },
     /** Cuts all off, and gives up what Redis does not take. */
     abortAll: () => {
       hurry = true

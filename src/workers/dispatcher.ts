@@ -8,10 +8,10 @@ import { randomUUID } from 'node:crypto'
 import type { Logger } from '../logger.ts'
 import { STALL_CHECK_MS } from '../queues/job.ts'
 import type { Queues } from '../queues/queues.ts'
-import type { Redis } from '../redis/client.ts'
+import { isStoreFailure, reconnect, type Redis } from '../redis/client.ts'
 import type { Keys } from '../redis/keys.ts'
 import { loadScript } from '../redis/scripts.ts'
-import { PROGRESS_MS, type Presence } from '../registry/presence.ts'
+import type { Presence } from '../registry/presence.ts'
 import type { Registry, Slot } from '../registry/registry.ts'
 import type { Types } from '../registry/types.ts'
 import type { Webhooks } from '../tasks/webhooks/webhooks.ts'
@@ -26,6 +26,7 @@ import type { Metrics } from './metrics.ts'
 import { createScheduler } from './scheduler.ts'
 import { createStops } from './stops.ts'
 import { createSweeper } from './sweeper.ts'
+import { createWatchdog } from './watchdog.ts'
 import type { WebhookDeliverer } from './webhooks.ts'
 
 const SURVEY_MS = 1000
@@ -35,6 +36,10 @@ const NEAR_MS = 2 * SURVEY_MS
 const LOOK_AGAIN_MS = 5
 /** Slots reserved in one call: enough to fill a burst in few calls, few enough to leave some to the others. */
 const RESERVE_AT_ONCE = 8
+/** Until our channel is subscribed to again, when that failed on a connection that stands. */
+const SUBSCRIBE_AGAIN_MS = 200
+/** A dispatcher that gives up waits no longer for what it has sent. */
+const LAST_DRAIN_MS = 5_000
 
 export type DispatcherDeps = {
   redis: Redis
@@ -55,6 +60,10 @@ export type DispatcherDeps = {
   drainMs: number
   log: Logger
   metrics: Metrics
+  /** It is stuck, and nothing has helped: the process is to end. */
+  giveUp: (why: string) => void
+  /** How often the watchdog looks. */
+  tickMs?: number
 }
 
 export type Dispatcher = ReturnType<typeof createDispatcher>
@@ -68,9 +77,7 @@ export const createDispatcher = (deps: DispatcherDeps) => {
   let known = new Set<string>()
   let running = 0
   let stopping = false
-  let lastSurvey = 0
-  /** Since when a queue has had work and room, by our surveys. */
-  const waitingSince = new Map<string, number>()
+  let drainMs = deps.drainMs
   const lastStallCheck = new Map<string, number>()
   /** No such check before this: behind an outage all locks have run out, but whoever holds a job is about to say what came of it. */
   let stallChecksFrom = 0
@@ -91,7 +98,7 @@ export const createDispatcher = (deps: DispatcherDeps) => {
     ...deps, id, locks, stops,
     inFlight: () => running,
     takesMore: () => !stopping,
-    goesOn: (type, queue) => refused.size <= (refused.has(queue) ? 1 : 0) && !givesAway(type),
+    goesOn: (type, queue) => now.refused.size <= (now.refused.has(queue) ? 1 : 0) && !givesAway(type),
     dueIn,
     lookAgain: (type, agentId) => {
       if (looking.has(agentId)) return
@@ -116,30 +123,38 @@ export const createDispatcher = (deps: DispatcherDeps) => {
     })
   }
 
-  /** Queues being pumped; true when woken again meanwhile. */
-  const pumping = new Map<string, boolean>()
-  /** Queues whose wake came while all of our places were taken, and their types; the one that has waited longest comes first. */
-  const refused = new Map<string, string>()
+  /** What is under way. Made anew where it has got stuck: what is left of the old one changes nothing of the new. */
+  const begin = () => ({
+    /** Queues being pumped; true when woken again meanwhile. */
+    pumping: new Map<string, boolean>(),
+    /** Queues whose wake came while all of our places were taken, and their types; the one that has waited longest comes first. */
+    refused: new Map<string, string>(),
+    /** Places asked for by reserves under way. */
+    asked: 0,
+    surveying: null as Promise<void> | null,
+  })
+  let now = begin()
+
   const serveRefused = () => {
-    if (refused.size === 0 || stopping) return
-    const again = [...refused]
-    refused.clear()
+    if (now.refused.size === 0 || stopping) return
+    const again = [...now.refused]
+    now.refused.clear()
     for (const [queue, type] of again) void pump(type, queue)
   }
-  /** Places asked for by reserves under way. */
-  let asked = 0
 
   /** Reserves slots for a queue while there are jobs, room and places. */
   const pump = async (type: string, queue: string): Promise<void> => {
+    const mine = now
+    const { pumping, refused } = mine
     if (pumping.has(queue)) return void pumping.set(queue, true)
     pumping.set(queue, false)
     try {
       for (;;) {
-        const wanted = Math.min(RESERVE_AT_ONCE, concurrency - running - asked)
-        if (stopping) return
+        const wanted = Math.min(RESERVE_AT_ONCE, concurrency - running - mine.asked)
+        if (stopping || mine !== now) return
         if (wanted <= 0) return void refused.set(queue, type)
-        asked += wanted
-        const slots = await registry.reserve(type, queue, id, running, Array.from({ length: wanted }, () => randomUUID())).finally(() => (asked -= wanted))
+        mine.asked += wanted
+        const slots = await registry.reserve(type, queue, id, running, Array.from({ length: wanted }, () => randomUUID())).finally(() => (mine.asked -= wanted))
         for (const slot of slots) start(slot)
         if (slots.length < wanted) serveRefused()
         if (slots.length === wanted) continue
@@ -153,24 +168,38 @@ export const createDispatcher = (deps: DispatcherDeps) => {
     }
   }
 
+  const watchdog = createWatchdog({
+    ping: () => redis.ping(),
+    hasPlace: () => running - dispatch.overdue() < concurrency,
+    begun: dispatch.begun,
+    rebuild: () => {
+      now = begin()
+      reconnect(redis)
+      reconnect(subscriber)
+    },
+    giveUp: (why) => {
+      watchdog.stop()
+      drainMs = Math.min(drainMs, LAST_DRAIN_MS)
+      deps.giveUp(why)
+    },
+    log,
+    ...(deps.tickMs === undefined ? {} : { tickMs: deps.tickMs }),
+  })
+
   /** Looks at one agent type: what is due, what waits, what has stalled. */
   const survey = async (type: string): Promise<void> => {
-    const [recordsDueIn, agentsDue, webhooksDue, busy, least, inUse, idle, scheduleIn] = (await surveyScript(keys.base(type), id, running)) as [number, number, number, [string, number, number, number][], string, number, string[], string]
+    const [recordsDueIn, agentsDue, webhooksDue, busy, least, inUse, idle, scheduleIn] = (await surveyScript(keys.base(type), id, running)) as [number, number, number, [string, number, number, number, string][], string, number, string[], string]
+    watchdog.looked(type, busy.filter(([, waits, , room]) => waits > 0 && room === 1).map(([queue, , , , front]) => ({ queue, front })))
     leastOther.set(type, Number(least))
-    const now = performance.now()
+    const at = performance.now()
     if (webhooksDue === 1) deliverer.look(type)
     if (agentsDue === 1) await sweeper.agents(type)
     if (recordsDueIn === 0) await sweeper.records(type)
     else if (recordsDueIn > 0) dueIn(type, recordsDueIn)
-    const seen = new Set<string>()
     for (const [queue, waits, active, room] of busy) {
-      if (waits > 0 && room === 1) {
-        seen.add(queue)
-        if (!waitingSince.has(queue)) waitingSince.set(queue, now)
-        void pump(type, queue)
-      }
-      if (active > 0 && now >= stallChecksFrom && now - (lastStallCheck.get(queue) ?? 0) >= STALL_CHECK_MS) {
-        lastStallCheck.set(queue, now)
+      if (waits > 0 && room === 1) void pump(type, queue)
+      if (active > 0 && at >= stallChecksFrom && at - (lastStallCheck.get(queue) ?? 0) >= STALL_CHECK_MS) {
+        lastStallCheck.set(queue, at)
         const stalled = await queues.recoverStalled(type, queue)
         if (stalled > 0) {
           log.warn({ queue, jobs: stalled }, 'jobs of a dispatcher that stopped answering come round again')
@@ -178,7 +207,6 @@ export const createDispatcher = (deps: DispatcherDeps) => {
         }
       }
     }
-    for (const queue of waitingSince.keys()) if (queue.startsWith(`${type}.`) && !seen.has(queue)) waitingSince.delete(queue)
     if (lastStallCheck.size > 20_000) lastStallCheck.clear()
     if (scheduleIn !== '') scheduler.due(type, Number(scheduleIn))
     await sweeper.trim(type)
@@ -187,31 +215,29 @@ export const createDispatcher = (deps: DispatcherDeps) => {
   }
 
   const surveyAll = async (): Promise<void> => {
+    const mine = now
     known = new Set(await types.list()) // without those forgotten; one that comes up meanwhile is looked at when it is heard of
     for (const type of leastOther.keys()) if (!known.has(type)) leastOther.delete(type)
-    for (const type of known) if (!stopping) await survey(type)
-    lastSurvey = performance.now()
-    if (!stopping && makesProgress()) await presence.note(id)
+    watchdog.forget(known)
+    if (known.size === 0) watchdog.looked('', [])
+    for (const type of known) {
+      if (stopping || mine !== now) return
+      await survey(type).catch((error: unknown) => {
+        if (isStoreFailure(error)) throw error
+        watchdog.failed(type, error) // the others are looked at all the same
+      })
+    }
+    if (!stopping) await (watchdog.reason() === null ? presence.note(id) : presence.leave(id))
   }
 
-  /** Work that had a free slot at every look for 5 s has not gone out: something is stuck. A dispatcher with all its places taken is not. */
-  const makesProgress = (): boolean => {
-    const now = performance.now()
-    const stuck = [...waitingSince.values()].some((since) => now - since > PROGRESS_MS)
-    return now - lastSurvey < PROGRESS_MS && (!stuck || running >= concurrency)
-  }
-
-  let surveying: Promise<void> | null = null
   const surveyNow = (): Promise<void> => {
-    surveying ??= surveyAll()
-      .catch((error: unknown) => {
-        // While Redis is away client.ts has said so; with it there, something is wrong with us, and readiness fails.
-        if (redis.status === 'ready') log.error({ error: String(error) }, 'could not look at the queues')
-      })
+    const mine = now
+    mine.surveying ??= surveyAll()
+      .catch((error: unknown) => watchdog.failed('', error))
       .finally(() => {
-        surveying = null
+        mine.surveying = null
       })
-    return surveying
+    return mine.surveying
   }
   let surveyTimer: NodeJS.Timeout | undefined
 
@@ -238,14 +264,24 @@ export const createDispatcher = (deps: DispatcherDeps) => {
     dueIn(type, Number(inMs))
   }
 
+  const subscribe = () => subscriber.subscribe(keys.wakeChannel(id), keys.typesChannel)
+  /** Deaf on a connection that stands, it would hear of nothing but by its looks. */
+  const subscribeAgain = (): void => {
+    subscribe().catch(() => {
+      if (!stopping && subscriber.status === 'ready') setTimeout(subscribeAgain, SUBSCRIBE_AGAIN_MS).unref()
+    })
+  }
+
   return {
     id,
-    /** True while work that can go out goes out. */
-    makesProgress,
+    /** Why work that can go out does not; null while it does. From the moment it is told to stop, it takes none. */
+    notReady: (): string | null => (stopping ? 'it is stopping' : watchdog.reason()),
     inFlight: () => running,
+    places: concurrency,
     start: async (): Promise<void> => {
       subscriber.on('message', onMessage)
-      await subscriber.subscribe(keys.wakeChannel(id), keys.typesChannel)
+      await subscribe()
+      subscriber.on('ready', subscribeAgain)
       // After an outage: look at once, do not wait for the next second.
       redis.on('ready', () => {
         stallChecksFrom = performance.now() + STALL_CHECK_MS
@@ -257,6 +293,7 @@ export const createDispatcher = (deps: DispatcherDeps) => {
     /** Drains: takes nothing new, lets what runs end, hands back what is left. Bounded by `drainMs` and a few seconds. */
     stop: async (): Promise<void> => {
       stopping = true
+      watchdog.stop()
       clearInterval(surveyTimer)
       stopLooking()
       const leave = [presence.leave(id), ...[...known].map((type) => redis.zrem(keys.dispatchers(type), id))]
@@ -266,7 +303,7 @@ export const createDispatcher = (deps: DispatcherDeps) => {
         while (running > 0 && performance.now() < until) await new Promise((resolve) => setTimeout(resolve, 20))
       }
       if (running > 0) log.info({ in_flight: running }, 'draining')
-      await idle(deps.drainMs)
+      await idle(drainMs)
       if (running > 0) {
         log.warn({ in_flight: running }, 'handing back what has not ended')
         dispatch.abortAll()

@@ -15,8 +15,9 @@ export const createHealthServer = ({ dispatcher, redis, metrics }: { dispatcher:
           return void json(200, { status: 'live' })
         case '/health':
         case '/health/ready': {
-          const state = { redis: redis.status === 'ready', dispatching: dispatcher.makesProgress(), in_flight: dispatcher.inFlight() }
-          return void json(state.redis && state.dispatching ? 200 : 503, { status: state.redis && state.dispatching ? 'ready' : 'not ready', ...state })
+          const reason = redis.status !== 'ready' ? 'redis does not answer' : dispatcher.notReady()
+          const state = { redis: redis.status === 'ready', dispatching: reason === null, in_flight: dispatcher.inFlight(), places: dispatcher.places }
+          return void json(reason === null ? 200 : 503, { status: reason === null ? 'ready' : 'not ready', ...state, ...(reason === null ? {} : { reason }) })
         }
         case '/metrics': {
           const text = await metrics.register.metrics()

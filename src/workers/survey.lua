@@ -1,6 +1,6 @@
 -- A dispatcher's look at an agent type, once a second: what waits, what is due; it also says that the dispatcher is there.
 -- KEYS[1] base   ARGV[1] dispatcher  [2] its attempts in flight
--- Returns {ms until a record is to be looked at or -1, 1 when agents are due, 1 when webhooks are due, list of {queue, waiting, active, room},
+-- Returns {ms until a record is to be looked at or -1, 1 when agents are due, 1 when webhooks are due, list of {queue, waiting, active, room, front},
 --   the load of the least busy other dispatcher or -1, 1 when the type is in use (there is an agent, a queue, a task, a webhook or a schedule),
 --   some of the queues without jobs for an hour, to be forgotten,
 --   ms until a schedule is to be looked at, below 0 when it should have been, or ''}
@@ -30,7 +30,7 @@ for i = 1, #queues, 2 do
     if now - seen > 60000 then redis.call('ZADD', QUEUES, integer(now), queue) end
     local room = next_agent(pool_of(queue))
     if not room and waits > 0 and try_the_sick(pool_of(queue), now) then room = next_agent(pool_of(queue)) end
-    busy[#busy + 1] = { queue, waits, under_way, room and 1 or 0 }
+    busy[#busy + 1] = { queue, waits, under_way, room and 1 or 0, room and waits > 0 and front(queue) or '' }
   elseif #idle < MAX_IDLE and now - seen > HOUR and delayed(queue) == 0 then
     idle[#idle + 1] = queue
   end
@@ -40,7 +40,7 @@ if next_schedule and next_schedule ~= 'inf' then schedule_in = integer(tonumber(
 -- Their queue is no pool's, so it is not among the others. What its jobs are for may be gone; they are taken out all the same.
 local schedules_queue = queue_of(SCHEDULES_POOL)
 if waiting(schedules_queue) > 0 then schedule_in = '0' end
-if active(schedules_queue) > 0 then busy[#busy + 1] = { schedules_queue, 0, active(schedules_queue), 0 } end
+if active(schedules_queue) > 0 then busy[#busy + 1] = { schedules_queue, 0, active(schedules_queue), 0, '' } end
 local lists = {}
 for i, status in ipairs({ 'pending', 'queued', 'retrying', 'completed', 'failed', 'timeout', 'cancelled' }) do lists[i] = tasks_key(status) end
 local in_use = redis.call('EXISTS', AGENTS, QUEUES, WEBHOOKS, SCHEDULES, unpack(lists)) > 0 and 1 or 0

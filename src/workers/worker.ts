@@ -13,7 +13,7 @@ import { createWebhookDeliverer } from './webhooks.ts'
 export const worker: Role = {
   name: 'worker',
   endsWithinMs: (config) => config.drainMs + 15_000,
-  start: async ({ config, log, core, onEnd }) => {
+  start: async ({ config, log, core, onEnd, giveUp }) => {
     const subscriber = createRedis({ url: core.redisUrl, name: 'switchyard-worker-wake', log })
     onEnd(() => subscriber.disconnect())
     await whenReady(subscriber, core.redisUrl)
@@ -25,7 +25,7 @@ export const worker: Role = {
     const sender = createWebhookSender({ policy: core.callbacks, system: config.webhookCidrs.length > 0 })
     const deliverer = createWebhookDeliverer({ webhooks: core.webhooks, sender, keys: secrets.keys, log })
     onEnd(() => deliverer.stop()) // behind the dispatcher: what ends while it drains is told
-    const dispatcher = createDispatcher({ ...core, deliverer, subscriber, transport: transports.http, concurrency: config.workerConcurrency, drainMs: config.drainMs, log, metrics })
+    const dispatcher = createDispatcher({ ...core, deliverer, subscriber, transport: transports.http, concurrency: config.workerConcurrency, drainMs: config.drainMs, log, metrics, giveUp })
     const health = createHealthServer({ dispatcher, redis: core.redis, metrics })
     const url = await listen(health, { host: config.host, port: config.healthPort, setting: 'HEALTH_PORT' })
     onEnd(() => health.close())
