@@ -6,7 +6,7 @@ import { createRedis, whenReady } from '../src/redis/client.ts'
 import { createTransports } from '../src/transports/index.ts'
 import { createDispatcher } from '../src/workers/dispatcher.ts'
 import { createMetrics } from '../src/workers/metrics.ts'
-import { createWatchdog, type WatchdogDeps } from '../src/workers/watchdog.ts'
+import { createWatchdog, type Watchdog, type WatchdogDeps } from '../src/workers/watchdog.ts'
 import { startCore } from './core.ts'
 import { startSystem, until, type System } from './system.ts'
 
@@ -96,7 +96,7 @@ describe.concurrent('a dispatcher', () => {
 })
 
 /** What becomes of one whose look has not come back for a hundred ticks. */
-const hundredTicks = async (more: Partial<WatchdogDeps>, each = (_: ReturnType<typeof createWatchdog>) => {}): Promise<string[]> => {
+const hundredTicks = async (more: Partial<WatchdogDeps>, each: (watchdog: Watchdog) => void = () => {}): Promise<string[]> => {
   const done: string[] = []
   let ticks = 0
   const watchdog = createWatchdog({

@@ -305,9 +305,20 @@ class Live(TypedDict):
     status: str
 
 
-class Ready(TypedDict):
-    """`status` is `ready` or `not ready`."""
+class HeldUp(TypedDict):
+    queue: str
+    tasks: int
+    seconds: float
 
+
+class ReadyBase(TypedDict):
     status: str
     redis: bool
     dispatchers: int
+
+
+class Ready(ReadyBase, total=False):
+    """`status` is `ready` or `not ready`; `reason` says why not, `waiting` what has work and a free slot meanwhile."""
+
+    reason: str
+    waiting: List[HeldUp]
