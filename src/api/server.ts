@@ -38,17 +38,22 @@ const close = (server: Server): Promise<void> =>
 const createLeaving = (server: Server, leaveMs: number) => {
   let stopping = false
   let open = 0
+  /** Not answered yet. */
+  const waiting = new Set<ServerResponse>()
   server.on('connection', (socket: Socket) => {
     open++
     socket.once('close', () => open--)
   })
   return {
     isStopping: () => stopping,
-    last: (res: ServerResponse): void => {
+    serves: (res: ServerResponse): void => {
       if (stopping) res.shouldKeepAlive = false
+      waiting.add(res)
+      res.once('close', () => waiting.delete(res))
     },
     leave: async (): Promise<void> => {
       stopping = true
+      for (const res of waiting) res.shouldKeepAlive = false
       const began = performance.now()
       const passed = () => performance.now() - began
       while (passed() < leaveMs || (open > 0 && passed() < LAST_ANSWERS_MS)) await new Promise((resolve) => setTimeout(resolve, 20))
@@ -81,11 +86,12 @@ export const api: Role = {
     await whenReady(subscriber, core.redisUrl)
     const feed = createFeed({ ...core, subscriber, log })
     const server = createServer({ maxHeaderSize: MAX_HEADER_BYTES, keepAliveTimeout: 65_000, requireHostHeader: false }) // app.ts requires it
-    const { isStopping, last, leave } = createLeaving(server, config.leaveMs)
+    const { isStopping, serves, leave } = createLeaving(server, config.leaveMs)
     server.on('clientError', refuseUnreadable)
     onEnd(() => {
+      const left = leave()
       feed.close() // who waits or watches goes on elsewhere
-      return leave()
+      return left
     })
     const url = await listen(server, { host: config.host, port: config.port, setting: 'PORT' })
     // The port may have been chosen just now. From the turn on in which it became known requests come: whoever answers them must be there by its end,
@@ -94,7 +100,7 @@ export const api: Role = {
     const policy = createHostPolicy({ cidrs: config.agentCidrs, own: [{ host: config.host, port }, ...addressOf(core.redisUrl)] })
     const app = createApp({ core, feed, config, policy, log, isStopping })
     const serve = (req: IncomingMessage, res: ServerResponse): void => {
-      last(res)
+      serves(res)
       app(req, res)
     }
     server.on('request', serve)
