@@ -85,6 +85,14 @@ describe('a task is', () => {
       const id = await submit({ retry_delay_seconds: 60, backoff: 'fixed' })
       return [await becomes(id, 'retry_delay'), /^Its attempt 1 at failing \(failed, HTTP 500: boom\) did not succeed; retry 1 of 3 goes in \d+ s, to another agent if one has room\.$/, { status: 'retrying', avoids: [a.id], attempt: null, last_attempt: { outcome: 'failed', error: 'boom' }, may_go_at: (await system.task(id)).run_at }]
     },
+    retry_postponed: async () => {
+      const { type, agent, submit } = setting()
+      await agent({ handle: fails, name: 'failing' })
+      const [now] = await system.redis.time()
+      await system.redis.hset(system.keys.retryBudget(type), 'line', (Number(now) + 70) * 1000)
+      const id = await submit({ retry_delay_seconds: 1, backoff: 'fixed' })
+      return [await becomes(id, 'retry_postponed'), /^Its attempt 1 at failing .* did not succeed, and so much of type why\d+ fails that retries wait for their turn; it goes again in \d+ s\.$/, { status: 'retrying', may_go_at: (await system.task(id)).run_at }]
+    },
     redelivery_delay: async () => {
       const { type, agent, submit } = setting(still)
       await agent()
@@ -157,6 +165,15 @@ describe('a task is', () => {
       const a = await agent({ handle: rests })
       const e = await becomes(await submit(), 'agents_resting')
       return [e, /asked for a rest \(429 or 503\), for \d+ s at least/, { may_go_at: (await system.get(`/agents/${a.id}`)).json.resting_until }]
+    },
+    agents_sick: async () => {
+      const { type, agent, submit } = setting()
+      const a = await agent()
+      const [now] = await system.redis.time()
+      const until = Number(now) * 1000 + 60_000
+      await system.redis.hset(system.keys.agent(type, a.id), { trial: 'sick', streak: '', rest: until, sick: `${until - 60_000}\t${until + 1}\t1\tthe disk is full` })
+      await a.beat()
+      return [await becomes(await submit(), 'agents_sick'), /are sick: task after task failed there \(1 sick\); it is tried with one task in \d+ s at the latest/, { may_go_at: new Date(until).toISOString() }]
     },
     waiting_for_slot: async () => {
       const { agent, submit } = setting()

@@ -50,7 +50,8 @@ describe('a sick agent', () => {
     expect(failed).toBeGreaterThanOrEqual(5)
     expect(await view(ill)).toMatchObject({ status: 'unhealthy', is_alive: true, resting_until: null, sick: { since: expect.stringMatching(iso), until: expect.stringMatching(iso), times: 1, reason: '5 different tasks in a row failed there; the last: the disk is full' } })
     const { since, until: till } = (await view(ill)).sick
-    expect(Date.parse(till) - Date.parse(since)).toBe(30_000)
+    expect(Date.parse(till) - Date.parse(since)).toBeGreaterThanOrEqual(24_000)
+    expect(Date.parse(till) - Date.parse(since)).toBeLessThanOrEqual(30_000)
     expect((await system.get(`/agents?type=${type}&status=unhealthy`)).json.agents.map((a: any) => a.id)).toEqual([ill.id])
     expect(system.worker.flatMap((w) => w.log).join('')).toMatch(new RegExp(`"agent":"${ill.id}","agent_type":"${type}","until":"[^"]+","times":1,"refunded":\\d+,"reason":"5 different`))
     // Neither a beat nor registering again brings it back before its time.
@@ -85,18 +86,19 @@ describe('a sick agent', () => {
     expect(await view(ill)).toMatchObject({ status: 'healthy', sick: null })
   })
 
-  test.concurrent('that is the only one stays in, and its tasks fail by their own count', async () => {
-    const { agent, submit, view } = setting()
-    const only = await agent({ handle: fails })
-    for (const id of await Promise.all(Array.from({ length: 8 }, () => submit({ max_retries: 1 })))) expect(await system.ended(id)).toMatchObject({ status: 'failed', retry_count: 1, refunds: 0, poison: false, error: 'the disk is full' })
-    expect(await view(only)).toMatchObject({ status: 'healthy', sick: null })
-  })
-
-  test.concurrent('is one of at most half of a pool: the others stay in', async () => {
-    const { agent, submit, view } = setting()
+  test.concurrent('is one of at most half of a pool: the others stay in; and well again when it shows that all fail', async () => {
+    const { type, agent, submit, view } = setting()
     const agents = [await agent({ handle: fails, maxConcurrency: 2 }), await agent({ handle: fails, maxConcurrency: 2 }), await agent({ handle: fails, maxConcurrency: 2 })]
-    for (const id of await Promise.all(Array.from({ length: 30 }, () => submit({ max_retries: 2 })))) expect((await system.ended(id)).status).toBe('failed')
-    expect((await Promise.all(agents.map(view))).filter((a) => a.sick)).toHaveLength(1)
+    let most = 0
+    const ids = await Promise.all(Array.from({ length: 30 }, () => submit({ max_retries: 2 })))
+    for (const id of ids) {
+      expect((await system.ended(id)).status).toBe('failed')
+      most = Math.max(most, (await Promise.all(agents.map(view))).filter((a) => a.sick).length)
+    }
+    expect(most).toBeLessThanOrEqual(1)
+    const stats = await system.redis.hgetall(system.keys.stats(type))
+    expect(Number(stats.agents_out)).toBeGreaterThan(0)
+    expect(Number(stats.agents_cleared)).toBeGreaterThan(0)
   })
 
   test.concurrent('is not one that a task, however often, or bad input, or a lack of room has failed', async () => {
@@ -135,13 +137,25 @@ describe('a sick agent', () => {
     const { agent, submit, isSick, view } = setting()
     const ill = await agent({ handle: fails })
     const good = await agent({ handle: succeeds, status: 'degraded' })
-    const first = await Promise.all(Array.from({ length: 5 }, () => submit()))
+    const first = await Promise.all(Array.from({ length: 5 }, () => submit({ retry_delay_seconds: 1 })))
     await isSick(ill)
     for (const id of first) expect(await system.ended(id)).toMatchObject({ status: 'completed', retry_count: 0 })
     ill.state.handle = succeeds
     await good.beat({ status: 'draining' })
     expect(await system.ended(await submit())).toMatchObject({ status: 'completed', agent_id: ill.id })
     await until(async () => (await view(ill)).status === 'healthy')
+  })
+
+  test.concurrent('is tried before its time also when a task is pinned to it', async () => {
+    const { agent, submit, isSick, view } = setting()
+    const ill = await agent({ handle: fails })
+    await agent({ handle: succeeds, status: 'degraded' })
+    const first = await Promise.all(Array.from({ length: 5 }, () => submit({ retry_delay_seconds: 1 })))
+    await isSick(ill)
+    ill.state.handle = succeeds
+    expect(await system.ended(await submit({ agent_id: ill.id }))).toMatchObject({ status: 'completed', agent_id: ill.id })
+    await until(async () => (await view(ill)).status === 'healthy')
+    for (const id of first) expect((await system.ended(id)).status).toBe('completed')
   })
 
   test.concurrent('may be one that beats and cannot be reached; when it was dead meanwhile, all that is forgotten', async () => {

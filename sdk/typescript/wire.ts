@@ -334,8 +334,10 @@ export type Agent = {
   in_flight: number
   /** It answered 429 or 503 and gets nothing until then, whatever its status; null when it is not resting. */
   resting_until: string | null
-  /** It failed so many different tasks in a row that it is taken out; null while it is not. */
+  /** It failed so many different tasks in a row, or half of its attempts, that it is taken out; null while it is not. */
   sick: Sick | null
+  /** It fell silent together with most agents of its type, which may be our fault: it is kept for a while, tried last and with one task at a time. */
+  suspect: boolean
   is_alive: boolean
   registered_at: string
   last_seen: string

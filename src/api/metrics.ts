@@ -25,6 +25,10 @@ const createInstruments = (register: Registry) => {
     poisoned: counter('tasks_poisoned', 'Tasks that failed on so many different agents that they were not tried again.', 'agent_type'),
     refunded: counter('attempts_refunded', 'Failed attempts not charged to their tasks, as the agent was sick.', 'agent_type'),
     takenOut: counter('agents_taken_out', 'How often agents were found sick and taken out.', 'agent_type'),
+    probesFailed: counter('agent_probes_failed', 'Tasks that failed at a sick agent that nothing could replace; it is tried every 5 seconds.', 'agent_type'),
+    cleared: counter('agents_cleared', 'Agents taken out as sick and brought back, as the tasks that failed there failed elsewhere, too.', 'agent_type'),
+    postponed: counter('retries_postponed', 'Retries that wait for longer than their own delay, as too much of the agent type fails.', 'agent_type'),
+    massSilences: counter('mass_silences', 'How often most agents fell silent at once, and were kept.', 'agent_type'),
     scheduled: counter('schedule_runs', 'Runs of schedules, by what came of them: submitted, missed (nobody could make them in time), failed (their task was refused).', 'agent_type', 'outcome'),
     waiting: gauge('queue_waiting', 'Tasks that could go now.', 'agent_type', 'queue'),
     delayed: gauge('queue_delayed', 'Tasks whose time has not come: delayed, or waiting to be retried.', 'agent_type', 'queue'),
@@ -32,6 +36,7 @@ const createInstruments = (register: Registry) => {
     oldest: gauge('queue_oldest_seconds', 'How long the oldest waiting task could have gone; 0 when none waits.', 'agent_type', 'queue'),
     agents: gauge('agents', 'Agents known, by status.', 'agent_type', 'status'),
     resting: gauge('agents_resting', 'Agents alive that asked for a rest (429 or 503 with Retry-After) and get nothing meanwhile, whatever their status.', 'agent_type'),
+    suspects: gauge('agents_suspect', 'Agents that fell silent together with most others, and are kept for a while.', 'agent_type'),
     slotsUsed: gauge('slots_used', 'Slots taken at living agents.', 'agent_type'),
     slotsFree: gauge('slots_free', 'Slots that could be taken now.', 'agent_type'),
     omitted: gauge('metrics_omitted', 'What there was too much of to be counted in this scrape.', 'kind'),
@@ -47,12 +52,17 @@ const fill = (m: Instruments, census: Census | null): void => {
   for (const instrument of Object.values(m)) instrument.reset()
   m.storeUp.set(census === null ? 0 : 1)
   if (census === null) return
-  for (const { type: agent_type, stats, agents, resting, slotsUsed, slotsFree } of census.types) {
+  for (const { type: agent_type, stats, agents, resting, suspects, slotsUsed, slotsFree } of census.types) {
     m.submitted.inc({ agent_type }, stats.submitted ?? 0)
     m.retries.inc({ agent_type }, stats.retried ?? 0)
     m.poisoned.inc({ agent_type }, stats.poisoned ?? 0)
     m.refunded.inc({ agent_type }, stats.refunded ?? 0)
     m.takenOut.inc({ agent_type }, stats.agents_out ?? 0)
+    m.probesFailed.inc({ agent_type }, stats.probes_failed ?? 0)
+    m.cleared.inc({ agent_type }, stats.agents_cleared ?? 0)
+    m.postponed.inc({ agent_type }, stats.postponed ?? 0)
+    m.massSilences.inc({ agent_type }, stats.mass_silences ?? 0)
+    m.suspects.set({ agent_type }, suspects)
     // Each end is shown, so that a query for one finds 0 rather than nothing.
     for (const status of END_STATUSES) m.ended.inc({ agent_type, status }, stats[`ended:${status}`] ?? 0)
     for (const [outcome, n] of prefixed(stats, 'attempts:')) m.attempts.inc({ agent_type, outcome }, n)

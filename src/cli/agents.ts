@@ -86,6 +86,7 @@ const shown = (a: Agent, paint: (style: Style, text: string) => string): string[
       ['type', a.type],
       ['status', `${paint(STYLES[a.status], a.status)}, seen ${ago(a.last_seen)} (dead after ${a.ttl_seconds} s of silence)`],
       ['sick', a.sick === null ? undefined : `${a.sick.until === null ? 'it gets one task at a time until it completes one' : `it gets nothing, tried again ${ago(a.sick.until)}`}; ${plain(a.sick.reason)}`],
+      ['suspect', a.suspect ? 'it fell silent together with most agents: it is tried last, with one task at a time' : undefined],
       ['slots', `${a.in_flight} of ${a.max_concurrency} taken`],
       ['capabilities', a.capabilities.join(' ') || 'none: it gets only tasks pinned to it'],
       ['address', address(a)],

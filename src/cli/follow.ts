@@ -9,7 +9,7 @@ import { duration } from './text.ts'
 const LONELY_MS = 3_000
 /** What it waits for then is worth a word; other waits end by themselves in a moment, or say when. */
 const WORTH_SAYING: readonly ExplainReason[] = [
-  'no_dispatcher', 'no_agent_registered', 'no_agent_capable', 'no_agent_alive', 'pinned_agent_absent', 'no_agent_usable', 'agents_resting', 'waiting_for_slot', 'behind_others', 'dispatcher_lost',
+  'no_dispatcher', 'no_agent_registered', 'no_agent_capable', 'no_agent_alive', 'pinned_agent_absent', 'no_agent_usable', 'agents_resting', 'agents_sick', 'waiting_for_slot', 'behind_others', 'dispatcher_lost',
 ]
 
 export type Followed = {

@@ -77,7 +77,7 @@ export const Sick = z
   .object({
     since: z.iso.datetime(),
     until: z.iso.datetime().nullable().describe('It gets nothing until then. Null when that is over: it gets one task at a time, until it has completed one.'),
-    times: z.int().describe('How often in a row: it is out for so many times 30 s, at most 5 minutes.'),
+    times: z.int().describe('How often in a row: it is out for up to so many times 30 s, at most 5 minutes; for 5 s where nothing can replace it.'),
     reason: z.string(),
   })
   .meta({ id: 'Sick' })
@@ -95,7 +95,8 @@ export const Agent = z
     capabilities: z.array(z.string()),
     status: AgentStatus.describe('As reported or as dispatch shows; unhealthy while it is sick, unreachable after 0.75 of the TTL in silence or a refused connection, dead after the TTL.'),
     resting_until: z.iso.datetime().nullable().describe('It answered 429 or 503 and gets nothing until then, whatever its status; null when it is not resting.'),
-    sick: Sick.nullable().describe('It failed so many different tasks in a row that it is taken out; null while it is not.'),
+    sick: Sick.nullable().describe('It failed so many different tasks in a row, or half of its attempts, that it is taken out; null while it is not.'),
+    suspect: z.boolean().describe('It fell silent together with most agents of its type, which may be our fault: it is kept for a while, tried last and with one task at a time.'),
     version: z.string().nullable(),
     ttl_seconds: z.number(),
     max_concurrency: z.int(),

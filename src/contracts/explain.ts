@@ -7,6 +7,7 @@ export const ExplainReason = z.enum([
   // its time has not come
   'not_due',
   'retry_delay',
+  'retry_postponed',
   'redelivery_delay',
   'stepped_aside',
   // on its way through the queue
@@ -20,6 +21,7 @@ export const ExplainReason = z.enum([
   'pinned_agent_absent',
   'no_agent_usable',
   'agents_resting',
+  'agents_sick',
   'waiting_for_slot',
   'behind_others',
   'next_to_go',

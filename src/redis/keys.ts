@@ -48,10 +48,12 @@ const SINGLE = {
   queues: 'queues',
   /** zset: dispatcher → its load as last said, plus the wakes sent since; of the empty type: → ms at which it last made progress (presence.lua) */
   dispatchers: 'dispatchers',
-  /** hash: `tick`, when a dispatcher last looked; `grace`, since when silence counts again */
+  /** hash: `tick`, when a dispatcher last looked; `grace`, since when silence counts again; `hold`, until when the silent are kept (registry/health.lua) */
   sweep: 'sweep',
   /** stream: what happened to tasks, the latest (record.lua) */
   events: 'events',
+  /** hash: what of its retries an agent type has spent (tasks/budget.lua); expires by itself */
+  retry_budget: 'retry-budget',
   /** hash: counts for /metrics */
   stats: 'stats',
   /** hash: queue → when a dispatcher was last told of it and has not come yet */
@@ -120,6 +122,8 @@ export const createKeys = (prefix: string, namespace = 'default') => {
     dispatchers: single('dispatchers'),
     events: single('events'),
     stats: single('stats'),
+    retryBudget: single('retry_budget'),
+    sweep: single('sweep'),
     webhook: withId('webhook'),
     webhookTask: withId('webhook_task'),
     webhookQueue: withId('webhook_queue'),

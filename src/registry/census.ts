@@ -15,7 +15,7 @@ const MAX_AGENTS = 10_000
 const BATCH = 200
 
 export type QueueCount = { type: string; queue: string; waiting: number; delayed: number; active: number; oldestMs: number }
-export type TypeCount = { type: string; stats: Record<string, number>; agents: Record<string, number>; resting: number; slotsUsed: number; slotsFree: number }
+export type TypeCount = { type: string; stats: Record<string, number>; agents: Record<string, number>; resting: number; suspects: number; slotsUsed: number; slotsFree: number }
 export type Census = { types: TypeCount[]; queues: QueueCount[]; omitted: { types: number; queues: number; agents: number } }
 
 export const createCensus = ({ redis, keys, types }: { redis: Redis; keys: Keys; types: Types }) => {
@@ -25,13 +25,14 @@ export const createCensus = ({ redis, keys, types }: { redis: Redis; keys: Keys;
   /** @param most how many agents of this type are looked at */
   const countType = async (type: string, most: number): Promise<TypeCount> => {
     const stats = await redis.hgetall(keys.stats(type))
-    const total: TypeCount = { type, stats: Object.fromEntries(Object.entries(stats).map(([k, n]) => [k, Number(n)])), agents: {}, resting: 0, slotsUsed: 0, slotsFree: 0 }
+    const total: TypeCount = { type, stats: Object.fromEntries(Object.entries(stats).map(([k, n]) => [k, Number(n)])), agents: {}, resting: 0, suspects: 0, slotsUsed: 0, slotsFree: 0 }
     let after = ''
     for (let left = most; left > 0; left -= BATCH) {
-      const [used, free, resting, last, ...counts] = (await count(keys.base(type), after, Math.min(BATCH, left))) as [number, number, number, string, ...(string | number)[]]
+      const [used, free, resting, suspects, last, ...counts] = (await count(keys.base(type), after, Math.min(BATCH, left))) as [number, number, number, number, string, ...(string | number)[]]
       total.slotsUsed += used
       total.slotsFree += free
       total.resting += resting
+      total.suspects += suspects
       for (let i = 0; i < counts.length; i += 2) total.agents[counts[i]!] = (total.agents[counts[i]!] ?? 0) + Number(counts[i + 1])
       if (last === '') break
       after = last

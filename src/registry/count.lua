@@ -1,10 +1,11 @@
 -- Counts agents by status, and their slots: for /metrics. Writes nothing.
 -- KEYS[1] base   ARGV[1] the id to begin behind, or ''  [2] at most so many agents
--- Returns {slots used, slots free, agents that rest as they asked for, the last id looked at or '' at the end, status, count, status, count…}
+-- Returns {slots used, slots free, agents that rest as they asked for, those suspected not to be there and kept, the last id looked at or ''
+--   at the end, status, count, status, count…}
 -- A slot is free when its agent may be given work now.
 --- @include "health.lua"
 
-local now, used, free, resting, counts = now_ms(), 0, 0, 0, {}
+local now, used, free, resting, suspects, counts = now_ms(), 0, 0, 0, 0, {}
 local ids = redis.call('ZRANGEBYLEX', AGENTS, ARGV[1] == '' and '-' or '(' .. ARGV[1], '+', 'LIMIT', 0, ARGV[2])
 for _, id in ipairs(ids) do
   local a = redis.call('HMGET', agent_key(id), 'seen', 'ttl', 'out', 'status', 'rest', 'max', 'trial')
@@ -15,6 +16,7 @@ for _, id in ipairs(ids) do
     if status ~= 'dead' then
       local taken = redis.call('ZCOUNT', leases_key(id), '(' .. integer(now), '+inf')
       used = used + taken
+      if a[3] == 'suspect' then suspects = suspects + 1 end
       if sick then
         if not rests and status == 'unhealthy' and (a[4] == 'healthy' or a[4] == 'degraded') then free = free + math.max(0, 1 - taken) end
       elseif rests then resting = resting + 1
@@ -22,7 +24,7 @@ for _, id in ipairs(ids) do
     end
   end
 end
-local answer = { used, free, resting, #ids == tonumber(ARGV[2]) and ids[#ids] or '' }
+local answer = { used, free, resting, suspects, #ids == tonumber(ARGV[2]) and ids[#ids] or '' }
 for status, n in pairs(counts) do
   answer[#answer + 1] = status
   answer[#answer + 1] = n

@@ -7,7 +7,7 @@
 --- @include "health.lua"
 
 local id, keep, status, max = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
-local old = redis.call('HMGET', agent_key(id), 'seen', 'ttl', 'status', 'out', 'trial')
+local old = redis.call('HMGET', agent_key(id), 'seen', 'ttl', 'status', 'out', 'trial', 'beat')
 if not old[1] then return nil end
 local fields = tonumber(ARGV[7])
 if fields > 0 then
@@ -26,6 +26,8 @@ if is_dead(old[1], old[2], old[4], now) then
 end
 if (old[4] == 'refused' or old[4] == 'dead') and old[5] ~= 'sick' then redis.call('HSET', agent_key(id), 'trial', '0') end
 redis.call('HSET', agent_key(id), 'seen', integer(now), 'out', '')
+local beat = tonumber(old[6] or old[1]) -- the one before: `seen` may also be when a suspect answered (finish.lua)
+if old[6] then redis.call('HDEL', agent_key(id), 'beat') end
 if status ~= '' then redis.call('HSET', agent_key(id), 'status', status) end
 if max ~= '' then redis.call('HSET', agent_key(id), 'max', max) end
 redis.call('PEXPIRE', agent_key(id), keep)
@@ -42,7 +44,7 @@ if ARGV[6] == '1' then
   -- still be on its way to the agent, and a hold (`h.`) is no attempt yet.
   for _, member in ipairs(redis.call('ZRANGE', leases_key(id), 0, -1)) do
     local began = tonumber(string.match(member, '^(%d+)%.'))
-    if began and began < tonumber(old[1]) and not runs[member] then
+    if began and began < beat and not runs[member] then
       redis.call('ZREM', leases_key(id), member)
       redis.call('SREM', cancels_key(id), member)
       deny_parked(id, member, now)

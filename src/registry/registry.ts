@@ -69,6 +69,7 @@ const view = (cells: Cells): AgentView | null => {
     port: Number(f.port),
     capabilities: JSON.parse(f.capabilities!) as string[],
     status,
+    suspect: f.out === 'suspect' && status !== 'dead',
     resting_until: rest === '' || status === 'dead' || sick ? null : iso(Number(rest)),
     sick,
     version: f.version ? f.version : null,
@@ -87,6 +88,9 @@ const view = (cells: Cells): AgentView | null => {
 /** Metadata by top-level key, each value as JSON text: merging is then Redis's HSET. */
 export type MetadataFields = [key: string, value: string][]
 const flatten = (metadata: MetadataFields): string[] => metadata.flatMap(([k, v]) => [`m:${k}`, v])
+
+/** So many of so many agents have missed a beat at once, and are kept until then; or that is over. */
+export type MassSilence = { what: 'held' | 'over'; missed: number; of: number; untilMs: number }
 
 export type AgentFilter = { type?: string | undefined; capability?: string | undefined; status?: string | undefined; includeDead?: boolean; limit: number; cursor?: string | undefined }
 
@@ -267,11 +271,12 @@ export const createRegistry = ({ redis, keys, types }: { redis: Redis; keys: Key
     await scripts.offer(keys.base(type), agentId)
   }
 
-  /** Looks at the agents whose time has come; says who died. */
-  const sweep = async (type: string): Promise<{ died: string[]; more: boolean }> => {
-    const [died, more, gone] = (await scripts.sweep(keys.base(type), 200)) as [string[], number, string[]]
+  /** Looks at the agents whose time has come; says who died, and when most fall silent at once, or are heard again. */
+  const sweep = async (type: string): Promise<{ died: string[]; more: boolean; silence: MassSilence | null }> => {
+    const [died, more, gone, news] = (await scripts.sweep(keys.base(type), 200)) as [string[], number, string[], '' | [MassSilence['what'], number, number, string]]
     await unindex(type, gone)
-    return { died, more: more === 1 }
+    const silence = news === '' ? null : { what: news[0], missed: news[1], of: news[2], untilMs: Number(news[3]) }
+    return { died, more: more === 1, silence }
   }
 
   return { typeOf, register, heartbeat, unregister, get, list, cleanup, reserve, release, offer, sweep }

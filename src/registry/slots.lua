@@ -1,7 +1,7 @@
 -- Agents and their slots. Included by every script that leases, frees or looks at an agent.
 --
 -- A pool is a zset of the living agents of a capability. A score has two parts: its class in the high bits, the policy's order below.
---   class 0  healthy, with room      class 1  degraded, with room      class 2  full
+--   class 0  healthy, with room      class 1  degraded, with room      class 1.5  suspected not to be there, with room      class 2  full
 --   class 3  alive but not to be used now: unhealthy, draining, silent, resting (also because it is sick: sick.lua), refused
 -- The score is computed anew from the agent's leases at each touch, so it cannot drift. ZSET scores are doubles: all stays below 2^53.
 -- A lease is an entry of the zset leases:<agent>: `h.<token>` holds a slot until a job is found for it, `<ms>.<token>` is an attempt
@@ -91,10 +91,11 @@ end
 
 -- Where an agent belongs. Writes nothing.
 local function weigh(agent, now)
-  local class = 0
-  local load = agent.in_flight / (on_trial(agent, now) and 1 or agent.max)
-  if agent.out ~= '' or (agent.status ~= 'healthy' and agent.status ~= 'degraded') or agent.rest > now then class = 3
+  local class, suspect = 0, agent.out == 'suspect' -- one task shows whether it is there
+  local load = agent.in_flight / ((suspect or on_trial(agent, now)) and 1 or agent.max)
+  if (agent.out ~= '' and not suspect) or (agent.status ~= 'healthy' and agent.status ~= 'degraded') or agent.rest > now then class = 3
   elseif load >= 1 then class = 2
+  elseif suspect then class = 1.5
   elseif agent.status == 'degraded' then class = 1 end
   return class * CLASS + policy_score(math.min(load, 0.9999), agent.turn)
 end

@@ -24,6 +24,8 @@ export type AttemptEnd = {
   retryInMs: number
   restMs: number
   maxRetries: number
+  /** It is nobody's fault: free, once a task, and it says nothing of the agent. */
+  excused?: boolean
 }
 /** `ok`: the outcome counts. `stale`: another attempt, or an end, came first; `status` says what is. `poison`: the task failed on too many agents. */
 export type Finished = { verdict: 'ok' | 'stale'; status: TaskStatus | ''; waitMs: number; next: Slot | null; lookAgain: boolean; repeated: boolean; poison: boolean }

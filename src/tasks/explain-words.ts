@@ -31,7 +31,7 @@ const quoted = (text: string): string => oneLine(text, MAX_WORDS)
 const howItWent = (a: Attempt): string => `attempt ${a.attempt} at ${a.agent_name} (${a.outcome}${a.status_code === null ? '' : `, HTTP ${a.status_code}`}${a.error ? `: ${quoted(a.error)}` : ''})`
 
 /** What more there is to an agent's reason. */
-export const agentDetail = (reason: AgentReason, a: { spec: Spec; status: string; restMs: number; avoided: boolean; onTrial: boolean; wasSick: boolean }): string | null => {
+export const agentDetail = (reason: AgentReason, a: { spec: Spec; status: string; restMs: number; avoided: boolean; onTrial: boolean; wasSick: boolean; isSuspect: boolean }): string | null => {
   const said: string[] = []
   if (reason === 'resting') said.push(a.restMs > 0 ? `it answered 429 or 503 and rests for ${span(a.restMs)}` : 'its rest is over; it gets work again within a second')
   if (reason === 'sick') said.push(a.restMs > 0 ? `task after task failed there; it is tried again in ${span(a.restMs)}` : 'task after task failed there; it is tried again within a second')
@@ -43,6 +43,7 @@ export const agentDetail = (reason: AgentReason, a: { spec: Spec; status: string
   if (reason === 'lacks_capability') said.push(`it does not offer ${a.spec.taskType}`)
   if (reason === 'not_the_pinned_agent') said.push(`the task is pinned to ${a.spec.pinnedTo}`)
   if (a.wasSick && (reason === 'eligible' || reason === 'at_capacity')) said.push('task after task failed there, and it gets one at a time until it completes one')
+  else if (a.isSuspect && (reason === 'eligible' || reason === 'at_capacity')) said.push('it fell silent together with most agents, which may be our fault: it is tried last, with one task at a time')
   else if (a.onTrial && (reason === 'eligible' || reason === 'at_capacity')) said.push('it refused connections before and gets one task at first')
   if (a.status === 'degraded' && reason === 'eligible') said.push('it is degraded: healthy agents with room go before it')
   if (reason === 'failed_here_before') said.push('it failed this task before; another agent that has room goes first')
@@ -96,6 +97,7 @@ const waitingForOne = (reason: ExplainReason, e: Facts, { pinnedTo }: More): str
     case 'pinned_agent_absent': return `It is pinned to agent ${pinnedTo}, which is ${e.agents_considered!.by_reason.dead ? 'dead' : 'not registered'}: start that agent, or cancel the task and submit it without agent_id.`
     case 'no_agent_usable': return `There is ${who} but it takes no work now (${unusable(e.agents_considered!.by_reason)}): see to it.`
     case 'agents_resting': return `There is ${who} but it asked for a rest (429 or 503)${restsFor(e)}.`
+    case 'agents_sick': return `There is ${who} but task after task failed there${triedAgain(e)}: see to it.`
     case 'waiting_for_slot': return `There is ${who} but it is full; ${others(e)}. It goes when a slot comes free.`
     case 'behind_others': return `There is room at ${who} and ${others(e)}.`
     default: return `There is room at ${who} and it goes in a moment.`
@@ -103,6 +105,9 @@ const waitingForOne = (reason: ExplainReason, e: Facts, { pinnedTo }: More): str
 }
 
 const restsFor = (e: Facts): string => (e.may_go_at === null ? '' : `, for ${span(Date.parse(e.may_go_at) - Date.parse(e.at))}`)
+
+/** When those that are sick get one task to be tried with; it costs that task no retry. */
+const triedAgain = (e: Facts): string => `; it is tried with one task ${e.may_go_at === null ? 'in a moment' : `in ${span(Date.parse(e.may_go_at) - Date.parse(e.at))} at the latest`}, and nothing is lost by waiting`
 
 /** One that may go to any agent that offers it. */
 const waitingForAny = (reason: ExplainReason, e: Facts, { agentType, taskType }: More): string => {
@@ -114,6 +119,7 @@ const waitingForAny = (reason: ExplainReason, e: Facts, { agentType, taskType }:
     case 'no_agent_alive': return `No agent of type ${agentType} that offers ${taskType} is alive (${n.dead ?? 0} dead): start one.`
     case 'no_agent_usable': return `There are agents ${who}, but none takes work now (${unusable(n)}): see to them, or start another.`
     case 'agents_resting': return `Agents ${who} asked for a rest (429 or 503)${e.may_go_at === null ? '' : `${restsFor(e)} at least`}; no other takes work.`
+    case 'agents_sick': return `Agents ${who} are sick: task after task failed there (${unusable(n)})${triedAgain(e)}. See to them: GET /agents/{id} says why.`
     case 'waiting_for_slot': return `No agent of type ${agentType} that offers ${taskType} has a free slot (${n.at_capacity} full); ${others(e)}. It goes when a slot comes free: wait, start another agent, or raise max_concurrency.`
     case 'behind_others': return `Agents ${who} have room; ${others(e)}.`
     default: return `${e.agents[0]?.name ?? 'An agent'} has room and gets it next, in a moment.`
@@ -133,6 +139,7 @@ export const summaryOf = (e: Facts, more: More): string => {
   switch (e.reason) {
     case 'not_due': return `${nobody}Its time comes in ${inTime(e.may_go_at)}; until then it waits.`
     case 'retry_delay': return `${nobody}Its ${howItWent(e.last_attempt!)} did not succeed; retry ${more.retries} of ${more.maxRetries} goes in ${inTime(e.may_go_at)}${e.avoids.length > 0 ? ', to another agent if one has room' : ''}.`
+    case 'retry_postponed': return `${nobody}Its ${howItWent(e.last_attempt!)} did not succeed, and so much of type ${more.agentType} fails that retries wait for their turn; it goes again in ${inTime(e.may_go_at)}.`
     case 'redelivery_delay': return `${nobody}A dispatcher stopped answering while it delivered the task; it is sent again in ${inTime(e.may_go_at)}, which costs it no retry.`
     case 'stepped_aside': return `${nobody}Agents had no room for it again and again (the last was ${e.last_attempt!.agent_name}), so it lets others go first; it goes again in ${inTime(e.may_go_at)}.`
     case 'no_dispatcher': return `${nobody}${more.agentsReason?.startsWith('no_agent') || more.agentsReason === 'pinned_agent_absent' ? waiting(more.agentsReason, e, more) : ''}`.trim()

@@ -8,13 +8,14 @@
 --   queue    {name, waiting, delayed, active}
 -- and of a task that waits for an agent, else '':
 --   agents   each {id, name, status, in flight, max_concurrency, reason, the ms until which it rests, 1 when it failed the task before,
---            1 when it is on trial, 2 when that is as it was sick}; those that are next first
---   counts   {agents known, 1 when one that is dead could do it, the ms at which the first rest ends or '', reason, how many, …}
+--            1 when it is on trial, 2 when that is as it was sick, 3 when it is a suspect}; those that are next first
+--   counts   {agents known, 1 when one that is dead could do it, the ms at which the first rest ends (of those that are sick, when no other
+--            rests) or '', reason, how many, …}
 --- @include "record.lua"
 --- @include "../registry/health.lua"
 
 local FIELDS = { 'status', 'created', 'not_before', 'expires', 'ended', 'deliveries', 'sending', 'retries', 'redeliveries', 'avoid', 'cancel', 'parked',
-  'error', 'waited_for', 'poison', 'spec' }
+  'error', 'waited_for', 'poison', 'postponed', 'spec' }
 local WAITS = { pending = true, queued = true, retrying = true }
 local MAX_SCANNED = 1000 -- agents without a place in the pool are looked for among so many
 local MAX_BUSY = 20      -- agents whose other queues are looked at
@@ -53,7 +54,7 @@ local function reason_of(score, out, status, told, trial)
 end
 
 local agents, counts, busy = {}, {}, {}
-local first_rest, dead_capable = '', 0
+local first_rest, first_try, dead_capable = '', '', 0
 -- Tells of an agent, or only counts it; one whose record has expired is passed over.
 local absence = our_absence()
 local function consider(agent_id, score, count_only)
@@ -63,12 +64,13 @@ local function consider(agent_id, score, count_only)
   local reason = reason_of(score, a[3], a[4], told, a[9])
   counts[reason] = (counts[reason] or 0) + 1
   if reason == 'resting' and (first_rest == '' or rest < first_rest) then first_rest = rest end
+  if reason == 'sick' and rest > now and (first_try == '' or rest < first_try) then first_try = rest end
   if reason == 'dead' and string.find(' ' .. a[6] .. ' ', ' ' .. pool .. ' ', 1, true) then dead_capable = 1 end
   if count_only then return end
   local in_flight = redis.call('ZCARD', leases_key(agent_id))
   if score and score < UNUSABLE and #busy < MAX_BUSY then busy[#busy + 1] = agent_id end
   agents[#agents + 1] = { agent_id, a[7], told, in_flight, a[8], reason, rest > now and integer(rest) or '', is_avoided(avoid, agent_id) and 1 or 0,
-    on_trial({ trial = a[9], in_flight = in_flight }, now) and (a[9] == 'sick' and 2 or 1) or 0 }
+    a[3] == 'suspect' and 3 or on_trial({ trial = a[9], in_flight = in_flight }, now) and (a[9] == 'sick' and 2 or 1) or 0 }
 end
 
 -- Agents of the pool, as they are next. Those beyond the ones told of are counted by their classes; who cannot be used is read, for the reason.
@@ -132,6 +134,7 @@ if back then
   end
   answer[5] = { back, before, ahead }
 end
+if not counts.resting then first_rest = first_try end
 local counted = { known, dead_capable, first_rest == '' and '' or integer(first_rest) }
 for reason, count in pairs(counts) do
   counted[#counted + 1] = reason

@@ -39,6 +39,7 @@ type Seen = {
   error: string
   waitedFor: ExplainReason | null
   isPoison: boolean
+  isPostponed: boolean
   current: (Attempt & { deadlineMs: number }) | null
   last: Attempt | null
   job: Cells[3]
@@ -73,20 +74,20 @@ const RANK: Partial<Record<AgentReason, number>> = { eligible: 0, failed_here_be
 const readAgents = (rows: Cells[6], spec: Spec, nowMs: number): ConsideredAgent[] => {
   const agents = (rows === '' ? [] : rows).map(([id, name, status, inFlight, max, reason, restsUntil, avoided, onTrial]): ConsideredAgent => ({
     agent_id: id, name, status, in_flight: inFlight, max_concurrency: Number(max), load: Math.round((inFlight / Number(max)) * 1000) / 1000, reason,
-    detail: agentDetail(reason, { spec, status, restMs: restsUntil === '' ? 0 : Number(restsUntil) - nowMs, avoided: avoided === 1, onTrial: onTrial > 0, wasSick: onTrial === 2 }),
+    detail: agentDetail(reason, { spec, status, restMs: restsUntil === '' ? 0 : Number(restsUntil) - nowMs, avoided: avoided === 1, onTrial: onTrial > 0, wasSick: onTrial === 2, isSuspect: onTrial === 3 }),
   }))
   return agents.sort((a, b) => (RANK[a.reason] ?? 2) - (RANK[b.reason] ?? 2))
 }
 
 const read = ([nowMs, f, [last, before], job, line, queue, rows, counts]: Cells): Seen => {
-  const [status, created, notBefore, expires, ended, deliveries, sending, retries, , avoid, cancel, parked, error, waitedFor, poison, specText] = f as [TaskStatus, ...string[]]
+  const [status, created, notBefore, expires, ended, deliveries, sending, retries, , avoid, cancel, parked, error, waitedFor, poison, postponed, specText] = f as [TaskStatus, ...string[]]
   const spec = readSpec(specText!)
   const n = Number(deliveries)
   const attempts = readAttempts({ deliveries: deliveries!, ...(sending ? { sending } : {}), ...(last ? { [`a${n}`]: last } : {}), ...(before ? { [`a${n - 1}`]: before } : {}) })
   const current = attempts.findLast((a) => a.ended_at === null)
   return {
     nowMs, status, spec, createdMs: Number(created), notBeforeMs: Number(notBefore), expiresMs: Number(expires), endedMs: Number(ended), retries: Number(retries),
-    avoids: avoid!.split(' ').filter(Boolean), isCancelled: cancel === '1', isParked: parked === '1', error: error!, waitedFor: (waitedFor || null) as ExplainReason | null, isPoison: poison === '1',
+    avoids: avoid!.split(' ').filter(Boolean), isCancelled: cancel === '1', isParked: parked === '1', error: error!, waitedFor: (waitedFor || null) as ExplainReason | null, isPoison: poison === '1', isPostponed: postponed === '1',
     current: current && (status === 'sent' || status === 'running') ? { ...current, deadlineMs: Number(sending!.split('\t')[3]) } : null,
     last: attempts.findLast((a) => a.ended_at !== null) ?? null,
     job, position: readPosition(line), queue: { name: queue[0], waiting: queue[1], delayed: queue[2], active: queue[3] },
@@ -100,7 +101,8 @@ const reasonOfAgents = ({ considered, position, spec, deadCapable }: Seen): Expl
   if (n.eligible || n.failed_here_before) return position!.before + position!.elsewhere > 0 ? 'behind_others' : 'next_to_go'
   if (n.at_capacity) return 'waiting_for_slot'
   if (n.resting) return 'agents_resting'
-  if (n.sick || n.draining || n.unhealthy || n.refused || n.unreachable) return 'no_agent_usable'
+  if (n.sick) return 'agents_sick'
+  if (n.draining || n.unhealthy || n.refused || n.unreachable) return 'no_agent_usable'
   if (spec.pinnedTo !== null) return 'pinned_agent_absent'
   if (total === 0) return 'no_agent_registered'
   return deadCapable || !(n.lacks_capability || others) ? 'no_agent_alive' : 'no_agent_capable'
@@ -115,7 +117,7 @@ const reasonOf = (t: Seen, dispatchers: number): ExplainReason => {
   }
   if (t.notBeforeMs > t.nowMs) {
     if (t.status === 'pending') return 'not_due'
-    if (t.status === 'retrying') return 'retry_delay'
+    if (t.status === 'retrying') return t.isPostponed ? 'retry_postponed' : 'retry_delay'
     return t.last?.outcome === 'no_room' ? 'stepped_aside' : 'redelivery_delay'
   }
   if (dispatchers === 0) return 'no_dispatcher'
@@ -123,7 +125,7 @@ const reasonOf = (t: Seen, dispatchers: number): ExplainReason => {
   return reasonOfAgents(t)
 }
 
-const WAITS_FOR_A_FAILURE: readonly ExplainReason[] = ['retry_delay', 'redelivery_delay', 'stepped_aside']
+const WAITS_FOR_A_FAILURE: readonly ExplainReason[] = ['retry_delay', 'retry_postponed', 'redelivery_delay', 'stepped_aside']
 
 const sinceOf = (t: Seen, reason: ExplainReason): string => {
   if (isEnd(t.status)) return iso(t.endedMs)
@@ -134,7 +136,7 @@ const sinceOf = (t: Seen, reason: ExplainReason): string => {
 }
 
 const mayGoAt = (t: Seen, reason: ExplainReason): string | null => {
-  if (reason === 'agents_resting') return t.firstRestMs! > t.nowMs ? iso(t.firstRestMs!) : null
+  if (reason === 'agents_resting' || reason === 'agents_sick') return t.firstRestMs !== null && t.firstRestMs > t.nowMs ? iso(t.firstRestMs) : null
   return reason === 'not_due' || WAITS_FOR_A_FAILURE.includes(reason) ? iso(t.notBeforeMs) : null
 }
 

@@ -1,11 +1,13 @@
 -- Ends attempts: the record by compare-and-set, then the slot, which is freed or leased again for the next task at once.
 -- KEYS[1] base
 -- ARGV, for each: id; attempt; agent; outcome; status code or ''; error or ''; result; execution ms or ''; if it is retried, after so many
---   ms; the task's max_retries; the agent rests so many ms; token for the next hold, or '' when none is wanted; limits (failed.lua)
+--   ms; the task's max_retries; the agent rests so many ms; token for the next hold, or '' when none is wanted; limits (failed.lua);
+--   1 when it is nobody's fault
 -- Returns for each {verdict, status, ms until it may go again, slot or '', 1 when the agent was full and nothing waits: look again soon,
 --   1 when this was said before, what else has come of it: a list, or nothing}
 --   verdict 'ok': the outcome counts · 'stale': another attempt or an end came first, nothing changed; status says what is
---   in that list: {'poison'}, the task is that · {'out', agent, until ms, times in a row, why, attempts refunded}, it is sick · {'back', agent}, it is well again
+--   in that list: {'poison'}, the task is that · {'back', agent}, it is well again · {'cleared', agent}, it was never sick, it was the tasks ·
+--   {'out', agent, until ms, times in a row, why, could it be spared (sick.lua), attempts refunded}, it is sick
 -- Running twice (a repeated command, as the answer was lost) changes nothing: the answer is that of the first time, but for the slot
 -- handed over then, which is taken back.
 --- @include "failed.lua"
@@ -51,6 +53,15 @@ local function said_before(id, status, n, outcome, err)
   return said == outcome and why == err and (not ENDS[status] or t[2] == at)
 end
 
+-- The agent was suspected not to be there, and has answered: it is. This is no beat, by which attempts that it does not list are over, so the last one
+-- is remembered.
+local function is_there(agent)
+  agent.out = ''
+  redis.call('HSETNX', agent_key(agent.id), 'beat', redis.call('HGET', agent_key(agent.id), 'seen'))
+  redis.call('HSET', agent_key(agent.id), 'out', '', 'seen', integer(now))
+  offer_all(agent.id)
+end
+
 local function others_have_room(pool, agent_id)
   local first = redis.call('ZRANGE', pool_key(pool), 0, 1, 'WITHSCORES')
   for i = 1, #first, 2 do
@@ -59,9 +70,9 @@ local function others_have_room(pool, agent_id)
   return false
 end
 
-local function finish(id, attempt, agent_id, outcome, status_code, err, result, execution_ms, retry_in, max_retries, rest_ms, token, limits)
+local function finish(id, attempt, agent_id, outcome, status_code, err, result, execution_ms, retry_in, max_retries, rest_ms, token, limits, excused)
   local t = redis.call('HMGET', task_key(id), 'attempt', 'status', 'cancel', 'deliveries', 'sending', 'error', 'parked')
-  local status, verdict, wait_ms, repeated, seen = t[2] or '', 'stale', 0, false, nil
+  local status, verdict, wait_ms, repeated, seen, doubted = t[2] or '', 'stale', 0, false, nil, false
 
   if t[1] == attempt and (status == 'sent' or status == 'running') then
     verdict = 'ok'
@@ -94,7 +105,11 @@ local function finish(id, attempt, agent_id, outcome, status_code, err, result, 
     else
       -- Of an agent that has begun anew since, or has denied the attempt, it says nothing: the slot is no longer its own.
       local agent = redis.call('ZSCORE', leases_key(agent_id), attempt) and agent_of(agent_id) or nil
-      status, wait_ms, seen = fail(id, from, attempt, agent_id, agent, outcome, err, a, entry, retry_in, max_retries, limits, now)
+      doubted = agent and agent.out == 'suspect' and not t[7] and status_code == ''
+      status, wait_ms, seen = fail(id, from, attempt, agent_id, agent, doubted, excused == '1', outcome, err, a, entry, retry_in, max_retries, limits, now)
+      for _, found in ipairs(seen or {}) do
+        if found[1] == 'cleared' then read[found[2]] = nil end -- changed behind our back
+      end
     end
   elseif t[1] == attempt and said_before(id, status, t[4], outcome, err) then
     verdict, repeated = 'ok', true
@@ -114,17 +129,20 @@ local function finish(id, attempt, agent_id, outcome, status_code, err, result, 
   if known then agent.in_flight = agent.in_flight - 1 end -- else read without it
 
   -- What the outcome says of the agent: refused, it gets nothing until its next beat; resting, nothing for a while.
-  if outcome == 'unreachable' and agent.out == '' then
+  if doubted or (outcome == 'unreachable' and agent.out == '') then
     agent.out = 'refused'
     redis.call('HSET', agent_key(agent_id), 'out', agent.out)
+    if doubted then watch(agent_id, now) end -- and is dead, should it have been silent for that long
   end
+  local answered = agent.out == 'suspect' and (status_code ~= '' or outcome == 'completed' or (t[7] and outcome == 'failed'))
+  if answered then is_there(agent) end
   if rest_ms ~= '0' then
     agent.rest = math.max(agent.rest, now + tonumber(rest_ms))
     redis.call('HSET', agent_key(agent_id), 'rest', integer(agent.rest))
     watch(agent_id, agent.rest)
   end
 
-  local well = outcome == 'completed' and agent.streak and completed_one(agent, attempt)
+  local well = outcome == 'completed' and agent.streak and completed_one(agent, attempt, now)
   if well then
     nothing[7] = { { 'back', agent_id } }
     offer_all(agent_id)
@@ -159,9 +177,9 @@ local function finish(id, attempt, agent_id, outcome, status_code, err, result, 
     -- One out, one in: its place is what it was, and so is the time of the next look at it.
     redis.call('ZADD', leases_key(agent_id), integer(now + HOLD_MS), hold)
     agent.in_flight = agent.in_flight + 1
-    if rest_ms ~= '0' or outcome == 'unreachable' or well then place(agent, score_of(agent, now)) end
+    if rest_ms ~= '0' or outcome == 'unreachable' or doubted or answered or well then place(agent, score_of(agent, now)) end
   end
   return { verdict, status, integer(wait_ms), slot_reply(agent, hold, queue), 0, 0, nothing[7] }
 end
 
-return for_each(13, finish, write_lists)
+return for_each(14, finish, write_lists)

@@ -72,10 +72,14 @@ export const createTasks = ({ redis, keys, types, queues, stats, webhooks, reten
     else log.info({ task, status }, status)
   }
 
-  /** The log's line for an agent that is sick, or well again. */
-  const tellOfAgent = (agent_type: string, [what, agent, until, times, why, refunded]: string[]): void => {
-    if (what === 'out') log.warn({ agent, agent_type, until: iso(Number(until)), times: Number(times), refunded: Number(refunded), reason: why }, 'an agent is sick: it gets nothing until then, and those attempts are not charged')
-    else if (what === 'back') log.info({ agent, agent_type }, 'an agent is well again')
+  /** The log's line for an agent that is sick, or well again, or was not sick at all. */
+  const tellOfAgent = (agent_type: string, [what, agent, until, times, why, spare, refunded]: string[]): void => {
+    const line = { agent, agent_type, until: until === undefined ? '' : iso(Number(until)), times: Number(times), refunded: Number(refunded), reason: why }
+    if (what === 'back') log.info({ agent, agent_type }, 'an agent is well again')
+    else if (what === 'cleared') log.warn({ agent, agent_type }, 'an agent was not sick: the tasks that failed there failed elsewhere, too')
+    else if (what !== 'out') return
+    else if (spare === 'yes') log.warn(line, 'an agent is sick: it gets nothing until then, and those attempts are not charged')
+    else log[times === '1' ? 'warn' : 'debug'](line, 'an agent is sick and nothing can replace it: it is tried every 5 s, and those attempts are not charged')
   }
 
   /** What makes a task poison and an agent sick, for failed.lua. */
@@ -115,7 +119,7 @@ export const createTasks = ({ redis, keys, types, queues, stats, webhooks, reten
       keys.base(type),
       [
         end.taskId, end.attemptId, end.agentId, end.outcome, end.statusCode ?? '', end.error, end.result, end.executionMs ?? '', end.retryInMs, end.maxRetries, end.restMs,
-        nextToken ?? '', limits,
+        nextToken ?? '', limits, end.excused ? 1 : '',
       ],
       sent,
     )) as ['ok' | 'stale', TaskStatus | '', string, unknown, number, number, [string, ...string[]][]?]

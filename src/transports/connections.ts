@@ -18,7 +18,7 @@ const MAX_HEADER_BYTES = 16_384
 export type Resolve = (hostname: string) => Promise<{ address: string; family: number }[]>
 
 /** One connection, made or to be made. `connectError` is why it could not be made. */
-export type Link = { readonly client: Client; readonly origin: Origin; connectError: Error | null; socket: Socket | null; idle: boolean }
+export type Link = { readonly client: Client; readonly origin: Origin; connectError: Error | null; socket: Socket | null; idle: boolean; /** It has served an attempt before. */ used: boolean }
 type Origin = { key: string; url: string; host: string; port: number; idle: Link[]; links: number }
 
 const noop = (): void => {}
@@ -116,7 +116,7 @@ export const createConnections = (deps: { policy: HostPolicy; resolve?: Resolve 
       keepAliveTimeoutThreshold: 1_000,
       maxHeaderSize: MAX_HEADER_BYTES,
     })
-    const link: Link = { client, origin, connectError: null, socket: null, idle: false }
+    const link: Link = { client, origin, connectError: null, socket: null, idle: false, used: false }
     origin.links += 1
     client.on('disconnect', () => {
       if (link.idle) drop(link)
@@ -138,7 +138,7 @@ export const createConnections = (deps: { policy: HostPolicy; resolve?: Resolve 
   /** After an answer was read to its end: the connection may serve the next attempt. */
   const give = (link: Link): void => {
     if (closed || link.socket === null || link.socket.destroyed) return drop(link)
-    link.idle = true
+    link.idle = link.used = true
     link.origin.idle.push(link)
   }
 

@@ -13,6 +13,8 @@ const MIB = 1024 * 1024
 /** Beyond this Node's timers fire at once. */
 const MAX_TIMER_MS = 2 ** 31 - 1
 const EMPTY = Buffer.alloc(0)
+/** A kept connection that breaks so soon after a POST was being closed already; later, it is more likely that the agent died of the task. */
+const CLOSED_UNDER_US_MS = 250
 
 const bodyOf = (r: DeliveryRequest): string =>
   `{"task_id":${JSON.stringify(r.taskId)},"task_type":${JSON.stringify(r.taskType)},"parameters":${r.parameters},"timeout_seconds":${r.timeoutMs / 1000},"priority":${r.priority},"metadata":${r.metadata},"attempt":${r.attempt},"attempt_id":${JSON.stringify(r.attemptId)}}`
@@ -60,13 +62,13 @@ const timeoutError = (progress: Progress, ms: number): string => {
 }
 
 /** What broke, for people: undici says "other side closed", Node says "read ECONNRESET". */
-const brokenOutcome = (link: Link, progress: Progress, error: Error): Outcome => {
+const brokenOutcome = (link: Link, progress: Progress, error: Error, afterMs: number): Outcome => {
   const code = (error as NodeJS.ErrnoException).code
   if (progress === 'connect' && link.connectError !== null) return { kind: 'unreachable', error: describeConnectError(link.connectError) }
   if (code === 'UND_ERR_HEADERS_OVERFLOW') return { kind: 'failed', error: "the agent's answer has too large headers", statusCode: null }
   if (error.name === 'HTTPParserError') return { kind: 'failed', error: `the agent's answer is not HTTP: ${error.message}`, statusCode: null }
   const where = progress === 'answer' ? 'in its answer' : 'without an answer'
-  return { kind: 'failed', error: `the agent closed the connection ${where} (${error.message})`, statusCode: null }
+  return { kind: 'failed', error: `the agent closed the connection ${where} (${error.message})`, statusCode: null, excused: link.used && progress === 'send' && afterMs < CLOSED_UNDER_US_MS }
 }
 
 /**
@@ -138,7 +140,7 @@ export const createHttpTransport = (deps: { policy: HostPolicy; maxBodyBytes?: n
           connections.give(link)
         },
         onResponseError(_controller, error) {
-          stop(brokenOutcome(link, progress, error))
+          stop(brokenOutcome(link, progress, error, performance.now() - began))
         },
       },
     )

@@ -28,8 +28,11 @@ export type Outcome =
   | { kind: 'completed'; result: string; statusCode: number; executionTimeMs: number | null }
   /** 202: the result comes later by callback. */
   | { kind: 'accepted'; statusCode: number }
-  /** The attempt failed and may be tried again, not before `retryAfterMs` where the agent asked for that. */
-  | { kind: 'failed'; error: string; statusCode: number | null; retryAfterMs?: number | undefined }
+  /**
+   * The attempt failed and may be tried again, not before `retryAfterMs` where the agent asked for that. `excused`: a connection that was kept
+   * from before was closed under the POST, which is nobody's fault.
+   */
+  | { kind: 'failed'; error: string; statusCode: number | null; retryAfterMs?: number | undefined; excused?: boolean }
   /** Final: the agent refused the task for good. */
   | { kind: 'rejected'; error: string; statusCode: number }
   /** 429 or 503: the agent has no room; costs no attempt. */

@@ -7,7 +7,7 @@
  */
 import { randomUUID } from 'node:crypto'
 import type { Logger } from '../logger.ts'
-import { declineDelayMs, retryDelayMs } from '../queues/backoff.ts'
+import { declineDelayMs, restMs, retryDelayMs } from '../queues/backoff.ts'
 import { LOCK_MS, type TaskJob } from '../queues/job.ts'
 import type { Lane } from '../queues/lane.ts'
 import type { Queues } from '../queues/queues.ts'
@@ -129,11 +129,11 @@ export const createDispatch = (deps: DispatchDeps) => {
       case 'aborted':
         return { ...end, outcome: why }
       case 'no_room':
-        return { ...end, outcome: 'no_room', restMs: o.retryAfterMs, retryInMs: declineDelayMs(go.attempt - 1 - go.retries) }
+        return { ...end, outcome: 'no_room', restMs: restMs(o.retryAfterMs), retryInMs: declineDelayMs(go.attempt - 1 - go.retries) }
       case 'rejected':
         return { ...end, outcome: 'rejected' }
       default:
-        return { ...end, outcome: o.kind, retryInMs: retryDelayMs({ backoff: go.backoff, retryDelayMs: go.retryDelayMs, retries: go.retries, retryAfterMs: o.kind === 'failed' ? o.retryAfterMs : undefined }) }
+        return { ...end, outcome: o.kind, excused: o.kind === 'failed' && o.excused === true, retryInMs: retryDelayMs({ backoff: go.backoff, retryDelayMs: go.retryDelayMs, retries: go.retries, retryAfterMs: o.kind === 'failed' ? o.retryAfterMs : undefined }) }
     }
   }
 

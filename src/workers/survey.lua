@@ -49,7 +49,7 @@ for _, key in ipairs({ DISPATCHERS, SWEEP, STATS, WOKEN }) do
 end
 return {
   next_record and math.max(0, tonumber(next_record) - now) or -1,
-  next_look and tonumber(next_look) <= now and 1 or 0,
+  (next_look and tonumber(next_look) <= now or redis.call('HEXISTS', SWEEP, 'hold') == 1) and 1 or 0,
   next_webhook and tonumber(next_webhook) <= now and 1 or 0,
   busy,
   least,

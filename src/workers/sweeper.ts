@@ -1,4 +1,5 @@
 /** The slow work behind a dispatcher: acts on records and agents whose time has come. Every step is atomic, so several sweepers do no harm. */
+import { iso } from '../contracts/time.ts'
 import type { Logger } from '../logger.ts'
 import type { Queues } from '../queues/queues.ts'
 import type { Registry } from '../registry/registry.ts'
@@ -50,7 +51,9 @@ export const createSweeper = ({ tasks, queues, registry, webhooks, dueIn, log }:
     /** Agents that fell silent, died, or end a rest; leases past their end. */
     agents: async (type: string): Promise<void> => {
       for (let round = 0; round < 10; round++) {
-        const { died, more } = await registry.sweep(type)
+        const { died, more, silence } = await registry.sweep(type)
+        if (silence?.what === 'held') log.warn({ agent_type: type, silent: silence.missed, agents: silence.of, until: iso(silence.untilMs) }, 'most agents fell silent at once: that may be our network or API, so they are kept until then as suspects, tried last and one task at a time')
+        else if (silence) log.info({ agent_type: type, silent: silence.missed, agents: silence.of }, 'the mass silence of agents is over')
         for (const agent of died) log.warn({ agent, agent_type: type }, 'an agent is dead: silent for its whole TTL')
         if (!more) return
       }

@@ -240,6 +240,7 @@ class AgentRecord(TypedDict):
     in_flight: int
     resting_until: Optional[str]
     sick: Optional[Sick]
+    suspect: bool
     is_alive: bool
     registered_at: str
     last_seen: str
