@@ -3,6 +3,7 @@
 -- another dispatcher has forgotten just now is done again: taking its jobs away has made a note once more.
 -- KEYS[1] base   ARGV[1] queue  [2…] its keys, as BullMQ names them
 -- Returns 1 when it is forgotten
+--- @include "../redis/any-memory.lua"
 --- @include "heads.lua"
 
 local HOUR = 3600 -- in seconds

@@ -19,9 +19,14 @@ const withoutStack = <E extends Error>(error: E): E => {
   return error
 }
 
+/** Renews locks, for so long; the ids of those that are no longer held by their token. */
+export type Renew = (queue: string, ms: number, idsAndTokens: string[]) => Promise<string[]>
+
 export class Lane extends Worker<JobData> {
-  constructor(name: string, options: WorkerOptions, backend: () => RedisQueueBackend) {
+  readonly #renew: Renew
+  constructor(name: string, options: WorkerOptions, backend: () => RedisQueueBackend, renew: Renew) {
     super(name, null, options, backend)
+    this.#renew = renew
   }
 
   /** The next job by BullMQ's order, locked; undefined when none can go. */
@@ -91,7 +96,7 @@ export class Lane extends Worker<JobData> {
 
   /** Renews locks; returns the ids of jobs that are no longer ours. */
   async renew(jobs: { id: string; token: string }[]): Promise<string[]> {
-    return this.getBackend().extendLocks(jobs.map((j) => j.id), jobs.map((j) => j.token), LOCK_MS)
+    return this.#renew(this.name, LOCK_MS, jobs.flatMap((j) => [j.id, j.token]))
   }
 
   /** Keeping a job for the Board makes the dearest of BullMQ's scripts dearer: under load only some are. */

@@ -6,12 +6,12 @@
  * before jobs are fetched, so nothing blocks and no queue needs a connection to wait on.
  */
 import { createRedisBackend, Queue, type JobsOptions, type RedisQueueBackend } from 'bullmq'
-import type { Redis } from '../redis/client.ts'
+import { isOutOfMemory, type Redis } from '../redis/client.ts'
 import type { Keys } from '../redis/keys.ts'
 import { loadScript } from '../redis/scripts.ts'
 import { backoffStrategy } from './backoff.ts'
 import { LOCK_MS, STALL_CHECK_MS, type JobData } from './job.ts'
-import { Lane } from './lane.ts'
+import { Lane, type Renew } from './lane.ts'
 import { repeatStrategy } from './repeat.ts'
 
 export type NewJob = { id: string; type: string; queue: string; taskType: string; priority: number; maxRetries: number; delayMs: number }
@@ -72,11 +72,13 @@ export const createQueues = ({ redis, keys }: { redis: Redis; keys: Keys }) => {
 
   /** A queue to take from. */
   const lane = opened((type, name) => {
-    const l = new Lane(name, { ...options, prefix: keys.bullPrefix(type), autorun: false, runRetryDelay: RETRY_MS }, backendFor(type, name))
+    const renew: Renew = async (queue, ms, idsAndTokens) => (await renewScript(keys.base(type), queue, ms, ...idsAndTokens)) as string[]
+    const l = new Lane(name, { ...options, prefix: keys.bullPrefix(type), autorun: false, runRetryDelay: RETRY_MS }, backendFor(type, name), renew)
     l.on('error', () => {})
     return l
   })
 
+  const renewScript = loadScript(redis, new URL('./renew.lua', import.meta.url))
   const forgetScript = loadScript(redis, new URL('./forget.lua', import.meta.url))
   const activeIds = loadScript(redis, new URL('./active.lua', import.meta.url))
   const addScript = loadScript(redis, new URL('./add.lua', import.meta.url))
@@ -129,7 +131,14 @@ export const createQueues = ({ redis, keys }: { redis: Redis; keys: Keys }) => {
       await Promise.all([q.clean(0, 0, 'completed'), q.clean(0, 0, 'failed')])
       await forgetScript(keys.base(type), name, ...Object.values(q.keys))
     },
-    /** Puts jobs whose lock has run out back to the front of their queue. Returns how many. */
-    recoverStalled: async (type: string, name: string): Promise<number> => (await lane(type, name).getBackend().moveStalledJobsToWait()).length,
+    /** Puts jobs whose lock has run out back to the front of their queue. Returns how many: none while Redis has no memory, which BullMQ needs for it. */
+    recoverStalled: async (type: string, name: string): Promise<number> => {
+      try {
+        return (await lane(type, name).getBackend().moveStalledJobsToWait()).length
+      } catch (error) {
+        if (isOutOfMemory(error)) return 0
+        throw error
+      }
+    },
   }
 }

@@ -63,8 +63,11 @@ const TIMEOUT_MS = 1800
 
 const target = (url: string): { path?: string } => (url.startsWith('unix://') ? { path: decodeURIComponent(url.slice('unix://'.length)) } : {})
 
-/** Replies of a Redis that takes nothing now. One older than 7 puts a script's own words before them. */
-const TAKES_NOTHING = /(?:^| -)(?:OOM|READONLY|NOREPLICAS|LOADING|MISCONF|CLUSTERDOWN|BUSY|MASTERDOWN|TRYAGAIN|UNKILLABLE) /
+/** Replies of a Redis that takes nothing now. One older than 7 puts a script's own words before them, 7.0 an `ERR` where a script has caught them. */
+const TAKES_NOTHING = /(?:^(?:ERR )?| -)(?:OOM|READONLY|NOREPLICAS|LOADING|MISCONF|CLUSTERDOWN|BUSY|MASTERDOWN|TRYAGAIN|UNKILLABLE) /
+const NO_MEMORY = /(?:^(?:ERR )?| -)OOM /
+/** Whether Redis has reached its `maxmemory`. */
+export const isOutOfMemory = (error: unknown): boolean => error instanceof Error && NO_MEMORY.test(error.message)
 /** What the client says of a command that it could not send, or that was not answered. */
 const NO_ANSWER = /^(?:Command timed out|Connection is closed\.|Stream isn't writeable|Command aborted due to connection close)/
 

@@ -1,6 +1,7 @@
 -- Forgets the agents that are dead now, at once.
 -- KEYS[1] base   ARGV[1] at most so many looked at  [2] the id to begin behind
 -- Returns {removed ids, last id looked at or ''}
+--- @include "../redis/any-memory.lua"
 --- @include "health.lua"
 
 local now, removed = now_ms(), {}

@@ -4,6 +4,7 @@
 -- ARGV[6] 1 when the agent said what is running  [7] how many fields follow
 -- ARGV[8…] m:<key>, value of each metadata field; then the attempt ids that run
 -- Returns nil when unknown, 'metadata' when there would be too many fields, else {ttl ms, status, list of attempts to cancel, list of attempts lost, now}
+--- @include "../redis/any-memory.lua"
 --- @include "health.lua"
 
 local id, keep, status, max = ARGV[1], ARGV[2], ARGV[3], ARGV[4]

@@ -1,6 +1,7 @@
 -- Notes that an agent type is in use. Awaited before anything is put under it: it is not forgotten for a while then.
 -- KEYS[1] the base of the empty type   ARGV[1] type  [2] at most so many types
 -- Returns 'known', 'new', or 'full' when there are too many to take another
+--- @include "../redis/any-memory.lua"
 --- @include "slots.lua"
 
 local known = redis.call('ZSCORE', TYPES, ARGV[1])

@@ -1,6 +1,7 @@
 -- Looks once more whether something waits for an agent that has room, and tells a dispatcher.
 -- KEYS[1] base   ARGV[1] agent
 -- Returns nothing.
+--- @include "../redis/any-memory.lua"
 --- @include "slots.lua"
 
 local agent = read_agent(ARGV[1])

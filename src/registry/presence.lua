@@ -1,6 +1,7 @@
 -- Which dispatchers are making progress, in all.
 -- KEYS[1] the base of the empty type   ARGV[1] dispatcher, or '' to ask only  [2] 1 while it makes progress, 0 when it leaves  [3] forgotten after, ms
 -- Returns how many there are.
+--- @include "../redis/any-memory.lua"
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
 if ARGV[1] ~= '' then

@@ -2,6 +2,7 @@
 -- KEYS[1] base   ARGV[1] at most so many agents
 -- Returns {ids of those that died now, 1 when more are due, ids of those whose records have expired, what has changed about a mass silence
 --   (hold_the_silent) or ''}
+--- @include "../redis/any-memory.lua"
 --- @include "health.lua"
 
 local now, most = now_ms(), tonumber(ARGV[1])

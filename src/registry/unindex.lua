@@ -1,6 +1,7 @@
 -- Takes agents out of the index of ids, where it still names this type for them.
 -- KEYS[1] the base of the empty type   ARGV[1] type  [2…] ids
 -- Returns the ids taken out
+--- @include "../redis/any-memory.lua"
 
 local gone = {}
 for i = 2, #ARGV do

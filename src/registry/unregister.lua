@@ -2,6 +2,7 @@
 -- tasks pinned to it wait for it to come back.
 -- KEYS[1] base   ARGV[1] id
 -- Returns 1 when it was there.
+--- @include "../redis/any-memory.lua"
 --- @include "slots.lua"
 
 local id = ARGV[1]

@@ -1,6 +1,7 @@
 -- Gives up a run that was claimed: its task was refused, or it could not be submitted in time.
 -- KEYS[1] base   ARGV[1] id  [2] the claim  [3] why it was refused; '' when it is missed
 -- Returns 1 when it was still to be submitted
+--- @include "../redis/any-memory.lua"
 --- @include "schedule.lua"
 
 local id, claim, why = ARGV[1], ARGV[2], ARGV[3]

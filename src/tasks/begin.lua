@@ -9,6 +9,7 @@
 --                        news: what became of it just now {status, attempt lost or '', its agent or ''}, or '' when that was before
 --   {'no_slot'}          the hold is gone
 --   {'unknown'}          there is no such record
+--- @include "../redis/any-memory.lua"
 --- @include "record.lua"
 --- @include "../redis/batch.lua"
 

@@ -1,6 +1,7 @@
 -- Cancels a task: at once while it waits or is parked; else by asking the dispatcher that delivers it, and the sweeper should that one not.
 -- KEYS[1] base   ARGV[1] id
 -- Returns nil when unknown, {'cancelled', queue}, {'cancelled', queue, the attempt that was parked: its lock on the job}, {'requested', status} or {'ended', status}
+--- @include "../redis/any-memory.lua"
 --- @include "record.lua"
 
 local id = ARGV[1]

@@ -1,6 +1,7 @@
 -- Ends a task that has waited too long, or whose cancel was not obeyed in time, seen by a reader before any dispatcher (perhaps none is alive).
 -- KEYS[1] base   ARGV[1] id
 -- Returns {its queue, the end} when it has ended so now, else nil.
+--- @include "../redis/any-memory.lua"
 --- @include "record.lua"
 
 local id, now = ARGV[1], now_ms()

@@ -10,6 +10,7 @@
 --   {'out', agent, until ms, times in a row, why, could it be spared (sick.lua), attempts refunded}, it is sick
 -- Running twice (a repeated command, as the answer was lost) changes nothing: the answer is that of the first time, but for the slot
 -- handed over then, which is taken back.
+--- @include "../redis/any-memory.lua"
 --- @include "failed.lua"
 --- @include "../redis/batch.lua"
 

@@ -2,6 +2,7 @@
 -- KEYS[1] base
 -- ARGV[1] id  [2] attempt  [3] completed or failed  [4] error or ''  [5] result as JSON text
 -- Returns 1 when it is kept, 0 when the attempt was never one of this task, or the same is kept already
+--- @include "../redis/any-memory.lua"
 --- @include "record.lua"
 
 local MAX_LATE = 5 -- the last so many: l1 to l5 say whose each is and what, r1 to r5 hold the results

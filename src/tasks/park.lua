@@ -5,6 +5,7 @@
 --   {'over', status, ms until it may go again}   the callback was quicker than the 202, and the job is still in our hands
 --   {'cancelled'}                                a cancel came first: the attempt is the dispatcher's to end
 --   {'lost'}                                     so is the job: another dispatcher has it, or will
+--- @include "../redis/any-memory.lua"
 --- @include "record.lua"
 
 local id, attempt, lock = ARGV[1], ARGV[2], ARGV[3]

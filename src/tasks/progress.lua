@@ -6,6 +6,7 @@
 -- Returns for each {'ok', deadline in ms, 1 when a cancel was asked for, 1 when the task is running just now}
 --   {'stale', status}   it is not the current attempt, or that is over: nothing changed
 --   {'unknown'}         there is no such record
+--- @include "../redis/any-memory.lua"
 --- @include "record.lua"
 --- @include "../redis/batch.lua"
 

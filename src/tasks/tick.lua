@@ -6,6 +6,7 @@
 --   {'came_back', id, queue, attempt, status, ms until it may go, why} its agent no longer knew of the attempt, which was parked
 --   {'look', '', '', ms} the next record is to be looked at in so long
 -- and to be told of: {'became', id, status}, behind them the attempt that was lost and its agent, if one was
+--- @include "../redis/any-memory.lua"
 --- @include "record.lua"
 
 local now, most = now_ms(), tonumber(ARGV[1])

@@ -4,6 +4,7 @@
 -- ARGV[1] at most so many looked at of a status
 -- ARGV[2…] for each status: its name, kept for ms, how many are kept, the id to go on behind or ''
 -- Returns {how many were forgotten, for each status the id to go on behind next time or '' when that is the beginning}
+--- @include "../redis/any-memory.lua"
 --- @include "record.lua"
 
 -- Over their number too, a record stays so long after its end: one that was submitted long ago and ended just now is the oldest by id.

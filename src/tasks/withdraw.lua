@@ -1,6 +1,7 @@
 -- Takes back a record whose job could not be added: its client was told no. What it was to retry may be retried again.
 -- KEYS[1] base   ARGV[1] id
 -- Returns 1 when it had no job that can go, and is gone.
+--- @include "../redis/any-memory.lua"
 --- @include "record.lua"
 
 local id = ARGV[1]

@@ -5,6 +5,7 @@
 --   some of the queues without jobs for an hour, to be forgotten,
 --   ms until a schedule is to be looked at, below 0 when it should have been, or ''}
 -- Of a type not in use the rest goes by itself when nobody has looked at it for an hour.
+--- @include "../redis/any-memory.lua"
 --- @include "../registry/health.lua"
 --- @include "../registry/sick.lua"
 

@@ -1,6 +1,7 @@
 -- Takes webhooks that are due, to be sent: the oldest of each origin, at most so many.
 -- KEYS[1] base   ARGV[1] token for these tries  [2] at most so many  [3] so many of an origin that is not named  [4…] origin, so many of it
 -- Returns {1 when more are due, then for each a list: task, origin, URL}
+--- @include "../../redis/any-memory.lua"
 --- @include "../record.lua"
 
 local MAX_ORIGINS = 256

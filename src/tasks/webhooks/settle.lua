@@ -4,6 +4,7 @@
 --   [5] status code or ''  [6] ms it took  [7] error or ''  [8] the next not before so many ms  [9] the origin is to be left alone so many ms, or 0
 --   [10…] ms to wait after the first, second… try of a round that failed; after the last of them it has failed
 -- Returns nil when another try has begun since, else {status, ms until the next try or ''}
+--- @include "../../redis/any-memory.lua"
 --- @include "../record.lua"
 
 local id, token, what = ARGV[1], ARGV[2], ARGV[3]

@@ -1,6 +1,7 @@
 -- Forgets webhooks: those whose time is over, and of too many the first that would go, which are the oldest of those that have ended.
 -- KEYS[1] base   ARGV[1] at most so many stay  [2] at most so many at a time
 -- Returns {how many were forgotten, how many of them were still to be sent}
+--- @include "../../redis/any-memory.lua"
 --- @include "../record.lua"
 
 local over = redis.call('ZCARD', WEBHOOKS) - tonumber(ARGV[1])
