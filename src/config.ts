@@ -70,6 +70,10 @@ const Environment = z.object({
   LEAVE_SECONDS: integer(0, 120).default(0),
   /** What an answer means: stored by Redis, or by one of its replicas too. */
   ACK: z.enum(['memory', 'replica'], 'must be memory or replica').default('memory'),
+  /** Tasks that may wait in one queue, those whose time has not come included. */
+  MAX_QUEUED_TASKS: integer(1, 100_000_000).default(100_000),
+  /** How full Redis's memory may be, of its `maxmemory`, before submits are turned away. */
+  MAX_REDIS_MEMORY_PERCENT: integer(1, 100).default(80),
   /** A task that failed on so many different agents is not tried again; 0: never that. */
   POISON_AGENTS: integer(0, 20).default(3),
   /** An agent that failed so many different tasks in a row is taken out for a while; 0: never. */
@@ -93,6 +97,7 @@ export type Config = Readonly<{
   drainMs: number
   leaveMs: number
   ack: 'memory' | 'replica'
+  admission: Readonly<{ maxQueued: number; maxRedisPercent: number }>
   fault: Readonly<{ poisonAgents: number; sickAgentFailures: number }>
 }>
 
@@ -130,6 +135,7 @@ export const readConfig = (env: NodeJS.ProcessEnv = process.env): Config => {
     drainMs: e.DRAIN_SECONDS * 1000,
     leaveMs: e.LEAVE_SECONDS * 1000,
     ack: e.ACK,
+    admission: Object.freeze({ maxQueued: e.MAX_QUEUED_TASKS, maxRedisPercent: e.MAX_REDIS_MEMORY_PERCENT }),
     fault: Object.freeze({ poisonAgents: e.POISON_AGENTS, sickAgentFailures: e.SICK_AGENT_FAILURES }),
   })
 }

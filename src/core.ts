@@ -42,7 +42,7 @@ export const createCore = async ({ config, log, name }: { config: Config; log: L
   // Where the API listens is known but for a port that was left open.
   const callbacks = createCallbackPolicy({ cidrs: config.webhookCidrs, own: [{ host: config.host, port: config.port }, ...addressOf(redisUrl)] })
   const webhooks = createWebhooks({ redis, keys, log })
-  const tasks = createTasks({ redis, keys, types, queues, stats, webhooks, retention: config.retention, fault: config.fault, maxAttemptMs: config.maxTaskTimeoutSeconds * 1000, log })
+  const tasks = createTasks({ redis, keys, types, queues, stats, webhooks, retention: config.retention, fault: config.fault, maxAttemptMs: config.maxTaskTimeoutSeconds * 1000, maxQueued: config.admission.maxQueued, log })
   const events = createEvents({ redis, keys })
   const schedulers = createSchedulers({ queues })
   const schedules = createSchedules({ redis, keys, types, registry, tasks, stats, schedulers, maxTimeoutSeconds: config.maxTaskTimeoutSeconds, log })

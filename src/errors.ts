@@ -27,6 +27,9 @@ export type ProblemType =
   | 'too-many-queues'
   | 'too-many-watchers'
   | 'too-many-schedules'
+  | 'queue-full'
+  | 'store-full'
+  | 'overloaded'
   | 'store-unavailable'
   | 'internal'
 
@@ -153,6 +156,37 @@ export class TooManySchedules extends SwitchyardError {
 export class NotOnReplica extends SwitchyardError {
   constructor(more: { cause?: unknown } = {}) {
     super('store-unavailable', 'no replica of the store has confirmed this in time, though it may have been stored: send the same again, a submit under the same Idempotency-Key', { ...more, retryAfterSeconds: 1, extra: { stored: 'unconfirmed' } })
+  }
+}
+
+/** Whole seconds from `least` to `most`: those who are turned away together do not come back together. */
+const jittered = (least: number, most: number): number => least + Math.floor(Math.random() * (most - least + 1))
+
+/** As many tasks wait in a queue as may. */
+export class QueueFull extends SwitchyardError {
+  constructor(queue: string, limit: number) {
+    super('queue-full', `there are already ${limit} tasks that wait in queue ${queue}; send this one again later`, { retryAfterSeconds: jittered(1, 15), extra: { queue, limit } })
+  }
+}
+
+/** The store does not answer, or takes nothing now. */
+export class StoreUnavailable extends SwitchyardError {
+  constructor() {
+    super('store-unavailable', 'the store is not available; try again', { retryAfterSeconds: jittered(1, 3) })
+  }
+}
+
+/** The store has so little memory left that it is kept for the work under way. */
+export class StoreFull extends SwitchyardError {
+  constructor() {
+    super('store-full', 'the store’s memory is nearly full: what is left is kept for the work under way; send this again later', { retryAfterSeconds: jittered(1, 15) })
+  }
+}
+
+/** This process has as much in hand as it takes. */
+export class Overloaded extends SwitchyardError {
+  constructor(what: string) {
+    super('overloaded', `this process has ${what} in hand as it takes; send this again later, or start another API process`, { retryAfterSeconds: jittered(1, 5) })
   }
 }
 

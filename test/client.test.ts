@@ -273,7 +273,7 @@ describe('sent again', () => {
   })
 
   test.each([
-    ['a pause that is too long', problem('too-many-queues', 429, { 'retry-after': '15' }), sdk.TooManyQueues],
+    ['a pause that is too long', problem('too-many-queues', 429, { 'retry-after': '16' }), sdk.TooManyQueues],
     ['no agent, which is an answer', problem('no-agent', 503, { 'retry-after': '1' }), sdk.NoAgent],
     ['a fault of the request', problem('invalid-request', 422), sdk.InvalidRequest],
     ['a fault of the router', problem('internal', 500), sdk.InternalError],

@@ -64,7 +64,7 @@ print(json.dumps([outcome(lambda: client.tasks.get("lost"))["task_id"], submit("
     // A submit carries a key of its own, the same each time.
     const keys = (what: string) => new Set(router.seen.filter((s) => s.body?.task_type === what).map((s) => s.headers['idempotency-key']))
     expect([keys('lost').size, keys('busy').size, new Set([...keys('lost'), ...keys('busy')]).size]).toEqual([1, 1, 2])
-    expect(router.seen.find((s) => s.body?.task_type === 'lost')!.headers['idempotency-key-seconds']).toBe('135')
+    expect(router.seen.find((s) => s.body?.task_type === 'lost')!.headers['idempotency-key-seconds']).toBe('160')
     expect(router.seen.every((s) => s.headers['user-agent']?.startsWith('switchyard-python/'))).toBe(true)
   })
 

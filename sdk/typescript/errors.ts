@@ -122,6 +122,12 @@ export class TooManyQueues extends SwitchyardError {}
 export class TooManyWatchers extends SwitchyardError {}
 /** 409: there are as many schedules as there may be. */
 export class TooManySchedules extends SwitchyardError {}
+/** 429: as many tasks wait in the queue as may; `queue` and `limit` are in `body`. */
+export class QueueFull extends SwitchyardError {}
+/** 503: the router's Redis has so little memory left that it takes no new work. */
+export class StoreFull extends SwitchyardError {}
+/** 503: the API process has as much in hand as it takes. */
+export class Overloaded extends SwitchyardError {}
 /** 503: the router's Redis does not answer, or takes nothing now. */
 export class StoreUnavailable extends SwitchyardError {}
 /** 500: something went wrong on the router's side; its log says what. */
@@ -176,6 +182,9 @@ export const ERRORS: Readonly<Record<string, new (init: ErrorInit) => Switchyard
   'too-many-queues': TooManyQueues,
   'too-many-watchers': TooManyWatchers,
   'too-many-schedules': TooManySchedules,
+  'queue-full': QueueFull,
+  'store-full': StoreFull,
+  overloaded: Overloaded,
   'store-unavailable': StoreUnavailable,
   internal: InternalError,
 }

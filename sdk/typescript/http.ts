@@ -47,7 +47,7 @@ export type HttpOptions = {
 const MAX_TRIES = 3
 const FIRST_PAUSE_MS = 100
 /** A pause that the router asks for is kept; one longer than this is left to the caller. */
-const MAX_PAUSE_MS = 10_000
+const MAX_PAUSE_MS = 15_000
 
 /** Nothing was sent: no connection was made. */
 const UNSENT = /^(ECONNREFUSED|ENOTFOUND|EAI_AGAIN|EHOSTUNREACH|ENETUNREACH|UND_ERR_CONNECT_TIMEOUT)$/

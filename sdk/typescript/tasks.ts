@@ -1,6 +1,6 @@
 /** Tasks: submit, read, list, cancel, retry, and wait for an end. */
 import { randomUUID } from 'node:crypto'
-import { ConnectionFailed, StoreUnavailable, TimedOut, TooManyWatchers } from './errors.ts'
+import { ConnectionFailed, Overloaded, StoreUnavailable, TimedOut, TooManyWatchers } from './errors.ts'
 import { watchEvents, type Gap, type WatchOptions } from './events.ts'
 import type { Explanation } from './explain.ts'
 import { pause, type CallOptions, type Http } from './http.ts'
@@ -168,7 +168,7 @@ const createWatch =
           last = task
           return task
         } catch (error) {
-          const away = error instanceof ConnectionFailed || error instanceof StoreUnavailable || error instanceof TooManyWatchers || error instanceof TimedOut
+          const away = error instanceof ConnectionFailed || error instanceof StoreUnavailable || error instanceof TooManyWatchers || error instanceof Overloaded || error instanceof TimedOut
           if (!away || signal?.aborted || performance.now() - answeredAt > LONGEST_OUTAGE_MS) throw error
           if (leftMs() === 0) throw late()
           await pause(Math.min(PAUSE_MS, leftMs()), signal)

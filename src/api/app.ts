@@ -6,6 +6,7 @@ import type { HostPolicy } from '../contracts/host.ts'
 import type { Core } from '../core.ts'
 import { SwitchyardError } from '../errors.ts'
 import type { Logger } from '../logger.ts'
+import { createPressure } from '../redis/pressure.ts'
 import { createCensus } from '../registry/census.ts'
 import { createHeldUp } from '../registry/held-up.ts'
 import { createExplain } from '../tasks/explain.ts'
@@ -16,11 +17,14 @@ import { eventRoutes } from './events.ts'
 import { deadLetterRoutes } from './dead-letters.ts'
 import { explainRoutes } from './explain.ts'
 import { healthRoutes } from './health.ts'
+import { createGate } from './gate.ts'
 import { createMetrics } from './metrics.ts'
 import { createDocument } from './openapi.ts'
 import { pageRoutes } from './pages.ts'
+import { createPlaces } from './places.ts'
 import { notAllowed, notFound, problemHandler } from './problem.ts'
 import { progressRoutes } from './progress.ts'
+import { createRoom } from './room.ts'
 import { describeSchedule, scheduleRoutes } from './schedules.ts'
 import { describeTask, taskRoutes } from './tasks.ts'
 import { createWaiter } from './wait.ts'
@@ -46,8 +50,42 @@ const atFirstUse = (make: () => Promise<RequestHandler>): RequestHandler => {
 
 export type AppDeps = { core: Core; feed: Feed; config: Config; policy: HostPolicy; log: Logger; isStopping: () => boolean }
 
+/** Pages of lists that are made at once: each may take tens of megabytes. */
+const PAGES_AT_ONCE = 2
+/** Tasks that are read one by one at once: each may take a few. */
+const READS_AT_ONCE = 12
+/** A look at the Board has its place for so long at most. */
+const BOARD_MS = 10_000
+
+/** The parts whose reads may be large, a few of them at a time. */
+const boundReads = ({ tasks, registry }: Pick<Core, 'tasks' | 'registry'>) => {
+  const pages = createPlaces(PAGES_AT_ONCE)
+  const ones = createPlaces(READS_AT_ONCE)
+  const onePage: RequestHandler = async (_req, res, next) => {
+    await pages.enter()
+    const leave = once(pages.leave)
+    res.once('close', leave)
+    setTimeout(leave, BOARD_MS).unref()
+    next()
+  }
+  return {
+    tasks: { ...tasks, get: ones.bound(tasks.get), list: pages.bound(tasks.list), deadLetters: { ...tasks.deadLetters, list: pages.bound(tasks.deadLetters.list) } },
+    registry: { ...registry, list: pages.bound(registry.list) },
+    onePage,
+  }
+}
+
+const once = (act: () => void): (() => void) => {
+  let done = false
+  return () => {
+    if (!done) act()
+    done = true
+  }
+}
+
 export const createApp = ({ core, feed, config, policy, log, isStopping }: AppDeps): Express => {
-  const { redis, keys, types, queues, tasks, callbacks, webhooks, events, schedules, registry, presence } = core
+  const { redis, keys, types, queues, callbacks, webhooks, events, schedules, presence } = core
+  const { tasks, registry, onePage } = boundReads(core)
   const { version } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as { version: string }
   const maxTimeoutSeconds = config.maxTaskTimeoutSeconds
   const metrics = createMetrics({ census: createCensus({ redis, keys, types }) })
@@ -58,7 +96,8 @@ export const createApp = ({ core, feed, config, policy, log, isStopping }: AppDe
   app.set('query parser', false) // input.ts reads queries
   app.use(metrics.measured)
   app.use(namesHost)
-  app.use(batchRoutes({ tasks, callbacks, registry, maxTimeoutSeconds, log })) // before /tasks/:id
+  app.use(createGate({ pressure: createPressure({ redis, fullPercent: config.admission.maxRedisPercent }), room: createRoom() }))
+  app.use(batchRoutes({ tasks, callbacks, registry, maxTimeoutSeconds, shed: metrics.shed, log })) // before /tasks/:id
   app.use(taskRoutes({ tasks, callbacks, whenEnded: createWaiter({ tasks, feed }), registry, maxTimeoutSeconds, log }))
   app.use(eventRoutes({ events, feed, types, log }))
   app.use(explainRoutes({ explain: createExplain({ redis, keys, presence }), tasks }))
@@ -69,9 +108,9 @@ export const createApp = ({ core, feed, config, policy, log, isStopping }: AppDe
   app.use(agentRoutes({ registry, policy, log }))
   app.use(healthRoutes({ redis, presence, heldUp: createHeldUp({ redis, keys, types }), isStopping }))
   app.use(metrics.routes)
-  app.use('/queues', readOnly, atFirstUse(async () => (await import('../queues/board.ts')).createBoard({ redis, keys, types, queues, describe: describeTask(tasks), describeSchedule: describeSchedule(schedules), path: '/queues' })))
+  app.use('/queues', readOnly, onePage, atFirstUse(async () => (await import('../queues/board.ts')).createBoard({ redis, keys, types, queues, describe: describeTask(core.tasks), describeSchedule: describeSchedule(schedules), path: '/queues' })))
   app.use(pageRoutes(() => createDocument({ version, maxTimeoutSeconds })))
   app.use(notFound)
-  app.use(problemHandler(log))
+  app.use(problemHandler(log, metrics.shed))
   return app
 }

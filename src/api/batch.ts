@@ -14,10 +14,14 @@ import type { Registry } from '../registry/registry.ts'
 import type { Taken } from '../tasks/admission.ts'
 import { SUBMIT_AT_ONCE, type NewSubmit } from '../tasks/submit-many.ts'
 import type { Tasks } from '../tasks/tasks.ts'
-import { MAX_BODY_BYTES, MAX_DEPTH, notAnObject, parse, query, read, readText, tooLarge, type TextBody } from './input.ts'
+import { tooLarge } from './body.ts'
+import { LARGE_TEXT, MAX_BODY_BYTES, MAX_DEPTH, notAnObject, parse, query, read, readText, type TextBody } from './input.ts'
 import { sendJson } from './json.ts'
+import { localsOf } from './gate.ts'
+import type { CountShed } from './metrics.ts'
 import { agentTypeOf, checkCallback, keepSecondsOf, keyOf, traceparentOf } from './new-task.ts'
 import { notAllowed, problemOf, toldOf } from './problem.ts'
+import type { Room } from './room.ts'
 import { SubmitQuery } from './tasks.ts'
 
 /** Others are served after so long. */
@@ -61,32 +65,34 @@ const otherForm = (text: string): string => {
  * The tasks of a body, each parsed by itself, before any is taken: a body that is no JSON changes nothing.
  * @throws InvalidJson, InvalidRequest
  */
-const itemsIn = async (text: string, turn: Turn): Promise<Item[]> => {
+const itemsIn = async (text: string, turn: Turn, tidy: Room['tidy']): Promise<Item[]> => {
   const items: Item[] = []
   const found = itemsOf(text, 'tasks')
   for (;;) {
     const { done, value } = found.next()
     if (done && value) return items
-    if (done) return itemsIn(otherForm(text), turn)
+    if (done) return itemsIn(otherForm(text), turn, tidy)
     if (items.length === MAX_BATCH_TASKS) throw tooMany()
     const isTooLarge = Buffer.byteLength(value) > MAX_BODY_BYTES
-    if (!isTooLarge) parse(value, `in /tasks/${items.length}: `)
+    const where = `in /tasks/${items.length}: `
+    if (!isTooLarge && value.length > LARGE_TEXT) tidy(() => parse(value, where))
+    else if (!isTooLarge) parse(value, where)
     items.push(isTooLarge ? null : value)
     if (turn.isOver()) await turn.next()
   }
 }
 
 /** What each task of a batch is taken by. */
-type Asked = { requireAgent: boolean; keepSeconds: number; traceparent: string | undefined; typeOf: (agentId: string) => Promise<string | null> }
+type Asked = { requireAgent: boolean; tidy: Room['tidy']; keepSeconds: number; traceparent: string | undefined; typeOf: (agentId: string) => Promise<string | null> }
 
-export const batchRoutes = ({ tasks, registry, callbacks, maxTimeoutSeconds, log }: { tasks: Tasks; callbacks: CallbackPolicy; registry: Registry; maxTimeoutSeconds: number; log: Logger }): Router => {
+export const batchRoutes = ({ tasks, registry, callbacks, maxTimeoutSeconds, shed, log }: { tasks: Tasks; callbacks: CallbackPolicy; registry: Registry; maxTimeoutSeconds: number; shed: CountShed; log: Logger }): Router => {
   const routes = Router()
   const schema = batchTaskSchema(maxTimeoutSeconds)
 
   /** @throws what a task alone would be refused with */
   const check = (item: Item, asked: Asked): NewSubmit | Promise<NewSubmit> => {
     if (item === null) throw tooLarge(MAX_BODY_BYTES)
-    const value = parse(item)
+    const value = item.length > LARGE_TEXT ? asked.tidy(() => parse(item)) : parse(item)
     if (!isObject(value)) throw new InvalidRequest([{ pointer: '', detail: 'must be an object' }])
     if (maxDepth(item) > MAX_DEPTH) throw new InvalidRequest([{ pointer: '', detail: `the task is nested deeper than ${MAX_DEPTH} levels` }])
     const result = read(schema, value)
@@ -151,15 +157,17 @@ export const batchRoutes = ({ tasks, registry, callbacks, maxTimeoutSeconds, log
     if (keyOf(req) !== undefined) throw new SwitchyardError('malformed-request', 'a batch takes no Idempotency-Key: give each of its tasks a member idempotency_key')
     const keepSeconds = keepSecondsOf(req)
     const turn = createTurn()
-    const items = await itemsIn((req.body as TextBody).text, turn)
+    const tidy: Room['tidy'] = localsOf(res).room?.tidy ?? ((work) => work())
+    const items = await itemsIn((req.body as TextBody).text, turn, tidy)
     const types = new Map<string, Promise<string | null>>()
     const typeOf = (id: string) => types.get(id) ?? types.set(id, registry.typeOf(id)).get(id)!
-    const outcomes = await takeAll(items, { requireAgent, keepSeconds, traceparent: traceparentOf(req), typeOf }, turn)
+    const outcomes = await takeAll(items, { requireAgent, tidy, keepSeconds, traceparent: traceparentOf(req), typeOf }, turn)
     const answers = outcomes.map((one) => (one instanceof Error ? toldOf(one, req, log) : one))
     const refusals = answers.filter((answer) => answer instanceof SwitchyardError)
     // Where the store is away, the whole request is to be sent again.
     const away = refusals.length === answers.length && refusals.find(({ type }) => type === 'store-unavailable')
     if (away) throw away
+    for (const { type } of refusals) shed(type)
     const told: string[] = []
     for (const [index, answer] of answers.entries()) {
       told.push(tell(answer, index))

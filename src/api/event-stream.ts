@@ -5,7 +5,7 @@ import type { Request, Response } from 'express'
  * What all clients of a process together may leave unread; each has an equal part of it, within these bounds. Whoever reads so much slower
  * than things happen is cut off, and comes back with its Last-Event-ID.
  */
-const UNREAD_BYTES = { all: 32 * 1024 * 1024, least: 32 * 1024, most: 1024 * 1024 }
+const UNREAD_BYTES = { all: 32 * 1024 * 1024, least: 8 * 1024, most: 1024 * 1024 }
 /** Shorter than what proxies take for silence. */
 export const KEEP_ALIVE_MS = 15_000
 /** How soon a client that was cut off comes back. */

@@ -1,22 +1,24 @@
 /** What comes in: bodies as text (so that a task's payload keeps its bytes), queries and ids, each checked before anything is stored. */
 import type { IncomingMessage } from 'node:http'
-import express, { type Request, type RequestHandler } from 'express'
+import type { Request, RequestHandler } from 'express'
 import { z } from 'zod'
 import { maxDepth } from '../contracts/raw.ts'
 import { CURSOR_FORM, isObject, oneOf, pattern, text } from '../contracts/members.ts'
 import { InvalidJson, InvalidRequest, NotFound, SwitchyardError, type Fault } from '../errors.ts'
 import { typeOfTask } from '../redis/keys.ts'
+import { hasBody, readBytes } from './body.ts'
+import { localsOf } from './gate.ts'
 
 const MIB = 1024 * 1024
 export const MAX_BODY_BYTES = MIB
 const MAX_BATCH_BYTES = 10 * MIB
 export const MAX_DEPTH = 32
+/** What is parsed of a larger one is worth sweeping away. */
+export const LARGE_TEXT = 64 * 1024
 
 /** How many bytes the body of a request may have, by where it goes. */
 const bodyLimit = (req: IncomingMessage): number => (/^\/tasks\/batch\/?(?:\?|$)/i.test(req.url ?? '') ? MAX_BATCH_BYTES : MAX_BODY_BYTES)
-const readers = new Map([MAX_BODY_BYTES, MAX_BATCH_BYTES].map((limit) => [limit, express.raw({ type: () => true, limit })]))
 
-export const tooLarge = (limit: number): SwitchyardError => new SwitchyardError('payload-too-large', `the body is larger than ${limit / MIB} MiB`)
 // A BOM is kept, and is then no JSON; bytes that are not UTF-8 are refused rather than replaced.
 const utf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
 
@@ -55,14 +57,10 @@ export const parse = (text: string, where = ''): unknown => {
  * @throws InvalidJson (400) when it is not UTF-8, unsupported-media-type (415), payload-too-large (413)
  */
 export const readText = (o: { optional?: boolean } = {}): RequestHandler[] => [
-  (req, _res, next) => {
-    // Told at once, not after so many bytes have come, which is when the reader would say so.
-    if (announcesTooMuch(req)) throw tooLarge(bodyLimit(req))
-    next()
-  },
-  (req, res, next) => readers.get(bodyLimit(req))!(req, res, next),
-  (req, _res, next) => {
-    const raw: Buffer | undefined = Buffer.isBuffer(req.body) ? req.body : undefined
+  async (req, res, next) => {
+    const { part } = localsOf(res)
+    const raw = hasBody(req) ? await readBytes(req, bodyLimit(req), part) : undefined
+    part?.hasCome()
     if (raw === undefined || raw.length === 0) {
       if (!o.optional) {
         if (req.headers['content-type'] !== undefined && !isJson(req.headers['content-type'])) throw new SwitchyardError('unsupported-media-type', 'send the body as application/json in UTF-8')
@@ -82,14 +80,16 @@ export const readText = (o: { optional?: boolean } = {}): RequestHandler[] => [
 ]
 
 /**
- * Reads the body into `req.body` as a `Body`. `depth`: how deep it may be nested (32).
+ * Reads the body into `req.body` as a `Body`. `depth`: how deep it may be nested (32). `before` may refuse it by its text, before it is parsed: it may be any text.
  * @throws as `readText`; InvalidJson (400), InvalidRequest (422) when nested too deep
  */
-export const readBody = (o: { optional?: boolean; depth?: number } = {}): RequestHandler[] => [
+export const readBody = (o: { optional?: boolean; depth?: number; before?: (req: Request, text: string) => void } = {}): RequestHandler[] => [
   ...readText(o),
-  (req, _res, next) => {
+  (req, res, next) => {
     const { text } = req.body as TextBody
-    const value = parse(text)
+    o.before?.(req, text)
+    const { room } = localsOf(res)
+    const value = room && text.length > LARGE_TEXT ? room.tidy(() => parse(text)) : parse(text)
     if (!isObject(value)) throw notAnObject()
     const depth = o.depth ?? MAX_DEPTH
     if (maxDepth(text) > depth) throw new InvalidRequest([{ pointer: '', detail: `the body is nested deeper than ${depth} levels` }])

@@ -6,6 +6,7 @@
 import { Router, type RequestHandler } from 'express'
 import { Counter, Gauge, Histogram, Registry, collectDefaultMetrics } from 'prom-client'
 import { END_STATUSES } from '../contracts/task.ts'
+import type { ProblemType } from '../errors.ts'
 import { isStoreFailure } from '../redis/client.ts'
 import type { Census } from '../registry/census.ts'
 import { notAllowed } from './problem.ts'
@@ -109,7 +110,22 @@ const measured = (register: Registry): RequestHandler => {
   }
 }
 
-export const createMetrics = ({ census }: { census: () => Promise<Census> }): { measured: RequestHandler; routes: Router } => {
+/** What is refused because there is too much, or because Redis is away: to be sent again. */
+const SHED: ReadonlySet<string> = new Set<ProblemType>(['queue-full', 'store-full', 'overloaded', 'store-unavailable', 'too-many-watchers'])
+
+/** Counts those that are shed, by problem type; others it passes over. */
+export type CountShed = (type: ProblemType) => void
+
+const createCountShed = (register: Registry): CountShed => {
+  const shed = new Counter({ name: 'switchyard_shed_total', help: 'Requests, and tasks of a batch, that this process turned away for now, by problem type.', labelNames: ['reason'], registers: [register] })
+  // Each is there from the start: a rate is known of a counter that was 0 before.
+  for (const reason of SHED) shed.inc({ reason }, 0)
+  return (reason) => {
+    if (SHED.has(reason)) shed.inc({ reason })
+  }
+}
+
+export const createMetrics = ({ census }: { census: () => Promise<Census> }): { measured: RequestHandler; routes: Router; shed: CountShed } => {
   const register = new Registry()
   collectDefaultMetrics({ register })
   const instruments = createInstruments(register)
@@ -132,5 +148,5 @@ export const createMetrics = ({ census }: { census: () => Promise<Census> }): { 
     res.writeHead(200, { 'Content-Type': register.contentType, 'Content-Length': Buffer.byteLength(text) }).end(text)
   })
   routes.all('/metrics', notAllowed('GET'))
-  return { measured: measured(register), routes }
+  return { measured: measured(register), routes, shed: createCountShed(register) }
 }

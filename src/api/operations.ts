@@ -63,7 +63,7 @@ export const createOperations = (maxTimeoutSeconds: number): Record<string, Oper
     body: { schema: newTaskSchema(maxTimeoutSeconds), example: { task_type: 'analyze_cost', agent_type: 'cost', parameters: { account: '123', days: 30 }, priority: 'high' } },
     requestHeaders: { 'Idempotency-Key': KEY, 'Idempotency-Key-Seconds': KEY_SECONDS },
     answers: { 201: { description: 'Taken: this task will reach an end. With the key of a task that was taken before, the answer that was given then.', schema: Submitted, headers: ['Location', 'Idempotent-Replayed'] } },
-    problems: ['malformed-request', 'idempotency-key-reused', 'not-found', 'host-not-allowed', 'no-agent', 'too-many-queues'],
+    problems: ['malformed-request', 'idempotency-key-reused', 'not-found', 'host-not-allowed', 'no-agent', 'too-many-queues', 'queue-full', 'store-full'],
   },
   'POST /tasks/batch': {
     tag: 'Tasks',
@@ -74,7 +74,7 @@ export const createOperations = (maxTimeoutSeconds: number): Record<string, Oper
     requestHeaders: { 'Idempotency-Key-Seconds': KEY_SECONDS },
     body: { schema: batchSchema(maxTimeoutSeconds), example: { tasks: [{ task_type: 'analyze_cost', agent_type: 'cost', parameters: { account: '123' } }, { task_type: 'analyze_cost', agent_type: 'cost', parameters: { account: '124' }, idempotency_key: 'bill-124' }] } },
     answers: { 200: { description: 'What has become of each task.', schema: BatchTaken } },
-    problems: ['malformed-request'],
+    problems: ['malformed-request', 'store-full'],
   },
   'GET /tasks': {
     tag: 'Tasks',
@@ -129,7 +129,7 @@ export const createOperations = (maxTimeoutSeconds: number): Record<string, Oper
     description: 'As a new task with the same parameters; once. The old one does not change, but for its `retried_as`.',
     body: { schema: Empty, optional: true, example: {} },
     answers: { 201: { description: 'The new task.', schema: Submitted, headers: ['Location'] } },
-    problems: ['not-found', 'task-not-ended', 'already-retried', 'too-many-queues'],
+    problems: ['not-found', 'task-not-ended', 'already-retried', 'too-many-queues', 'queue-full', 'store-full'],
   },
   'POST /tasks/{id}/result': {
     tag: 'Tasks',
@@ -166,7 +166,7 @@ export const createOperations = (maxTimeoutSeconds: number): Record<string, Oper
     description: 'All that match, at most 1,000 a call, each as a new task as `POST /tasks/{id}/retry` does, once. May be repeated at will, also when a call broke off: what was retried is passed over. Without a filter: all of them.',
     body: { schema: RetryDeadLetters, example: { agent_type: 'cost', task_type: 'analyze_cost', error: 'connection refused' } },
     answers: { 200: { description: 'What was retried, and whether there is more.', schema: DeadLettersRetried } },
-    problems: ['too-many-queues'],
+    problems: ['too-many-queues', 'queue-full', 'store-full'],
   },
   'POST /tasks/{id}/progress': {
     tag: 'Tasks',
@@ -184,7 +184,7 @@ export const createOperations = (maxTimeoutSeconds: number): Record<string, Oper
       'May be repeated: as long as `cron`, `tz` or `every_seconds` stay as they are, so does the time of the next run. Each time that is due becomes one task, however many processes run and whichever of them die. A run does not wait for the end of the one before. Put for agents of another type it begins anew.',
     body: { schema: newScheduleSchema(maxTimeoutSeconds), example: { cron: '0 9 * * MON-FRI', tz: 'Europe/Berlin', task: { agent_type: 'cost', task_type: 'analyze_cost', parameters: { days: 1 } } } },
     answers: { 201: { description: 'A new schedule.', schema: Schedule, headers: ['Location'] }, 200: { description: 'There was one of this id; it is as was put now.', schema: Schedule } },
-    problems: ['not-found', 'host-not-allowed', 'too-many-schedules', 'too-many-queues'],
+    problems: ['not-found', 'host-not-allowed', 'too-many-schedules', 'too-many-queues', 'store-full'],
   },
   'GET /schedules': { tag: 'Schedules', summary: 'List schedules, by id', query: ScheduleQuery, answers: { 200: { description: 'A page of schedules.', schema: ScheduleList } } },
   'GET /schedules/{id}': { tag: 'Schedules', summary: 'Read a schedule', answers: { 200: { description: 'The schedule, and what has come of it.', schema: Schedule } }, problems: ['not-found'] },

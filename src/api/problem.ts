@@ -2,10 +2,9 @@
 import type { Duplex } from 'node:stream'
 import type { ErrorRequestHandler, RequestHandler, Response } from 'express'
 import { z } from 'zod'
-import { SwitchyardError, type ProblemType } from '../errors.ts'
+import { StoreUnavailable, SwitchyardError, type ProblemType } from '../errors.ts'
 import type { Logger } from '../logger.ts'
 import { isStoreFailure } from '../redis/client.ts'
-import { tooLarge } from './input.ts'
 
 export const MAX_HEADER_BYTES = 16 * 1024
 
@@ -31,6 +30,9 @@ export const PROBLEMS: Record<ProblemType, { status: number; title: string }> = 
   'too-many-queues': { status: 429, title: 'Too many queues' },
   'too-many-watchers': { status: 503, title: 'Too many requests that wait or watch' },
   'too-many-schedules': { status: 409, title: 'Too many schedules' },
+  'queue-full': { status: 429, title: 'The queue is full' },
+  'store-full': { status: 503, title: 'The store is nearly full' },
+  overloaded: { status: 503, title: 'Too much at once' },
   'store-unavailable': { status: 503, title: 'The store is not available' },
   internal: { status: 500, title: 'Something went wrong on our side' },
 }
@@ -73,13 +75,9 @@ export const sendProblem = (res: Response, path: string, error: SwitchyardError)
   res.status(PROBLEMS[error.type].status).type('application/problem+json').send(problemText(path, error))
 }
 
-/** What Express and its body reader throw, in our words. */
-const fromHttpError = (e: { status?: number; type?: string; message?: string; limit?: number }): SwitchyardError | null => {
-  if (e.type === 'entity.too.large') return tooLarge(e.limit!)
-  if (e.status === 415) return new SwitchyardError('unsupported-media-type', 'send application/json in UTF-8, plain, gzip, deflate, br or zstd')
-  if (e.status === 400) return new SwitchyardError('malformed-request', 'the request could not be read: its path, its encoding or its length is malformed')
-  return null
-}
+/** What Express throws, in our words. */
+const fromHttpError = ({ status }: { status?: number }): SwitchyardError | null =>
+  status === 400 ? new SwitchyardError('malformed-request', 'the request could not be read: its path is malformed') : null
 
 /** Whatever was thrown, as what the client is told. */
 export const toldOf = (error: unknown, { method, path }: { method: string; path: string }, log: Logger): SwitchyardError => {
@@ -88,18 +86,21 @@ export const toldOf = (error: unknown, { method, path }: { method: string; path:
   if (known) return known
   if (isStoreFailure(error)) {
     log.debug({ error: String(error) }, 'the store failed a request')
-    return new SwitchyardError('store-unavailable', 'the store is not available; try again', { retryAfterSeconds: 1 + Math.floor(Math.random() * 3) })
+    return new StoreUnavailable()
   }
   // Not the error as it is: Redis's carry the whole command, payload and all.
   log.error({ error: error instanceof Error ? error.stack : String(error), method, path }, 'a request failed')
   return new SwitchyardError('internal', 'something went wrong on our side; the log says more')
 }
 
+/** @param tell is told the type of each problem sent */
 export const problemHandler =
-  (log: Logger): ErrorRequestHandler =>
+  (log: Logger, tell: (type: ProblemType) => void = () => {}): ErrorRequestHandler =>
   (error, req, res, next) => {
     if (res.headersSent) return next(error)
-    sendProblem(res, req.path, toldOf(error, req, log))
+    const told = toldOf(error, req, log)
+    tell(told.type)
+    sendProblem(res, req.path, told)
   }
 
 /** For a known path: 405 with Allow, and Allow alone for OPTIONS. `HEAD` goes with `GET`, as Express has it. */

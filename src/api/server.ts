@@ -11,6 +11,7 @@ import { acknowledgedCore } from './acknowledged.ts'
 import { createApp } from './app.ts'
 import { announcesTooMuch } from './input.ts'
 import { MAX_HEADER_BYTES, refuseUnreadable } from './problem.ts'
+import { boundConnections, createTurns } from './turns.ts'
 
 /** Requests under way get so long to end when we stop. */
 const LAST_REQUESTS_MS = 5_000
@@ -85,7 +86,8 @@ export const api: Role = {
     onEnd(() => subscriber.disconnect())
     await whenReady(subscriber, core.redisUrl)
     const feed = createFeed({ ...core, subscriber, log })
-    const server = createServer({ maxHeaderSize: MAX_HEADER_BYTES, keepAliveTimeout: 65_000, requireHostHeader: false }) // app.ts requires it
+    const server = createServer({ maxHeaderSize: MAX_HEADER_BYTES, keepAliveTimeout: 65_000, headersTimeout: 15_000, requestTimeout: 60_000, connectionsCheckingInterval: 5_000, requireHostHeader: false }) // app.ts requires it
+    boundConnections(server)
     const { isStopping, serves, leave } = createLeaving(server, config.leaveMs)
     server.on('clientError', refuseUnreadable)
     onEnd(() => {
@@ -99,10 +101,10 @@ export const api: Role = {
     const { port } = server.address() as { port: number }
     const policy = createHostPolicy({ cidrs: config.agentCidrs, own: [{ host: config.host, port }, ...addressOf(core.redisUrl)] })
     const app = createApp({ core, feed, config, policy, log, isStopping })
-    const serve = (req: IncomingMessage, res: ServerResponse): void => {
+    const serve = createTurns()((req, res) => {
       serves(res)
       app(req, res)
-    }
+    })
     server.on('request', serve)
     // Who asks before it sends a body gets its answer instead, if it would be too large; it will not send it, so the connection is of no more use.
     server.on('checkContinue', (req, res) => {

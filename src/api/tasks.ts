@@ -1,5 +1,5 @@
 /** Routes of tasks: submit, read or wait, list, cancel, retry; and results that come later. */
-import { Router } from 'express'
+import { Router, type Request } from 'express'
 import { z } from 'zod'
 import { AgentId, AgentType, Capability } from '../contracts/agent.ts'
 import type { CallbackPolicy } from '../contracts/callback.ts'
@@ -10,6 +10,7 @@ import { rawMembers } from '../contracts/raw.ts'
 import { bounded, MAX_ERROR_CHARS, MAX_RESULT_DEPTH } from '../contracts/words.ts'
 import { InvalidRequest, NotFound } from '../errors.ts'
 import type { Logger } from '../logger.ts'
+import { queueName } from '../redis/keys.ts'
 import type { Registry } from '../registry/registry.ts'
 import type { Tasks } from '../tasks/tasks.ts'
 import { wire } from '../tasks/wire.ts'
@@ -18,6 +19,18 @@ import { pageText, sendJson, stringify } from './json.ts'
 import { agentTypeOf, checkCallback, keepSecondsOf, keyOf, traceparentOf } from './new-task.ts'
 import { notAllowed } from './problem.ts'
 import { MAX_WAIT_SECONDS, type Waiter } from './wait.ts'
+
+/** A string without escapes, as JSON has it. */
+const PLAIN = /^"([\w.-]+)"$/
+
+/** What says which queue a task goes to, of a text that may be no JSON. */
+const membersOf = (text: string) => {
+  try {
+    return rawMembers(text, ['agent_type', 'task_type', 'agent_id'] as const)
+  } catch {
+    return {}
+  }
+}
 
 const WAIT_FORM = `must be a number of seconds from 0 to ${MAX_WAIT_SECONDS}`
 
@@ -59,7 +72,18 @@ export const taskRoutes = ({ tasks, callbacks, whenEnded, registry, maxTimeoutSe
   const routes = Router()
   const NewTaskBody = newTaskSchema(maxTimeoutSeconds)
 
-  routes.post('/tasks', ...readBody(), async (req, res) => {
+  /**
+   * While queues are full, what goes there is refused before it is parsed. One under a key may have been taken before: the record says.
+   */
+  const refuseFull = (req: Request, text: string): void => {
+    if (!tasks.anyFull() || req.headers['idempotency-key'] !== undefined) return
+    const { agent_type: type, task_type: task, agent_id: agent } = membersOf(text)
+    const [, typeName] = PLAIN.exec(type ?? '') ?? []
+    const [, taskName] = PLAIN.exec(task ?? '') ?? []
+    if (agent === undefined && typeName !== undefined && taskName !== undefined) tasks.refuseFull(queueName(typeName, taskName))
+  }
+
+  routes.post('/tasks', ...readBody({ before: refuseFull }), async (req, res) => {
     const { body: task, query: asked } = bodyAndQuery(req, { body: NewTaskBody, query: SubmitQuery })
     delete task.parameters // kept as text
     delete task.metadata

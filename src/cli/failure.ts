@@ -27,6 +27,9 @@ const NEXT: Record<string, string> = {
   'no-agent': 'Start one, or leave out --require-agent: then the task waits for one.',
   'store-unavailable': 'Try again in a moment; tasks that were taken are safe.',
   'too-many-queues': 'Try again later.',
+  'queue-full': 'Start more agents, or try again later; see what waits: switchyard tasks list --status queued',
+  'store-full': 'Try again later; give Redis more memory (maxmemory) if it stays so. Tasks that were taken are safe and go on.',
+  overloaded: 'Try again in a moment, or start another API process.',
   'too-many-schedules': 'See what there is: switchyard schedules list',
   internal: 'The log of the API process says more.',
 }

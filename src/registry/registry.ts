@@ -96,6 +96,10 @@ export type AgentFilter = { type?: string | undefined; capability?: string | und
 
 export type Registry = ReturnType<typeof createRegistry>
 
+/** Of metadata, in a page of agents; the one that goes beyond it is its last. One may have a megabyte. */
+const MAX_PAGE_CHARS = 4 * 1024 * 1024
+const READ_AT_ONCE = 25
+
 export const createRegistry = ({ redis, keys, types }: { redis: Redis; keys: Keys; types: Types }) => {
   const script = (file: string) => loadScript(redis, new URL(file, import.meta.url))
   const scripts = {
@@ -215,19 +219,24 @@ export const createRegistry = ({ redis, keys, types }: { redis: Redis; keys: Key
     const all = filter.type === undefined ? (await types.list()).sort() : [filter.type]
     const [fromType, fromId] = filter.cursor === undefined ? ['', ''] : (filter.cursor.split('/', 2) as [string, string])
     const agents: AgentView[] = []
+    let chars = 0
     for (const type of all) {
       if (type < fromType) continue
       let after = type === fromType ? fromId : ''
       for (;;) {
         const ids = await redis.zrange(keys.agents(type), after === '' ? '-' : `(${after}`, '+', 'BYLEX', 'LIMIT', 0, 200)
-        const rows = await readMany(type, ids)
-        for (const [i, id] of ids.entries()) {
-          const a = rows[i]
-          if (!a || (!a.is_alive && !filter.includeDead && filter.status !== 'dead')) continue
-          if (filter.status !== undefined && a.status !== filter.status) continue
-          if (filter.capability !== undefined && !a.capabilities.includes(filter.capability)) continue
-          agents.push(a)
-          if (agents.length === filter.limit) return { agents, next: { type, id } }
+        for (let from = 0; from < ids.length; from += READ_AT_ONCE) {
+          const some = ids.slice(from, from + READ_AT_ONCE)
+          const rows = await readMany(type, some)
+          for (const [i, id] of some.entries()) {
+            const a = rows[i]
+            if (!a || (!a.is_alive && !filter.includeDead && filter.status !== 'dead')) continue
+            if (filter.status !== undefined && a.status !== filter.status) continue
+            if (filter.capability !== undefined && !a.capabilities.includes(filter.capability)) continue
+            agents.push(a)
+            chars += a.metadataText.length
+            if (agents.length === filter.limit || chars > MAX_PAGE_CHARS) return { agents, next: { type, id } }
+          }
         }
         if (ids.length < 200) break
         after = ids.at(-1)!

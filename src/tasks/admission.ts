@@ -3,7 +3,7 @@ import { readReceiver } from '../contracts/callback.ts'
 import type { Idempotency } from '../contracts/idempotency.ts'
 import type { NewTask, Submitted, TaskStatus } from '../contracts/task.ts'
 import { iso } from '../contracts/time.ts'
-import { AlreadyRetried, AlreadySubmitted, IdempotencyKeyReused, NoAgent, NotFound, TooManyQueues } from '../errors.ts'
+import { AlreadyRetried, AlreadySubmitted, IdempotencyKeyReused, NoAgent, NotFound, QueueFull, TooManyQueues } from '../errors.ts'
 import type { NewJob } from '../queues/queues.ts'
 import type { Arguments } from '../redis/batch.ts'
 import type { Redis } from '../redis/client.ts'
@@ -41,11 +41,28 @@ export type Admission = {
 }
 
 /** What submit.lua says of one. */
-export type Verdict = ['ok' | 'exists' | 'replayed' | 'reused' | 'queues' | 'no_agent' | 'retried' | 'gone' | 'submitted', TaskStatus, string, number | string]
+export type Verdict = ['ok' | 'exists' | 'replayed' | 'reused' | 'queues' | 'full' | 'no_agent' | 'retried' | 'gone' | 'submitted', TaskStatus, string, number | string]
 
 const delayOf = (t: NewTask): number => (t.delay_seconds !== undefined ? Math.round(t.delay_seconds * 1000) : t.run_at !== undefined ? Date.parse(t.run_at) - Date.now() : 0)
 
-export const createAdmission = (redis: Redis) => {
+/** A queue that was found full is taken to be so for so long: what goes there is refused at once. */
+const FULL_MS = 250
+
+export const createAdmission = (redis: Redis, maxQueued: number) => {
+  /** Queues that were found full, until when that is believed. */
+  const full = new Map<string, number>()
+  const noteFull = (queue: string): void => {
+    if (full.size > 1_000) full.clear()
+    full.set(queue, performance.now() + FULL_MS)
+  }
+  /** @throws QueueFull when a queue was found full a moment ago */
+  const refuseFull = (queue: string): void => {
+    const until = full.get(queue)
+    if (until === undefined) return
+    if (performance.now() < until) throw new QueueFull(queue, maxQueued)
+    full.delete(queue)
+  }
+
   /** When this process last named a queue to Redis, which forgets one unused for an hour. */
   const lastNamed = new Map<string, number>()
   // A Redis that comes back may have lost its last second: what we know of it is to be said anew.
@@ -70,13 +87,14 @@ export const createAdmission = (redis: Redis) => {
         t.callback_url === undefined ? '' : `${readReceiver(t.callback_url).origin}\t${t.callback_url}`,
         idempotency?.key ?? '', idempotency?.request ?? '', idempotency?.keepMs ?? '',
         extra.schedule === undefined ? '' : `${extra.schedule.id}\t${extra.schedule.dueMs}`,
+        maxQueued,
       ],
     }
   }
 
   /**
    * What a verdict says to the client.
-   * @throws NoAgent, TooManyQueues, IdempotencyKeyReused, of a retry AlreadyRetried, NotFound, of a schedule's run AlreadySubmitted: nothing was stored, and the key is not taken
+   * @throws NoAgent, QueueFull, TooManyQueues, IdempotencyKeyReused, of a retry AlreadyRetried, NotFound, of a schedule's run AlreadySubmitted: nothing was stored, and the key is not taken
    */
   const settle = ({ task: t, type, extra, job, isNew }: Admission, [verdict, status, created, more]: Verdict): Taken => {
     if (verdict === 'no_agent') throw new NoAgent(`no agent that can do ${t.task_type} for ${type} is alive; start one, or submit without require_agent and the task waits`)
@@ -84,6 +102,10 @@ export const createAdmission = (redis: Redis) => {
     if (verdict === 'submitted') throw new AlreadySubmitted(job.id)
     if (verdict === 'gone') throw new NotFound(`there is no task ${extra.retryOf}`)
     if (verdict === 'reused') throw new IdempotencyKeyReused(status)
+    if (verdict === 'full') {
+      noteFull(job.queue)
+      throw new QueueFull(job.queue, maxQueued)
+    }
     if (verdict === 'queues') {
       lastNamed.delete(job.queue)
       throw new TooManyQueues(type, MAX_QUEUES_PER_TYPE)
@@ -102,5 +124,5 @@ export const createAdmission = (redis: Redis) => {
     }
   }
 
-  return { admit, settle }
+  return { admit, settle, refuseFull, anyFull: () => full.size > 0 }
 }

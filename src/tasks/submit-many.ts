@@ -24,7 +24,7 @@ export type SubmitManyDeps = {
   log: Logger
   /** submit.lua */
   script: Script
-} & ReturnType<typeof createAdmission>
+} & Pick<ReturnType<typeof createAdmission>, 'admit' | 'settle'>
 
 type Made = { job: Admission['job']; status: string }
 

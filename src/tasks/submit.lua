@@ -4,9 +4,9 @@
 -- ARGV, for each task: id; queue; delay ms, or ''; run at (ms since the epoch), or ''; expires in, ms; at most so many queues;
 --   1 to refuse when no agent is alive for it; 1 when the id may be known already; 1 when the queue may be new; spec; parameters; metadata; traceparent or ''; retry_of or '';
 --   callback or ''; the idempotency key's digest, or ''; that of what it stands for; for how long it is kept, ms;
---   for a schedule's run: schedule, tab, when it was due; else ''
+--   for a schedule's run: schedule, tab, when it was due; else ''; at most so many tasks that wait in the queue
 -- Returns for each {'ok', status, created, 1 when an agent has room for it now}, {'exists', status, created, 1},
---   {'replayed', status, created, id} of the task first taken under the key, {'reused', its id} when that was another request, {'queues'}, {'no_agent'},
+--   {'replayed', status, created, id} of the task first taken under the key, {'reused', its id} when that was another request, {'queues'}, {'full'}, {'no_agent'},
 --   or of a retry {'retried', as which} or {'gone'}, or of a schedule's run {'submitted'} when it has been before, or is not to be any more
 --- @include "record.lua"
 --- @include "claim.lua"
@@ -18,6 +18,12 @@ local room = {} -- whether an agent of the pool has some: nothing here changes t
 local function has_room(pool)
   if room[pool] == nil then room[pool] = next_agent(pool) ~= nil end
   return room[pool]
+end
+
+local left = {} -- how many tasks more a queue takes
+local function takes_one(queue, most)
+  left[queue] = left[queue] or most - waiting(queue) - delayed(queue)
+  return left[queue] > 0
 end
 
 -- What is kept under an idempotency key: what it stands for, and what was answered, with tabs between.
@@ -32,7 +38,7 @@ local function first_answer(key, request, id)
 end
 
 local function submit(id, queue, delay, run_at, expires_in, max_queues, require_agent, maybe_known, maybe_new, spec, parameters, metadata, traceparent, retry_of, callback,
-    key, request, keep, schedule)
+    key, request, keep, schedule, max_waiting)
   local first = key ~= '' and first_answer(key, request, id)
   if first then return first end
   if maybe_known == '1' then
@@ -45,6 +51,7 @@ local function submit(id, queue, delay, run_at, expires_in, max_queues, require_
     local out = pinned and redis.call('HGET', agent_key(pinned), 'out')
     if out == 'dead' or not out and redis.call('ZCARD', pool_key(pool)) == 0 then return { 'no_agent' } end
   end
+  if not takes_one(queue, tonumber(max_waiting)) then return { 'full' } end
   if maybe_new == '1' then
     if not redis.call('ZSCORE', QUEUES, queue) and redis.call('ZCARD', QUEUES) >= tonumber(max_queues) then return { 'queues' } end
     redis.call('ZADD', QUEUES, integer(now), queue)
@@ -71,8 +78,9 @@ local function submit(id, queue, delay, run_at, expires_in, max_queues, require_
   if callback ~= '' then redis.call('HSET', task_key(id), 'callback', callback) end
   if key ~= '' then redis.call('SET', idempotency_key(key), table.concat({ request, id, status, integer(now) }, '\t'), 'PX', keep) end
   if schedule ~= '' then redis.call('HSET', task_key(id), 'schedule', schedule) end
+  left[queue] = left[queue] - 1
   look_at(id, math.min(now + CONFIRM_MS, status == 'pending' and not_before or expires))
   return { 'ok', status, integer(now), has_room(pool) and 1 or 0 }
 end
 
-return for_each(19, submit, write_lists)
+return for_each(20, submit, write_lists)

@@ -8,6 +8,7 @@ import type { Keys } from '../redis/keys.ts'
 import { loadScript } from '../redis/scripts.ts'
 import type { Types } from '../registry/types.ts'
 import { createAdmission, type SubmitExtra, type Taken, type Verdict } from './admission.ts'
+import { queueOf } from './record.ts'
 import type { Stats } from './stats.ts'
 import { createSubmitMany } from './submit-many.ts'
 
@@ -25,15 +26,17 @@ export type SubmitDeps = {
   stats: Stats
   /** Tells a dispatcher of a task's job, if it is there. */
   wake: (type: string, id: string, queue: string) => Promise<unknown>
+  /** Tasks that may wait in one queue. */
+  maxQueued: number
   log: Logger
 }
 
-export const createSubmit = ({ redis, keys, types, queues, stats, wake, log }: SubmitDeps) => {
+export const createSubmit = ({ redis, keys, types, queues, stats, wake, maxQueued, log }: SubmitDeps) => {
   const script = (file: string) => loadScript(redis, new URL(file, import.meta.url))
   const submitScript = script('./submit.lua')
   const record = createBatch(submitScript)
   const withdraw = script('./withdraw.lua')
-  const { admit, settle } = createAdmission(redis)
+  const { admit, settle, refuseFull, anyFull } = createAdmission(redis, maxQueued)
 
   /** Queues whose agents had no room when last asked; of a Redis that comes back that is to be asked anew. */
   const full = new Set<string>()
@@ -54,9 +57,11 @@ export const createSubmit = ({ redis, keys, types, queues, stats, wake, log }: S
    * Takes a task: its record, then its job, then a wake, each sent behind the other without waiting, as one packet; answered when all have.
    * Dying anywhere between leaves a record that the sweeper finds and completes.
    * @param agentType its agent type, resolved from `agent_id` where the body named none
-   * @throws NoAgent, TooManyQueues, IdempotencyKeyReused; of a retry AlreadyRetried, NotFound; of a schedule's run AlreadySubmitted
+   * @throws NoAgent, QueueFull, TooManyQueues, IdempotencyKeyReused; of a retry AlreadyRetried, NotFound; of a schedule's run AlreadySubmitted
    */
   const one = async (t: NewTask, agentType: string, extra: SubmitExtra): Promise<Taken> => {
+    // Under a key it may have been taken before: the record says.
+    if (anyFull() && !extra.idempotency && !extra.schedule) refuseFull(queueOf(agentType, { taskType: t.task_type, pinnedTo: t.agent_id ?? null }))
     // With require_agent there must be an agent, which has made the type known; a refused submit leaves nothing behind.
     if (!extra.requireAgent) await types.ensure(agentType)
     const a = admit(t, agentType, extra)
@@ -95,5 +100,5 @@ export const createSubmit = ({ redis, keys, types, queues, stats, wake, log }: S
     return taken
   }
 
-  return { one, many: createSubmitMany({ keys, types, queues, stats, wake, log, script: submitScript, admit, settle }) }
+  return { one, many: createSubmitMany({ keys, types, queues, stats, wake, log, script: submitScript, admit, settle }), refuseFull, anyFull }
 }

@@ -44,10 +44,12 @@ export type TasksDeps = {
   /** The most that an attempt may take, however often it asks for more. */
   maxAttemptMs: number
   fault: Config['fault']
+  /** Tasks that may wait in one queue. */
+  maxQueued: number
   log: Logger
 }
 
-export const createTasks = ({ redis, keys, types, queues, stats, webhooks, retention, fault, maxAttemptMs, log }: TasksDeps) => {
+export const createTasks = ({ redis, keys, types, queues, stats, webhooks, retention, fault, maxAttemptMs, maxQueued, log }: TasksDeps) => {
   const script = (file: string) => loadScript(redis, new URL(file, import.meta.url))
   const scripts = {
     confirm: script('./confirm.lua'),
@@ -60,7 +62,7 @@ export const createTasks = ({ redis, keys, types, queues, stats, webhooks, reten
 
   /** Tells a dispatcher of a task's job, if it is there. */
   const wake = (type: string, id: string, queue: string) => scripts.confirm(keys.base(type), id, queue)
-  const { one: submitOnce, many: submitMany } = createSubmit({ redis, keys, types, queues, stats, wake, log })
+  const { one: submitOnce, many: submitMany, refuseFull, anyFull } = createSubmit({ redis, keys, types, queues, stats, wake, maxQueued, log })
   /** For those who send no idempotency key. */
   const submit = async (task: NewTask, type: string, extra: SubmitExtra): Promise<Submitted> => (await submitOnce(task, type, extra)).submitted
 
@@ -228,5 +230,5 @@ export const createTasks = ({ redis, keys, types, queues, stats, webhooks, reten
   const deadLetters = createDeadLetters({ redis, keys, types, readOne, retry })
   const sweeping = createSweeping({ redis, keys, queues, retention, readOne, wake, tell })
 
-  return { submit, submitOnce, submitMany, begin, finish, park, progress, keepLate, callback: parked.callback, timeOut: parked.timeOut, cameBack: parked.settle, get, cancel, retry, list, deadLetters, ...sweeping, wake }
+  return { submit, submitOnce, submitMany, refuseFull, anyFull, begin, finish, park, progress, keepLate, callback: parked.callback, timeOut: parked.timeOut, cameBack: parked.settle, get, cancel, retry, list, deadLetters, ...sweeping, wake }
 }

@@ -15,7 +15,7 @@ from .wire import Reply, Target, Unreachable, exchange
 KEY_LONGER, LONGEST_KEY = 60.0, 86_400
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 5.0
 #: An answer that wants to be left alone for longer than this is given to the caller instead.
-LONGEST_RETRY_AFTER = 10.0
+LONGEST_RETRY_AFTER = 15.0
 #: A page of 200 tasks of 1 MiB, and then some.
 MAX_ANSWER_BYTES = 512 * 1024 * 1024
 MAX_PAGE = 200

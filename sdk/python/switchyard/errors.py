@@ -122,6 +122,24 @@ class TooManySchedules(SwitchyardError):
     problem = "too-many-schedules"
 
 
+class QueueFull(SwitchyardError):
+    """As many tasks wait in the queue as may: ``extra["queue"]``, ``extra["limit"]``."""
+
+    problem = "queue-full"
+
+
+class StoreFull(SwitchyardError):
+    """The router's Redis has so little memory left that it takes no new work."""
+
+    problem = "store-full"
+
+
+class Overloaded(SwitchyardError):
+    """The API process has as much in hand as it takes."""
+
+    problem = "overloaded"
+
+
 class StoreUnavailable(SwitchyardError):
     problem = "store-unavailable"
 

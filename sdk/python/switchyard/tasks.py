@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any, Dict, Iterable, Iterator, Literal, Mapping, Optional, Union
 
 from .calls import Calls, members, part
-from .errors import ConnectionFailed, StoreUnavailable, TooManyWatchers, WaitTimeout
+from .errors import ConnectionFailed, Overloaded, StoreUnavailable, TooManyWatchers, WaitTimeout
 from .events import watch
 from .explanation import Explanation
 from .shapes import ENDS, BatchTaken, Cancelled, ProgressTaken, Redelivery, ResultTaken, Task, TaskEvent, TaskStatus
@@ -203,7 +203,7 @@ class Tasks:
                 silent_since = None
                 if seen["status"] in ENDS:
                     return seen
-            except (ConnectionFailed, StoreUnavailable, TooManyWatchers):
+            except (ConnectionFailed, Overloaded, StoreUnavailable, TooManyWatchers):
                 silent_since = time.monotonic() if silent_since is None else silent_since
                 if time.monotonic() - silent_since > PATIENCE:
                     raise
