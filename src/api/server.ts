@@ -1,5 +1,5 @@
 /** What an API process is made of, in the order in which it comes up. */
-import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
+import { createServer, type Server, type ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
 import { createHostPolicy } from '../contracts/host.ts'
 import type { Core } from '../core.ts'
