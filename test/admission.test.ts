@@ -164,7 +164,6 @@ describe('a Redis', () => {
     expect((await agent.beat()).status).toBe(200)
     expect((await system.ended(id, 40_000)).status).toBe('completed')
     expect((await system.get('/tasks?agent_type=test&limit=200')).json.count).toBe(before.tasks)
-    console.log([...system.api, ...system.worker].map(({log})=>log.join('').split('\n').slice(-60).join('\n')).join('\n=====\n'))
     expect((lines() - before.lines) / ((Date.now() - before.at) / 1000)).toBeLessThan(5)
 
     await maxmemory(0)
