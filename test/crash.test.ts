@@ -447,8 +447,9 @@ describe.concurrent('while others wait', { timeout: 120_000 }, () => {
     const slowAgent = await system.agent({ capabilities: ['slow'], maxConcurrency: 50, handle: slow.handle })
     const quicks = await submitMany(system, 600)
     const slows = await submitMany(system, 16, { task_type: 'slow', timeout_seconds: 8 })
+    // One that has some of the slow ones in hand: it is about to say what came of them.
+    const frozen = await until(() => system.worker.find((w) => w.log.join('').split('\n').filter((l) => l.includes(slowAgent.id) && l.includes('"status":"sent"')).length >= 4), { what: 'a dispatcher with slow tasks' })
     await until(() => slowAgent.runs.length >= 8)
-    const frozen = await busiest(system)
     frozen.child.kill('SIGSTOP')
     const at = Date.now()
     go()
