@@ -32,6 +32,8 @@ const ask = async (method: 'POST' | 'DELETE', to: string, body: unknown, forMs: 
 
 const startAgent = async (a: AgentSettings) => {
   const inHand = new Map<string, { task: string; stop: () => void }>()
+  /** Done, and the router has yet to take the result: its beats list them still (docs/protocol.md, T12). */
+  const untold = new Set<string>()
 
   const work = (delivery: any, res: ServerResponse) => {
     const { task_id: task, attempt_id: attempt, attempt: number, timeout_seconds: seconds, parameters } = delivery
@@ -47,7 +49,9 @@ const startAgent = async (a: AgentSettings) => {
     const timer = setTimeout(async () => {
       if (!end('answered')) return
       if (how === 'answer') return void res.writeHead(200, { 'content-type': 'application/json' }).end(JSON.stringify({ task_id: task, ...result }))
+      untold.add(attempt)
       const answer = await ask('POST', `/tasks/${task}/result`, { attempt_id: attempt, ...result }, 60_000)
+      untold.delete(attempt)
       ledger.write({ what: 'told', at: mono(), agent: a.id, task, attempt, status: answer?.status ?? 0 })
     }, ms)
     const stop = () => {
@@ -74,7 +78,7 @@ const startAgent = async (a: AgentSettings) => {
   const self = { agent_id: a.id, name: a.id, type: a.type, host: '127.0.0.1', port: a.shownPort ?? a.port, capabilities: a.capabilities, max_concurrency: a.slots, ttl_seconds: a.ttlSeconds, instance_id: String(process.pid) }
   await ask('POST', '/agents/register', self, 60_000)
   const beat = async () => {
-    const answer = await ask('POST', `/agents/${a.id}/heartbeat`, { running: [...inHand.keys()] }, (a.ttlSeconds * 1000) / 3)
+    const answer = await ask('POST', `/agents/${a.id}/heartbeat`, { running: [...inHand.keys(), ...untold] }, (a.ttlSeconds * 1000) / 3)
     if (answer?.status === 404) return void (await ask('POST', '/agents/register', self, 60_000))
     for (const attempt of [...(answer?.json?.cancel ?? []), ...(answer?.json?.lost ?? [])]) inHand.get(attempt)?.stop()
   }
