@@ -19,6 +19,7 @@ local function set_aside(queue, id)
   redis.call('LREM', bull_key(queue, 'active'), 1, id)
   redis.call('SADD', aside_key(queue), id)
 end
+local function is_aside(queue, id) return redis.call('SISMEMBER', aside_key(queue), id) == 1 end
 local function bring_back(queue, id)
   if redis.call('SREM', aside_key(queue), id) == 1 then redis.call('RPUSH', bull_key(queue, 'active'), id) end
 end

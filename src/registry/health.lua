@@ -2,10 +2,8 @@
 -- `out` of an agent is '' or why it gets nothing: `refused` (until its next beat), `silent` (0.75 of its TTL has passed), `dead`; or `suspect`:
 -- silent together with most others, kept, and tried last (hold_the_silent).
 --- @include "slots.lua"
+--- @include "absence.lua"
 
--- When no dispatcher has looked for so long (they look once a second), it was we who were away, or Redis: every agent gets one TTL
--- from now. Shorter than the shortest TTL, or an absence in between would kill.
-local AWAY_MS = 3000
 local LOOK_MS = 10000
 -- The part of its TTL after which a silent agent gets nothing more.
 local QUIET = 0.75
@@ -31,11 +29,6 @@ local function status_of(seen, ttl, out, reported, now, sick, sweep)
   return reported
 end
 local function is_dead(seen, ttl, out, now) return status_of(seen, ttl, out, '', now) == 'dead' end
-
-local function forgive_absence(now)
-  local tick = redis.call('HGET', SWEEP, 'tick')
-  if tick and now - tonumber(tick) > AWAY_MS then redis.call('HSET', SWEEP, 'grace', integer(now), 'tick', integer(now)) end
-end
 
 -- Mass silence: when half of the agents that are there have missed a beat at the same time, it is our network or our API before it is all of them.
 -- Then those that fall silent are kept for a while, as suspects: in the pools behind all others, with one task at a time. One that answers is there;

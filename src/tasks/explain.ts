@@ -87,7 +87,7 @@ const read = ([nowMs, f, [last, before], job, line, queue, rows, counts]: Cells)
   const current = attempts.findLast((a) => a.ended_at === null)
   return {
     nowMs, status, spec, createdMs: Number(created), notBeforeMs: Number(notBefore), expiresMs: Number(expires), endedMs: Number(ended), retries: Number(retries),
-    avoids: avoid!.split(' ').filter(Boolean), isCancelled: cancel === '1', isParked: parked === '1', error: error!, waitedFor: (waitedFor || null) as ExplainReason | null, isPoison: poison === '1', isPostponed: postponed === '1',
+    avoids: avoid!.split(' ').filter(Boolean), isCancelled: cancel === '1', isParked: parked !== '', error: error!, waitedFor: (waitedFor || null) as ExplainReason | null, isPoison: poison === '1', isPostponed: postponed === '1',
     current: current && (status === 'sent' || status === 'running') ? { ...current, deadlineMs: Number(sending!.split('\t')[3]) } : null,
     last: attempts.findLast((a) => a.ended_at !== null) ?? null,
     job, position: readPosition(line), queue: { name: queue[0], waiting: queue[1], delayed: queue[2], active: queue[3] },

@@ -19,7 +19,7 @@ local left = math.max(0, deadline - now)
 redis.call('SET', lock_key(queue_in(t[4]), id), attempt, 'PX', integer(left + PARKED_MS))
 set_aside(queue_in(t[4]), id)
 redis.call('HSET', parked_key(agent_in(t[3])), attempt, id)
-redis.call('HSET', task_key(id), 'parked', '1')
+redis.call('HSET', task_key(id), 'parked', PARKED)
 if t[2] == 'sent' then -- else it has told its progress already
   about[id] = { t[7], agent_in(t[3]), '' }
   set_status(id, t[2], 'running')

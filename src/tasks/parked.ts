@@ -40,7 +40,7 @@ export const createParked = ({ redis, keys, queues, finish, keepLate, wake, log 
     const [agentId = '', , sentMs, deadlineMs] = sending?.split('\t') ?? []
     return {
       type, spec: read, queue: queueOf(type, read),
-      status: status as TaskStatus, attemptId: attemptId ?? '', attempt: Number(attempt ?? 0), agentId, mayTakeMs: Number(deadlineMs) - Number(sentMs), retries: Number(retries ?? 0), isParked: isParked === '1',
+      status: status as TaskStatus, attemptId: attemptId ?? '', attempt: Number(attempt ?? 0), agentId, mayTakeMs: Number(deadlineMs) - Number(sentMs), retries: Number(retries ?? 0), isParked: isParked !== null && isParked !== undefined,
       last: (await redis.hget(keys.task(type, id), `a${attempt}`)) ?? '', result: result ?? 'null', error: error ?? '',
     }
   }

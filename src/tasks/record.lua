@@ -3,7 +3,7 @@
 --   running, only it may speak) deliveries sending (the last delivery) a1 a2 … (those ended) t1 t2 … (the ids of attempts before the
 --   last) retries redeliveries avoid (agents that failed it) failed_by (those of them that count for `poison`) refunds (failed attempts that
 --   cost it nothing: the agent was sick) poison result error execution_ms cancel cancel_by (when it ends cancelled, whoever has it) parked (its
---   result comes by callback) progress progress_data (progress.lua) late l1 … r1 … (late.lua) callback (who is told of its end) retry_of
+--   result comes by callback: 1, or until when one that we could not hear in time may still be told) progress progress_data (progress.lua) late l1 … r1 … (late.lua) callback (who is told of its end) retry_of
 --   retried_as traceparent waited_for (what it waited for when it expired: a reason of contracts/explain.ts) history (its changes of status, a
 --   line each: event id, status, delivery, agent) schedule (of which it is a run, and when that was due, with a tab between)
 -- `spec` is what never changes, as text with tabs between: timeout ms, max_retries, retry delay ms, backoff, priority, pinned to,
@@ -24,6 +24,7 @@ local ENDS = { completed = true, failed = true, timeout = true, cancelled = true
 
 local CONFIRM_MS = 5000      -- a task whose job is not in its queue so long after its submit is given one
 local LATE_MS = 1000         -- a dispatcher lets go of an attempt at its deadline, and may say so until so long after it
+local PARKED = '1'
 local PARKED_MS = 60000      -- a parked job stays locked so long behind its attempt's deadline, at which the sweeper ends it
 local CANCEL_MS = 3000       -- a cancelled task that its dispatcher has not ended so long after is ended by the sweeper
 local PARKED_OVER_MS = 3000  -- whoever ends a parked attempt has so long to move its job; else it comes round by itself

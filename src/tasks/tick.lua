@@ -3,13 +3,16 @@
 -- Returns a list of {what, id, …}, and a last entry {'more'} when there is more. For the caller to do with the queue:
 --   {'promote', id, queue} its time has come · {'add', id, queue} it has no job · {'remove', id, queue} it has ended: its job may go
 --   {'time_out', id, queue} it is parked, and its deadline has come
---   {'came_back', id, queue, attempt, status, ms until it may go, why} its agent no longer knew of the attempt, which was parked
+--   {'came_back', id, queue, attempt, status, ms until it may go, why} its agent no longer knew of the attempt, which was parked; or it was us
+--      who could not hear its result in time
 --   {'look', '', '', ms} the next record is to be looked at in so long
 -- and to be told of: {'became', id, status}, behind them the attempt that was lost and its agent, if one was
 --- @include "../redis/any-memory.lua"
 --- @include "record.lua"
+--- @include "../registry/absence.lua"
 
 local now, most = now_ms(), tonumber(ARGV[1])
+forgive_absence(now)
 local todo = {}
 local function act(what, id, queue, ...) todo[#todo + 1] = { what, id, queue, ... } end
 local function became(id, status, ...) todo[#todo + 1] = { 'became', id, status, ... } end
@@ -41,17 +44,38 @@ local function lose(id, t, queue, why, wait_ms, given_up)
   return became_of
 end
 
+-- A parked attempt is over, and that is not its task's fault.
+local function lose_parked(id, t, queue, why, given_up)
+  local wait_ms = redelivery_ms(tonumber(t[7] or 0) + 1)
+  local became_of = lose(id, t, queue, why, wait_ms, given_up)
+  if became_of == 'queued' then look_at(id, math.min(now + wait_ms, math.max(tonumber(t[3]), now + 1))) end
+  act('came_back', id, queue, t[10], became_of, integer(wait_ms), why)
+end
+
+-- Until when a parked attempt is waited for, and whether it is excused: its deadline fell into an absence of ours, or right behind. Then its result
+-- may still be told, and if none is it has not timed out. Noted, as there may be another absence before that. The lock on its job may have run out.
+local function waits_until(id, t, queue, deadline)
+  local excused = t[9] ~= PARKED and tonumber(t[9])
+  if not excused then
+    excused = heard_until(deadline)
+    if not excused then return deadline, false end
+    redis.call('HSET', task_key(id), 'parked', integer(excused))
+    if is_aside(queue, id) then redis.call('SET', lock_key(queue, id), t[10], 'PX', integer(math.max(excused - now, 0) + PARKED_MS)) end
+  end
+  return math.max(excused, deadline), true
+end
+
 -- Its callback may yet come; unless the agent has said that it knows nothing of it.
 local function look_at_parked(id, t, queue, deadline)
-  local why = 'the agent no longer knew of the attempt'
-  if redis.call('HEXISTS', parked_key(agent_in(t[5])), t[10]) == 1 then
-    look_at(id, deadline)
-  else
-    local wait_ms = redelivery_ms(tonumber(t[7] or 0) + 1)
-    local became_of = lose(id, t, queue, why, wait_ms, 'given up: it was delivered again and again, and its agents lost it')
-    if became_of == 'queued' then look_at(id, math.min(now + wait_ms, math.max(tonumber(t[3]), now + 1))) end
-    act('came_back', id, queue, t[10], became_of, integer(wait_ms), why)
+  local until_ms, excused = waits_until(id, t, queue, deadline)
+  if now < until_ms then
+    if redis.call('HEXISTS', parked_key(agent_in(t[5])), t[10]) == 1 then return look_at(id, until_ms) end
+    return lose_parked(id, t, queue, 'the agent no longer knew of the attempt', 'given up: it was delivered again and again, and its agents lost it')
   end
+  if excused then return lose_parked(id, t, queue, 'we were away at its deadline', 'given up: it was delivered again and again, and we were away at its deadlines') end
+  -- Its callback has not come in time. Asked again should whoever does it die.
+  look_at(id, now + 2000)
+  act('time_out', id, queue)
 end
 
 local due = redis.call('ZRANGEBYSCORE', TIMERS, '-inf', integer(now), 'LIMIT', 0, most)
@@ -68,12 +92,8 @@ for _, id in ipairs(due) do
       end_cancelled(id, status, t[10], t[6], t[5], now)
       became(id, 'cancelled')
       act('remove', id, queue)
-    elseif t[9] and now < deadline then
+    elseif t[9] and (now < overdue or t[9] ~= PARKED or heard_until(deadline)) then
       look_at_parked(id, t, queue, deadline)
-    elseif t[9] and now < overdue then
-      -- Its callback has not come in time. Asked again should whoever does it die.
-      look_at(id, now + 2000)
-      act('time_out', id, queue)
     elseif now < overdue then
       look_at(id, t[8] == '1' and math.min(tonumber(t[11]), overdue) or overdue)
     else

@@ -135,6 +135,9 @@ export const createDispatcher = (deps: DispatcherDeps) => {
   })
   let now = begin()
 
+  /** Types that we have yet to look at since our connection broke: Redis was away, perhaps. */
+  let brokenFor = new Set<string>()
+
   const serveRefused = () => {
     if (now.refused.size === 0 || stopping) return
     const again = [...now.refused]
@@ -188,8 +191,9 @@ export const createDispatcher = (deps: DispatcherDeps) => {
 
   /** Looks at one agent type: what is due, what waits, what has stalled. */
   const survey = async (type: string): Promise<void> => {
-    const [recordsDueIn, agentsDue, webhooksDue, busy, least, inUse, idle, scheduleIn] = (await surveyScript(keys.base(type), id, running)) as [number, number, number, [string, number, number, number, string][], string, number, string[], string]
+    const [recordsDueIn, agentsDue, webhooksDue, busy, least, inUse, idle, scheduleIn] = (await surveyScript(keys.base(type), id, running, brokenFor.has(type) ? 1 : 0)) as [number, number, number, [string, number, number, number, string][], string, number, string[], string]
     watchdog.looked(type, busy.filter(([, waits, , room]) => waits > 0 && room === 1).map(([queue, , , , front]) => ({ queue, front })))
+    brokenFor.delete(type)
     leastOther.set(type, Number(least))
     const at = performance.now()
     if (webhooksDue === 1) deliverer.look(type)
@@ -285,6 +289,7 @@ export const createDispatcher = (deps: DispatcherDeps) => {
       // After an outage: look at once, do not wait for the next second.
       redis.on('ready', () => {
         stallChecksFrom = performance.now() + STALL_CHECK_MS
+        brokenFor = new Set(known)
         void surveyNow()
       })
       await surveyNow()

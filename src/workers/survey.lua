@@ -1,5 +1,5 @@
 -- A dispatcher's look at an agent type, once a second: what waits, what is due; it also says that the dispatcher is there.
--- KEYS[1] base   ARGV[1] dispatcher  [2] its attempts in flight
+-- KEYS[1] base   ARGV[1] dispatcher  [2] its attempts in flight  [3] 1 when its connection has broken since its last look
 -- Returns {ms until a record is to be looked at or -1, 1 when agents are due, 1 when webhooks are due, list of {queue, waiting, active, room, front},
 --   the load of the least busy other dispatcher or -1, 1 when the type is in use (there is an agent, a queue, a task, a webhook or a schedule),
 --   some of the queues without jobs for an hour, to be forgotten,
@@ -14,7 +14,7 @@ local MAX_IDLE = 20
 local SCHEDULES_POOL = '~schedules' -- queues/schedulers.ts
 local now = now_ms()
 redis.call('ZADD', DISPATCHERS, ARGV[2], ARGV[1])
-forgive_absence(now)
+forgive_absence(now, ARGV[3] == '1')
 redis.call('HSET', SWEEP, 'tick', integer(now))
 
 local next_record = redis.call('ZRANGE', TIMERS, 0, 0, 'WITHSCORES')[2]
