@@ -79,7 +79,7 @@ export const createDispatcher = (deps: DispatcherDeps) => {
   let stopping = false
   let drainMs = deps.drainMs
   const lastStallCheck = new Map<string, number>()
-  /** No such check before this: behind an outage all locks have run out, but whoever holds a job is about to say what came of it. */
+  /** No such check before this: behind an outage, or when Redis took nothing for a while, all locks have run out, but whoever holds a job is about to say what came of it. */
   let stallChecksFrom = 0
 
   const stops = createStops({ transport: deps.transport, log })
@@ -237,7 +237,10 @@ export const createDispatcher = (deps: DispatcherDeps) => {
   const surveyNow = (): Promise<void> => {
     const mine = now
     mine.surveying ??= surveyAll()
-      .catch((error: unknown) => watchdog.failed('', error))
+      .catch((error: unknown) => {
+        if (isStoreFailure(error)) stallChecksFrom = performance.now() + STALL_CHECK_MS
+        watchdog.failed('', error)
+      })
       .finally(() => {
         mine.surveying = null
       })
