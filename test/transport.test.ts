@@ -398,6 +398,11 @@ describe('an agent that cannot be reached', () => {
     expect(await post(80, { host: 'nowhere.test' }, newTransport({ resolve: async () => [] }))).toMatchObject({ kind: 'unreachable' })
   })
 
+  test('for want of something of ours has nothing to do with it', async () => {
+    const none = Object.assign(new Error('connect EMFILE 10.0.0.5:80 - Local (undefined:undefined)'), { code: 'EMFILE' })
+    expect(await post(80, { host: 'far.test' }, newTransport({ resolve: () => Promise.reject(none) }))).toEqual({ kind: 'unsent', error: none.message })
+  })
+
   test('at any of its addresses is unreachable, and the error names each', async () => {
     const { port } = await listening(createServer())
     await cleanups.pop()?.()

@@ -61,10 +61,14 @@ const timeoutError = (progress: Progress, ms: number): string => {
   return progress === 'send' ? `no answer from the agent ${within}` : `the agent's answer was not finished ${within}`
 }
 
+/** What this machine has no more of, when a connection is to be made. */
+const OURS: readonly (string | undefined)[] = ['EMFILE', 'ENFILE', 'ENOBUFS', 'ENOMEM', 'EADDRNOTAVAIL']
+const isOurs = (error: Error): boolean => (error instanceof AggregateError ? error.errors.every(isOurs) : OURS.includes((error as NodeJS.ErrnoException).code))
+
 /** What broke, for people: undici says "other side closed", Node says "read ECONNRESET". */
 const brokenOutcome = (link: Link, progress: Progress, error: Error, afterMs: number): Outcome => {
   const code = (error as NodeJS.ErrnoException).code
-  if (progress === 'connect' && link.connectError !== null) return { kind: 'unreachable', error: describeConnectError(link.connectError) }
+  if (progress === 'connect' && link.connectError !== null) return { kind: isOurs(link.connectError) ? 'unsent' : 'unreachable', error: describeConnectError(link.connectError) }
   if (code === 'UND_ERR_HEADERS_OVERFLOW') return { kind: 'failed', error: "the agent's answer has too large headers", statusCode: null }
   if (error.name === 'HTTPParserError') return { kind: 'failed', error: `the agent's answer is not HTTP: ${error.message}`, statusCode: null }
   const where = progress === 'answer' ? 'in its answer' : 'without an answer'

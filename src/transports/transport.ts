@@ -39,6 +39,8 @@ export type Outcome =
   | { kind: 'no_room'; error: string; statusCode: number; retryAfterMs: number }
   /** No connection could be made, to any of its addresses. */
   | { kind: 'unreachable'; error: string }
+  /** Nothing was sent, for want of something of ours: descriptors, ports, memory. It says nothing of the agent, and costs no attempt. */
+  | { kind: 'unsent'; error: string }
   | { kind: 'timeout'; error: string }
   /** Stopped by `abort`; the reason is the caller's. */
   | { kind: 'aborted' }

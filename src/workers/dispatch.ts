@@ -47,9 +47,14 @@ export type DispatchDeps = {
   dueIn: (type: string, ms: number) => void
   /** An agent fell idle that was full: a task may be on its way that nobody was told of. */
   lookAgain: (type: string, agentId: string) => void
+  /** We lack something, and had better not take more for now. */
+  cannotSend: (why: string) => void
   /** An agent's rest ends then. */
   restsFor: (type: string, ms: number) => void
 }
+
+/** So long a slot rests whose attempt could not be sent for want of something of ours. */
+const UNSENT_MS = 250
 
 export type Dispatch = ReturnType<typeof createDispatch>
 
@@ -130,6 +135,8 @@ export const createDispatch = (deps: DispatchDeps) => {
         return { ...end, outcome: why }
       case 'no_room':
         return { ...end, outcome: 'no_room', restMs: restMs(o.retryAfterMs), retryInMs: declineDelayMs(go.attempt - 1 - go.retries) }
+      case 'unsent':
+        return { ...end, outcome: 'no_room', error: `the dispatcher could not send it: ${o.error}`, retryInMs: declineDelayMs(go.attempt - 1 - go.retries) }
       case 'rejected':
         return { ...end, outcome: 'rejected' }
       default:
@@ -166,6 +173,10 @@ export const createDispatch = (deps: DispatchDeps) => {
     sent.delete(go.attemptId)
     step.until = performance.now() + STEP_MS
     if (outcome.kind === 'accepted') return 'accepted'
+    if (outcome.kind === 'unsent') {
+      deps.cannotSend(outcome.error)
+      await new Promise((resolve) => setTimeout(resolve, UNSENT_MS)) // or what waits would go round and round
+    }
     const end = endOf(outcome, why, taskId, slot.agentId, go)
     metrics.run.observe({ agent_type: slot.type, outcome: end.outcome }, (performance.now() - began) / 1000)
     return end

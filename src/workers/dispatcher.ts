@@ -32,6 +32,8 @@ import type { WebhookDeliverer } from './webhooks.ts'
 const SURVEY_MS = 1000
 /** A survey sees what comes due later than this. */
 const NEAR_MS = 2 * SURVEY_MS
+/** So long a dispatcher takes nothing that could not send an attempt. */
+const CANNOT_SEND_MS = 1000
 /** Longer than from a submit's record to its job, shorter than anyone notices. */
 const LOOK_AGAIN_MS = 5
 /** Slots reserved in one call: enough to fill a burst in few calls, few enough to leave some to the others. */
@@ -98,7 +100,11 @@ export const createDispatcher = (deps: DispatcherDeps) => {
     ...deps, id, locks, stops,
     inFlight: () => running,
     takesMore: () => !stopping,
-    goesOn: (type, queue) => now.refused.size <= (now.refused.has(queue) ? 1 : 0) && !givesAway(type),
+    goesOn: (type, queue) => !cannotSend() && now.refused.size <= (now.refused.has(queue) ? 1 : 0) && !givesAway(type),
+    cannotSend: (why) => {
+      if (!cannotSend()) log.warn({ error: why }, 'could not send an attempt; taking nothing for a moment')
+      cannotSendUntil = performance.now() + CANNOT_SEND_MS
+    },
     dueIn,
     lookAgain: (type, agentId) => {
       if (looking.has(agentId)) return
@@ -135,6 +141,9 @@ export const createDispatcher = (deps: DispatcherDeps) => {
   })
   let now = begin()
 
+  /** Until then we take nothing: we lacked something (descriptors, say) to send what we had. Others may have it. */
+  let cannotSendUntil = 0
+  const cannotSend = (): boolean => performance.now() < cannotSendUntil
   /** Types that we have yet to look at since our connection broke: Redis was away, perhaps. */
   let brokenFor = new Set<string>()
 
@@ -154,7 +163,7 @@ export const createDispatcher = (deps: DispatcherDeps) => {
     try {
       for (;;) {
         const wanted = Math.min(RESERVE_AT_ONCE, concurrency - running - mine.asked)
-        if (stopping || mine !== now) return
+        if (stopping || cannotSend() || mine !== now) return
         if (wanted <= 0) return void refused.set(queue, type)
         mine.asked += wanted
         const slots = await registry.reserve(type, queue, id, running, Array.from({ length: wanted }, () => randomUUID())).finally(() => (mine.asked -= wanted))
