@@ -77,8 +77,17 @@ export const startProcess = async (script: string, env: Record<string, string>, 
 }
 
 /** A Redis of the test's own, with an append-only file, that can be killed and started again; on a Unix socket unless it is given a port. */
-export const startRedis = async ({ port, settings = {}, env = {} }: { port?: number; settings?: Record<string, string>; env?: Record<string, string> } = {}) => {
+export type RedisOptions = {
+  port?: number
+  settings?: Record<string, string>
+  /** Of its process; `dir` is its folder, before it is started. */
+  env?: (dir: string) => Promise<Record<string, string>>
+  /** Before its folder goes. */
+  clean?: (dir: string) => Promise<unknown>
+}
+export const startRedis = async ({ port, settings = {}, env = async () => ({}), clean = async () => {} }: RedisOptions = {}) => {
   const dir = await mkdtemp(join(tmpdir(), 'sy-redis-'))
+  const more = await env(dir)
   const socket = join(dir, 'r.sock')
   // Everything is written before it is answered, and never synced: it outlives a killed Redis for sure. With `everysec` a Redis whose disk is
   // slow to sync answers first and writes up to 2 s later.
@@ -86,7 +95,7 @@ export const startRedis = async ({ port, settings = {}, env = {} }: { port?: num
   const args = Object.entries(all).flatMap(([name, value]) => [`--${name}`, value])
   let child: ChildProcess
   const start = async () => {
-    child = spawn('redis-server', args, { stdio: 'ignore', env: { ...process.env, ...env } })
+    child = spawn('redis-server', args, { stdio: 'ignore', env: { ...process.env, ...more } })
     const probe = new Redis({ path: socket, retryStrategy: () => 20, maxRetriesPerRequest: null, lazyConnect: false })
     probe.on('error', () => {})
     await until(() => probe.ping().then((p) => p === 'PONG', () => false), { what: 'redis' })
@@ -110,6 +119,7 @@ export const startRedis = async ({ port, settings = {}, env = {} }: { port?: num
     go: () => child.kill('SIGCONT'),
     close: async () => {
       await kill()
+      await clean(dir)
       await rm(dir, { recursive: true, force: true })
     },
   }

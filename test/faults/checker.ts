@@ -15,8 +15,8 @@ export type Allowed = {
   agentsFail?: boolean
   /** Attempts may end late: who ends them was away. */
   lateEnds?: boolean
-  /** Acknowledged tasks that may be gone: what is documented as lost. */
-  lost?: boolean
+  /** What Redis acknowledged so many ms before something broke may be gone, as documented: tasks, and what was told of them. */
+  lost?: number
 }
 
 export type Evidence = { told: readonly Told[]; calls: readonly Call[]; events: readonly AgentEvent[]; records: ReadonlyMap<string, TaskRecord>; agents: readonly AgentRecord[]; windows: readonly Window[]; allowed: Allowed }
@@ -52,7 +52,7 @@ export const sentAt = (attempt: string, ahead: number): number => Number(SENT_MS
 const list = (ids: readonly string[]): string => `${ids.slice(0, 5).join(', ')}${ids.length > 5 ? ` and ${ids.length - 5} more` : ''}`
 
 /** The most that an agent had at once above its limit, each attempt counted until its end or its deadline. */
-const above = (events: readonly AgentEvent[]): number => {
+const above = (events: readonly AgentEvent[], forgotten: (at: number) => boolean): number => {
   const ends = new Map<string, number>()
   const deaths = new Map<string, number[]>()
   for (const e of events) {
@@ -61,7 +61,7 @@ const above = (events: readonly AgentEvent[]): number => {
   }
   const edges = new Map<string, [at: number, step: number, slots: number][]>()
   for (const s of events) {
-    if (s.what !== 'start') continue
+    if (s.what !== 'start' || forgotten(s.at)) continue
     const death = deaths.get(s.agent)?.find((at) => at >= s.at) ?? Infinity
     const own = edges.get(s.agent) ?? []
     edges.set(s.agent, own)
@@ -88,13 +88,18 @@ export const check = ({ told, calls, events, records, agents, windows, allowed }
   const answered = new Map(events.flatMap((e) => (e.what === 'end' && e.why === 'answered' ? [[e.attempt, e]] : [])))
   const inFault = (from: number, to: number): boolean => windows.some((w) => from <= w.to + AFTERMATH_MS && to >= w.from)
 
+  const forgotten = (at: number): boolean => allowed.lost !== undefined && windows.some((w) => at >= w.from - allowed.lost! && at <= w.to)
+
   const taken = told.filter((t) => t.ids.size > 0)
   must(told.filter((t) => t.ids.size > 1).map((t) => t.key), 'P10: one key, several tasks')
   must(told.filter((t) => t.ids.size === 0).map((t) => `${t.key} ${t.oddities[0] ?? ''}`), 'a submit that was never taken')
-  must(told.filter((t) => t.ids.size > 0).flatMap((t) => t.oddities), 'an answer that nobody should get')
+  // Of what may be gone clients may hear that it is.
+  must(told.filter((t) => t.ids.size > 0).flatMap((t) => t.oddities.filter((o) => !(forgotten(t.takenAt!) && / 404 /.test(o)))), 'an answer that nobody should get')
 
   const lost = taken.filter((t) => [...t.ids].some((id) => !ENDS.includes(records.get(id)?.status ?? 'gone')))
-  if (!allowed.lost) must(lost.map((t) => [...t.ids].map((id) => `${id} (${records.get(id)?.status ?? 'gone'})`).join()), 'P1, P2: acknowledged and without an end')
+  must(lost.filter((t) => !forgotten(t.takenAt!)).map((t) => [...t.ids].map((id) => `${id} (${records.get(id)?.status ?? 'gone'})`).join()), 'P1, P2: acknowledged and without an end')
+
+  const gone = new Set(lost.filter((t) => forgotten(t.takenAt!)).flatMap((t) => [...t.ids]))
 
   const changed: string[] = []
   const bad = { cancels: [] as string[], charged: [] as string[], failed: [] as string[], nobodys: [] as string[], twice: [] as string[], uncounted: [] as string[], afterCancel: [] as string[], late: [] as string[] }
@@ -104,9 +109,9 @@ export const check = ({ told, calls, events, records, agents, windows, allowed }
     const record = records.get(id)
     if (!record) continue
     const own = starts.get(id) ?? []
-    const ends = [...t.ends.map((e) => `${e.status} ${e.result}`), `${record.status} ${JSON.stringify(record.result)}`]
+    const ends = [...t.ends.filter((e) => !forgotten(e.at)).map((e) => `${e.status} ${e.result}`), `${record.status} ${JSON.stringify(record.result)}`]
     if (new Set(ends).size > 1) changed.push(`${id}: ${ends.join(' → ')}`)
-    if (t.cancel && t.cancel.status !== 409 && record.status !== 'cancelled') changed.push(`${id}: cancelled (${t.cancel.status}) → ${record.status}`)
+    if (t.cancel && t.cancel.status !== 409 && !forgotten(t.cancel.at) && record.status !== 'cancelled') changed.push(`${id}: cancelled (${t.cancel.status}) → ${record.status}`)
     if (record.status === 'cancelled' && !t.cancel) bad.cancels.push(id)
     if (!allowed.agentsFail && record.retry_count > 0) bad.charged.push(`${id} (${record.attempts.map((a) => `${a.outcome} ${a.error ?? ''}`).join(', ')})`)
     if (!allowed.agentsFail && !['completed', 'cancelled'].includes(record.status)) bad.failed.push(`${id} (${record.status}: ${record.error})`)
@@ -119,7 +124,7 @@ export const check = ({ told, calls, events, records, agents, windows, allowed }
       const cancelledAt = record.status === 'cancelled' && record.completed_at ? Date.parse(record.completed_at) - ahead : Infinity
       if (sentAt(s.attempt, ahead) > cancelledAt + 1) bad.afterCancel.push(id)
     }
-    if (record.attempts.length < Math.min(100, own.length)) bad.uncounted.push(id)
+    if (record.attempts.length < Math.min(100, own.filter((s) => !forgotten(s.at)).length)) bad.uncounted.push(id)
     // A lost one ended with its dispatcher; that was noticed later.
     if (!allowed.lateEnds) for (const a of record.attempts) if (a.ended_at && a.outcome !== 'lost' && Date.parse(a.ended_at) - Date.parse(a.sent_at) > record.timeout_seconds * 1000 + 1000 + SLACK_MS) bad.late.push(`${id} (attempt ${a.attempt}, ${a.outcome})`)
   }
@@ -134,13 +139,13 @@ export const check = ({ told, calls, events, records, agents, windows, allowed }
   must(bad.late, 'P8: an attempt that ended late')
   // A result that was answered 200 is the task's, unless a cancel had been asked for.
   must(events.flatMap((e) => {
-    if (e.what !== 'told') return []
+    if (e.what !== 'told' || forgotten(e.at) || (e.status === 404 && gone.has(e.task))) return []
     const record = records.get(e.task)
     const counts = record?.status === 'cancelled' || record?.result?.attempt_id === e.attempt
     return (e.status === 200 && record && !counts) || ![0, 200, 409].includes(e.status) ? [`${e.task} ${e.attempt}: ${e.status}, ${record?.status}`] : []
   }), 'P9: a result from an agent, answered wrongly')
 
-  const overLimit = above(events)
+  const overLimit = above(events, forgotten)
   if (overLimit > 0) violations.push(`P5: ${overLimit} above an agent's max_concurrency`)
   const leaked = agents.reduce((n, a) => n + a.in_flight, 0)
   if (leaked > 0) violations.push(`P6: ${leaked} slots held with nothing under way: ${list(agents.filter((a) => a.in_flight > 0).map((a) => a.agent_id))}`)

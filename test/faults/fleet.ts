@@ -6,8 +6,8 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { Redis } from 'ioredis'
 import { createKeys } from '../../src/redis/keys.ts'
-import { startProcess, startRedis, until, call, type Proc } from '../system.ts'
-import { mono } from './clock.ts'
+import { startProcess, startRedis, until, call, type Proc, type RedisOptions } from '../system.ts'
+import { mono, wallAhead } from './clock.ts'
 import type { AgentSettings, HostSettings } from './host.ts'
 import { append, createLedger } from './ledger.ts'
 import { startProxy, type Proxy } from './proxy.ts'
@@ -29,7 +29,7 @@ export type FleetOptions = {
   /** Of those of one role, by their number. */
   envOf?: (role: 'api' | 'dispatcher', index: number) => Record<string, string>
   /** Settings of Redis, and of its process. */
-  redis?: { settings?: Record<string, string>; env?: Record<string, string> }
+  redis?: Omit<RedisOptions, 'port'>
 }
 
 /** Agent types and what their agents can do. */
@@ -53,9 +53,14 @@ export type Member = {
   stop: () => boolean
   go: () => boolean
   residentMiB: () => number
+  /** CPU that it has taken, ms. */
+  cpuMs: () => number
+  /** What it logged between two times of clock.ts. */
+  logged: (from: number, to?: number) => LogLine[]
 }
+export type LogLine = { at: number; level: string; msg: string; task?: string }
 
-const freePorts = async (count: number): Promise<number[]> => {
+export const freePorts = async (count: number): Promise<number[]> => {
   // All are held until the last is found, or one would be given twice.
   const servers = await Promise.all(Array.from({ length: count }, () => new Promise<ReturnType<typeof createServer>>((resolve) => { const s = createServer().listen(0, '127.0.0.1', () => resolve(s)) })))
   const ports = servers.map((s) => (s.address() as AddressInfo).port)
@@ -83,7 +88,7 @@ export const startFleet = async (o: FleetOptions, random: Random) => {
   }
   const members: Member[] = []
 
-  const member = async (m: Omit<Member, 'kill' | 'restart' | 'stop' | 'go' | 'proc' | 'residentMiB'>, start: (env: Record<string, string>) => Promise<Proc>): Promise<Member> => {
+  const member = async (m: Omit<Member, 'kill' | 'restart' | 'stop' | 'go' | 'proc' | 'residentMiB' | 'cpuMs' | 'logged'>, start: (env: Record<string, string>) => Promise<Proc>): Promise<Member> => {
     const self: Member = {
       ...m,
       proc: await start({}),
@@ -95,6 +100,14 @@ export const startFleet = async (o: FleetOptions, random: Random) => {
       stop: () => self.proc.child.kill('SIGSTOP'),
       go: () => self.proc.child.kill('SIGCONT'),
       residentMiB: () => Number(/^VmRSS:\s+(\d+) kB/m.exec(readFileSync(`/proc/${self.proc.child.pid}/status`, 'latin1'))?.[1]) / 1024,
+      // In ticks of 10 ms, the fields behind the name in parentheses.
+      cpuMs: () => readFileSync(`/proc/${self.proc.child.pid}/stat`, 'latin1').replace(/^.*\) /, '').split(' ').slice(11, 13).reduce((sum, ticks) => sum + Number(ticks) * 10, 0),
+      logged: (from, to = Infinity) => self.proc.log.join('').split('\n').flatMap((line) => {
+        if (!line.startsWith('{') || !line.endsWith('}')) return []
+        const { time, ...rest } = JSON.parse(line) as LogLine & { time: string }
+        const at = Date.parse(time) - wallAhead()
+        return at >= from && at <= to ? [{ ...rest, at }] : []
+      }),
     }
     members.push(self)
     return self

@@ -144,16 +144,22 @@ export const createLoad = ({ apis, random, ...o }: LoadOptions & { apis: readonl
   }
 
   let timer: NodeJS.Timeout | undefined
+  let pace = rate
   return {
     told, calls, one, ask,
     /** How many are neither answered nor given up. */
     pending: () => pending.size,
+    /** From now on so many tasks a second. */
+    setRate: (next: number): void => void (pace = next),
     start: (): void => {
-      const began = mono()
-      let sent = 0
+      let last = mono()
+      let due = 0
       // Behind the clock it catches up: the loop is open.
       timer = setInterval(() => {
-        for (; !stopped && sent < ((mono() - began) / 1000) * rate; sent++) one()
+        const now = mono()
+        due += ((now - last) / 1000) * pace
+        last = now
+        for (; !stopped && due >= 1; due--) one()
       }, 5)
     },
     /** Ends the stream, and waits for the last answers. */

@@ -20,11 +20,13 @@ const seed = values.seed === undefined ? randomInt(1, 1e6) : Number(values.seed)
 const rows = values.row ? ROWS.filter((r) => values.row!.includes(r.name)) : ROWS
 const outcomes: Outcome[] = []
 const broken: string[] = []
+const skipped: string[] = []
 
 let ending = false
 const end = (code: number): never => {
   if (values.json) process.stdout.write(`${JSON.stringify({ seed, outcomes, broken }, null, 2)}\n`)
   else if (outcomes.length > 0) process.stdout.write(`\n${values.markdown ? formatMarkdown(outcomes) : formatTable(outcomes)}\n`)
+  for (const one of skipped) process.stderr.write(`\n${one}\n`)
   for (const one of broken) process.stderr.write(`\n${one}\n`)
   process.exit(code)
 }
@@ -39,6 +41,12 @@ for (const signal of ['SIGINT', 'SIGTERM'] as const) {
 
 for (const [i, row] of rows.entries()) {
   const say = (line: string) => process.stderr.write(`[${i + 1}/${rows.length}] ${row.name}: ${line}\n`)
+  const lack = await row.lacks?.()
+  if (lack) {
+    say(`skipped: ${lack}`)
+    skipped.push(`${row.name} was skipped: ${lack}`)
+    continue
+  }
   try {
     const outcome = await runTrial([row], { seed, say, keep: values.keep === true })
     outcomes.push(outcome)

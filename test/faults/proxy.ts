@@ -16,7 +16,8 @@ export type Direction = 'up' | 'down'
 
 const HELD_POLL_MS = 20
 
-export const startProxy = async (to: { port: number; host?: string }, listen = 0) => {
+export const startProxy = async (target: { port: number; host?: string }, listen = 0) => {
+  let to = target
   let weather: Weather = {}
   const pairs = new Set<[Socket, Socket]>()
   /** What the weather did: the proof that it bit. */
@@ -74,6 +75,8 @@ export const startProxy = async (to: { port: number; host?: string }, listen = 0
   return {
     port: (server.address() as AddressInfo).port,
     seen,
+    /** New connections go there. */
+    turn: (next: { port: number; host?: string }) => void (to = next),
     set: (next: Weather) => void (weather = next),
     resetAll,
     open: () => pairs.size,

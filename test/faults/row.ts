@@ -25,6 +25,8 @@ export type Trial = {
   /** Waits until an agent is given something that was sent behind `since`, and says how long it took. */
   goesOn: (since?: number, timeoutMs?: number) => Promise<number>
   note: (what: string) => void
+  /** To be done when the trial has ended, however it did. */
+  atEnd: (clean: () => Promise<unknown> | unknown) => void
 }
 
 export type Row = Allowed & {
@@ -36,6 +38,8 @@ export type Row = Allowed & {
   promises: string
   /** Whether it can be one of several in a trial: it heals what it breaks, and needs no system of its own but its links. */
   mixes?: boolean
+  /** What this machine must have; a text says what it lacks, and the row is skipped. */
+  lacks?: () => Promise<string | null>
   fleet?: FleetOptions
   load?: LoadOptions
   /** No tail: nothing is to go on, or the row looks itself. */

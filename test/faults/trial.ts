@@ -69,6 +69,7 @@ export const runTrial = async (rows: readonly Row[], { seed, say, fleet: more = 
   const violations: string[] = []
   let row = ''
   const recoveries: number[] = []
+  const cleanings: (() => unknown)[] = []
   const count = { injected: 0, bit: 0 }
   let failed = true
   const trial: Trial = {
@@ -90,6 +91,7 @@ export const runTrial = async (rows: readonly Row[], { seed, say, fleet: more = 
       return first()!.at - since
     },
     note: say,
+    atEnd: (clean) => void cleanings.push(clean),
   }
   try {
     await fleet.allAlive()
@@ -118,6 +120,7 @@ export const runTrial = async (rows: readonly Row[], { seed, say, fleet: more = 
     for (const [name, lines] of [['told', load.told.map((one) => ({ ...one, ids: [...one.ids] }))], ['calls', load.calls], ['records', [...trial.records.values()]]] as const) await writeFile(join(fleet.dir, `${name}.jsonl`), lines.map((line) => JSON.stringify(line)).join('\n'))
     for (const m of fleet.members) await writeFile(join(fleet.dir, `${m.name}.log`), m.proc.log.join(''))
     load.close()
+    for (const clean of cleanings) await clean()
     await fleet.end({ keep: failed || keep })
   }
 }
