@@ -3,7 +3,11 @@ import type { Row } from '../row.ts'
 import { agentRows } from './agents.ts'
 import { apiRows } from './apis.ts'
 import { cancelRows } from './cancels.ts'
+import { descriptorRows } from './descriptors.ts'
 import { dispatcherRows } from './dispatchers.ts'
+import { failoverRows } from './failover.ts'
+import { powerRows } from './power.ts'
 import { redisRows } from './redis.ts'
+import { storeRows } from './store.ts'
 
-export const ROWS: readonly Row[] = [...dispatcherRows, ...apiRows, ...agentRows, ...redisRows, ...cancelRows]
+export const ROWS: readonly Row[] = [...dispatcherRows, ...apiRows, ...agentRows, ...redisRows, ...storeRows, ...powerRows, ...failoverRows, ...descriptorRows, ...cancelRows]
