@@ -1,5 +1,7 @@
 /** No more connections: Redis takes none, or one of our processes has no descriptor left. */
 import { execFile } from 'node:child_process'
+import { readdir } from 'node:fs/promises'
+import { connect, type Socket } from 'node:net'
 import { promisify } from 'node:util'
 import { sleep } from '../../system.ts'
 import { mono } from '../clock.ts'
@@ -9,8 +11,6 @@ import type { Row, Trial } from '../row.ts'
 
 const exec = promisify(execFile)
 const limit = (m: Member, most: number) => exec('prlimit', ['--pid', String(m.proc.child.pid), `--nofile=${most}:`])
-/** Fewer than it has: it gets none, also when it closes some. */
-const NONE = 16
 const ENOUGH = 20_000
 const lacks = async (): Promise<string | null> => exec('prlimit', ['--version']).then(() => null, () => 'there is no prlimit here, which sets the limits of a process that runs')
 
@@ -18,16 +18,16 @@ const breakConnections = async ({ fleet }: Trial): Promise<void> => {
   for (const type of ['NORMAL', 'PUBSUB']) await fleet.redis.call('CLIENT', 'KILL', 'TYPE', type, 'SKIPME', 'yes')
 }
 
-/** A process without descriptors for 6 s. */
-const without = async (trial: Trial, m: Member, bites: (from: number) => boolean): Promise<void> => {
+/** A process without a descriptor more than it has, for 6 s, in which it is made to want some. */
+const without = async (trial: Trial, m: Member, want: () => unknown, bites: (from: number) => boolean): Promise<void> => {
   await trial.broken(async () => {
     const from = mono()
     trial.injected()
-    await limit(m, NONE)
-    if (m.role === 'api') await breakConnections(trial)
+    await limit(m, (await readdir(`/proc/${m.proc.child.pid}/fd`)).length)
+    await want()
     await sleep(6000)
     if (bites(from)) trial.bit()
-    logsLittle({ ...trial, fleet: { ...trial.fleet, members: trial.fleet.members.filter((x) => x.role === 'api') } }, from, mono())
+    logsLittle(trial, from, mono())
     await limit(m, ENOUGH)
   })
   await goesOnEverywhere(trial)
@@ -71,9 +71,20 @@ export const descriptorRows: readonly Row[] = [
     load: { rate: 40, later: 0.3 },
     run: async (trial) => {
       const { fleet, load } = trial
-      await without(trial, fleet.apis[0]!, (from) => load.calls.some((c) => c.at >= from && c.api === 0 && c.status === 503))
-      const dispatcher = fleet.dispatchers[0]!
-      await without(trial, dispatcher, (from) => dispatcher.logged(from).some((line) => JSON.stringify(line).includes('EMFILE')))
+      const [api, dispatcher] = [fleet.apis[0]!, fleet.dispatchers[0]!]
+      // More clients than it can take: they are turned away. It has to reconnect to Redis as well.
+      let turnedAway = 0
+      const clients: Socket[] = []
+      trial.atEnd(() => clients.forEach((c) => c.destroy()))
+      await without(trial, api, async () => {
+        for (let i = 0; i < 50; i++) clients.push(connect(Number(new URL(api.url).port), '127.0.0.1').on('error', () => {}).on('close', () => turnedAway++))
+        await breakConnections(trial)
+      }, (from) => turnedAway > 0 || load.calls.some((c) => c.at >= from && c.api === 0 && c.status === 503))
+      for (const c of clients) c.destroy()
+      // More deliveries at once than it has connections for.
+      await without(trial, dispatcher, () => {
+        for (let i = 0; i < 80; i++) load.one()
+      }, (from) => dispatcher.logged(from).some((line) => JSON.stringify(line).includes('EMFILE')))
     },
   },
 ]

@@ -60,7 +60,7 @@ export const storeRows: readonly Row[] = [
     run: async (trial) => {
       const { fleet, random } = trial
       let done = 0
-      for (let i = 0; i < trial.times(40) && (done < DONE_MEANWHILE || i < trial.times(10)); i++) {
+      for (let i = 0; i < trial.times(40) && (done < DONE_MEANWHILE * 1.3 || i < trial.times(10)); i++) {
         // While something is under way, so that its end falls into it.
         await until(() => fleet.ledger.open().length > 2, { timeoutMs: 15_000, what: 'work at agents' })
         await trial.broken(async () => {
