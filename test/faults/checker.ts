@@ -99,7 +99,9 @@ export const check = ({ told, calls, events, records, agents, windows, allowed }
   const lost = taken.filter((t) => [...t.ids].some((id) => !ENDS.includes(records.get(id)?.status ?? 'gone')))
   must(lost.filter((t) => !forgotten(t.takenAt!)).map((t) => [...t.ids].map((id) => `${id} (${records.get(id)?.status ?? 'gone'})`).join()), 'P1, P2: acknowledged and without an end')
 
-  const gone = new Set(lost.filter((t) => forgotten(t.takenAt!)).flatMap((t) => [...t.ids]))
+  const known = new Map(taken.flatMap((t) => [...t.ids].map((id) => [id, t])))
+  /** It may be: no client was told that it is there, or only just before. */
+  const isGone = (id: string): boolean => allowed.lost !== undefined && !records.has(id) && (!known.has(id) || forgotten(known.get(id)!.takenAt!))
 
   const changed: string[] = []
   const bad = { cancels: [] as string[], charged: [] as string[], failed: [] as string[], nobodys: [] as string[], twice: [] as string[], uncounted: [] as string[], afterCancel: [] as string[], late: [] as string[] }
@@ -139,7 +141,7 @@ export const check = ({ told, calls, events, records, agents, windows, allowed }
   must(bad.late, 'P8: an attempt that ended late')
   // A result that was answered 200 is the task's, unless a cancel had been asked for.
   must(events.flatMap((e) => {
-    if (e.what !== 'told' || forgotten(e.at) || (e.status === 404 && gone.has(e.task))) return []
+    if (e.what !== 'told' || forgotten(e.at) || (e.status === 404 && isGone(e.task))) return []
     const record = records.get(e.task)
     const counts = record?.status === 'cancelled' || record?.result?.attempt_id === e.attempt
     return (e.status === 200 && record && !counts) || ![0, 200, 409].includes(e.status) ? [`${e.task} ${e.attempt}: ${e.status}, ${record?.status}`] : []

@@ -14,14 +14,14 @@ const BEHIND_MS = 1_000
 /** The master dies a while after it has lost its replica, which is made the master; ours find it at the address of the old one. */
 const failover = async (trial: Trial): Promise<void> => {
   const { fleet } = trial
-  const [port] = await freePorts(1)
+  const [port, nextPort] = await freePorts(2)
   const replica = await startRedis({ port: port! })
-  trial.atEnd(() => replica.close())
+  const next = await startRedis({ port: nextPort! })
+  trial.atEnd(() => Promise.all([replica.close(), next.close()]))
   const between = await startProxy({ port: fleet.redisPort })
   trial.atEnd(() => between.close())
-  const admin = new Redis({ path: replica.socket, maxRetriesPerRequest: null })
-  admin.on('error', () => {})
-  trial.atEnd(() => admin.disconnect())
+  const [admin, nextAdmin] = [replica, next].map((server) => new Redis({ path: server.socket, maxRetriesPerRequest: null }).on('error', () => {})) as [Redis, Redis]
+  trial.atEnd(() => [admin, nextAdmin].forEach((redis) => redis.disconnect()))
   await admin.replicaof('127.0.0.1', between.port)
   await until(async () => /slave0:.*state=online/.test(await fleet.redis.info('replication')), { timeoutMs: 20_000, what: 'a replica' })
   await sleep(2000)
@@ -34,6 +34,7 @@ const failover = async (trial: Trial): Promise<void> => {
     await fleet.store.kill()
     between.close()
     await admin.replicaof('NO', 'ONE')
+    await nextAdmin.replicaof('127.0.0.1', port!)
     const ours = fleet.members.flatMap((m) => m.toRedis ?? [])
     for (const link of ours) link.turn({ port: port! })
     fleet.redis.options.path = replica.socket

@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { call, sleep, until } from '../../system.ts'
-import { mono } from '../clock.ts'
+import { mono, wallAhead } from '../clock.ts'
 import { goesOnInTime, logsLittle, refused } from '../outage.ts'
 import type { Row, Trial } from '../row.ts'
 
@@ -13,6 +13,8 @@ const exec = promisify(execFile)
 
 /** FAULTS: work goes on so soon once there is room again. */
 const RESUMES_MS = 5_000
+/** So long may the end of a task take behind its agent's answer. */
+const ENDS_MS = 2_000
 /** What agents are to have done while nothing could be written, at least. */
 const DONE_MEANWHILE = 50
 
@@ -22,6 +24,16 @@ const notDoneAgain = ({ fleet, records, windows, violate }: Trial, least: number
   const wasted = done.filter((e) => records.get(e.task)?.result?.attempt_id !== e.attempt)
   if (wasted.length > 0) violate(`of ${done.length} tasks done meanwhile ${wasted.length} were done again: ${wasted.slice(0, 5).map((e) => e.task).join(', ')}`)
   if (done.length < least) violate(`only ${done.length} tasks were done meanwhile: too few to say`)
+}
+
+/** What agents ended while it was full has ended then, not only when it no longer was. */
+const endedMeanwhile = ({ fleet, records, windows, violate }: Trial): void => {
+  const late = fleet.ledger.ends().filter((e) => {
+    const record = records.get(e.task)
+    const window = windows.find((w) => e.at >= w.from && e.at <= w.to - ENDS_MS)
+    return e.why === 'answered' && window && record?.result?.attempt_id === e.attempt && Date.parse(record.completed_at!) - wallAhead() > window.to
+  })
+  if (late.length > 0) violate(`${late.length} tasks whose agents had done them ended only when there was memory again: ${late.slice(0, 5).map((e) => e.task).join(', ')}`)
 }
 
 /** Full for a while: submits are refused with a word on when to come again, nobody floods the log, and it resumes in time. */
@@ -94,7 +106,10 @@ export const storeRows: readonly Row[] = [
         await sleep(2000)
       }
     },
-    check: (trial) => notDoneAgain(trial, 1),
+    check: (trial) => {
+      notDoneAgain(trial, 1)
+      endedMeanwhile(trial)
+    },
   },
   {
     name: 'disk-full',
