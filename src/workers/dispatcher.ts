@@ -247,7 +247,8 @@ export const createDispatcher = (deps: DispatcherDeps) => {
     const mine = now
     mine.surveying ??= surveyAll()
       .catch((error: unknown) => {
-        if (isStoreFailure(error)) stallChecksFrom = performance.now() + STALL_CHECK_MS
+        // It answers, and takes nothing. Slowness is no reason: somebody may be dead meanwhile.
+        if (isStoreFailure(error) && (error as Error).name === 'ReplyError') stallChecksFrom = performance.now() + STALL_CHECK_MS
         watchdog.failed('', error)
       })
       .finally(() => {

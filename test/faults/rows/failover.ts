@@ -71,6 +71,11 @@ export const failoverRows: readonly Row[] = [
     run: failover,
     check: (trial) => {
       const lost = lostOf(trial)
+      // So were results and cancels; not what dispatchers wrote, and clients only read.
+      const { fleet, load, records } = trial
+      const results = fleet.ledger.read().filter((e) => e.what === 'told' && e.status === 200 && records.get(e.task)?.status !== 'cancelled' && records.get(e.task)?.result?.attempt_id !== e.attempt)
+      const cancels = load.told.filter((t) => t.cancel && t.cancel.status !== 409 && records.get([...t.ids][0]!)?.status !== 'cancelled')
+      if (results.length + cancels.length > 0) trial.violate(`${results.length} results and ${cancels.length} cancels were acknowledged, and are gone, with ACK=replica`)
       if (lost.length > 0) trial.violate(`${lost.length} tasks were acknowledged, and are gone, with ACK=replica: ${lost.slice(0, 5).map((t) => [...t.ids].join()).join(', ')}`)
     },
   },
