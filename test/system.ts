@@ -55,8 +55,9 @@ export const median = (numbers: number[]): number => numbers.toSorted((a, b) => 
 /** One of our processes. */
 export type Proc = { child: ChildProcess; url: string; log: string[]; exited: Promise<number | null>; kill: (signal?: NodeJS.Signals) => Promise<void> }
 
-export const startProcess = async (script: string, env: Record<string, string>, { flags = [], args = [] }: { flags?: string[]; args?: string[] } = {}): Promise<Proc> => {
-  const child = spawn(process.execPath, [...flags, join(ROOT, script), ...args], { cwd: ROOT, env: { ...process.env, npm_lifecycle_event: '', ...env }, stdio: ['ignore', 'pipe', 'pipe', 'ipc'] })
+export const startProcess = async (script: string, env: Record<string, string>, { flags = [], args = [], within = [] }: { flags?: string[]; args?: string[]; within?: readonly string[] } = {}): Promise<Proc> => {
+  const [command = process.execPath, ...before] = [...within, process.execPath]
+  const child = spawn(command, [...before, ...flags, join(ROOT, script), ...args], { cwd: ROOT, env: { ...process.env, npm_lifecycle_event: '', ...env }, stdio: ['ignore', 'pipe', 'pipe', 'ipc'] })
   const log: string[] = []
   const keep = (chunk: Buffer) => {
     log.push(chunk.toString())

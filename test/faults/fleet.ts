@@ -28,6 +28,8 @@ export type FleetOptions = {
   env?: Record<string, string>
   /** Of those of one role, by their number. */
   envOf?: (role: 'api' | 'dispatcher', index: number) => Record<string, string>
+  /** A command that our processes are started through. */
+  within?: (role: 'api' | 'dispatcher', index: number) => readonly string[]
   /** Settings of Redis, and of its process. */
   redis?: Omit<RedisOptions, 'port'>
 }
@@ -47,6 +49,8 @@ export type Member = {
   agents: readonly AgentSettings[]
   /** Its link to Redis, of an API or a dispatcher, where that has a proxy. */
   toRedis: Proxy | null
+  /** A host's links to the APIs, where those have proxies. */
+  toApis: readonly Proxy[]
   kill: (signal?: NodeJS.Signals) => Promise<void>
   /** Starts it again, at the same address. */
   restart: (env?: Record<string, string>) => Promise<void>
@@ -69,7 +73,7 @@ export const freePorts = async (count: number): Promise<number[]> => {
 }
 
 export const startFleet = async (o: FleetOptions, random: Random) => {
-  const { apis: apiCount = 2, dispatchers: dispatcherCount = 4, hosts: hostCount = 4, agentsPerHost = 5, ttlSeconds = 6, links = [], env = {}, envOf = () => ({}) } = o
+  const { apis: apiCount = 2, dispatchers: dispatcherCount = 4, hosts: hostCount = 4, agentsPerHost = 5, ttlSeconds = 6, links = [], env = {}, envOf = () => ({}), within = () => [] } = o
   const dir = await mkdtemp(join(tmpdir(), 'sy-faults-'))
   const ports = await freePorts(1 + apiCount + dispatcherCount + hostCount * agentsPerHost)
   const nextPort = () => ports.pop()!
@@ -117,14 +121,12 @@ export const startFleet = async (o: FleetOptions, random: Random) => {
     const port = nextPort()
     const toRedis = await proxyTo(redisPort, `${role}-redis`)
     const settings = { REDIS_URL: toRedis ? `redis://127.0.0.1:${toRedis.port}` : store.url, REDIS_PREFIX: prefix, HOST: '127.0.0.1', LOG_LEVEL: 'info', PORT: String(port), HEALTH_PORT: String(port), ...env, ...envOf(role, index) }
-    return member({ name: `${role}-${index}`, role, url: `http://127.0.0.1:${port}`, agents: [], toRedis }, (more) => startProcess(role === 'api' ? 'src/api/main.ts' : 'src/workers/main.ts', { ...settings, ...more }))
+    return member({ name: `${role}-${index}`, role, url: `http://127.0.0.1:${port}`, agents: [], toRedis, toApis: [] }, (more) => startProcess(role === 'api' ? 'src/api/main.ts' : 'src/workers/main.ts', { ...settings, ...more }, { within: within(role, index) }))
   }
   const [apis, dispatchers] = await Promise.all([
     Promise.all(Array.from({ length: apiCount }, (_, i) => ours('api', i))),
     Promise.all(Array.from({ length: dispatcherCount }, (_, i) => ours('dispatcher', i))),
   ])
-  const toApi = (await Promise.all(apis.map((a) => proxyTo(Number(new URL(a.url).port), 'agent-api')))).filter((p) => p !== null)
-  const routers = toApi.length > 0 ? toApi.map((p) => `http://127.0.0.1:${p.port}`) : apis.map((a) => a.url)
 
   const ledgerOf = (name: string) => join(dir, `${name}.jsonl`)
   const toAgents = new Map<string, Proxy>()
@@ -139,8 +141,10 @@ export const startFleet = async (o: FleetOptions, random: Random) => {
       if (proxy) toAgents.set(agent.id, proxy)
       agents.push(agent)
     }
+    const toApis = (await Promise.all(apis.map((a) => proxyTo(Number(new URL(a.url).port), 'agent-api')))).filter((p) => p !== null)
+    const routers = toApis.length > 0 ? toApis.map((p) => `http://127.0.0.1:${p.port}`) : apis.map((a) => a.url)
     const settings: HostSettings = { routers, ledger: ledgerOf(name), agents }
-    return member({ name, role: 'host', url: '', agents, toRedis: null }, () => startProcess('test/faults/host.ts', {}, { args: [JSON.stringify(settings)] }))
+    return member({ name, role: 'host', url: '', agents, toRedis: null, toApis }, () => startProcess('test/faults/host.ts', {}, { args: [JSON.stringify(settings)] }))
   }
   const hosts = await Promise.all(Array.from({ length: hostCount }, (_, i) => startHost(i)))
   const ledger = createLedger(hosts.map((h) => ledgerOf(h.name)))
@@ -152,7 +156,7 @@ export const startFleet = async (o: FleetOptions, random: Random) => {
   }
   let turn = 0
   return {
-    store, redis, keys, dir, apis, dispatchers, hosts, members, routers, ledger, proxies, toApi, toAgents, attemptsOf, prefix, redisPort,
+    store, redis, keys, dir, apis, dispatchers, hosts, members, ledger, proxies, toAgents, attemptsOf, prefix, redisPort,
     agents: hosts.flatMap((h) => h.agents),
     /** The APIs in turn. */
     api: () => apis[turn++ % apis.length]!.url,

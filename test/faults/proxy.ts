@@ -4,8 +4,8 @@ import { connect, createServer, type AddressInfo, type Socket } from 'node:net'
 export type Weather = {
   /** Everything takes so much longer. */
   delayMs?: number
-  /** Bytes are held, and neither side hears of it: a cut cable. */
-  blackhole?: boolean
+  /** Bytes are held, and neither side hears of it: a cut cable. In one direction, or both. */
+  blackhole?: boolean | Direction
   /** New connections are reset. */
   refuse?: boolean
   /** A connection is reset when it has carried so many bytes in that direction. */
@@ -26,8 +26,9 @@ export const startProxy = async (target: { port: number; host?: string }, listen
   const carry = (from: Socket, into: Socket, direction: Direction) => {
     let carried = 0
     const pass = async (chunk: Buffer) => {
-      if (weather.blackhole) seen.heldBytes += chunk.length
-      while (weather.blackhole && !from.destroyed) await new Promise((resolve) => setTimeout(resolve, HELD_POLL_MS))
+      const held = () => weather.blackhole === true || weather.blackhole === direction
+      if (held()) seen.heldBytes += chunk.length
+      while (held() && !from.destroyed) await new Promise((resolve) => setTimeout(resolve, HELD_POLL_MS))
       if (weather.delayMs) await new Promise((resolve) => setTimeout(resolve, weather.delayMs))
       const limit = weather.resetAfter
       if (limit && limit.direction === direction && carried + chunk.length >= limit.bytes) {
@@ -65,6 +66,7 @@ export const startProxy = async (target: { port: number; host?: string }, listen
     carry(far, near, 'down')
   })
   await new Promise<void>((resolve) => server.listen(listen, '127.0.0.1', resolve))
+  const { port } = server.address() as AddressInfo
   const resetAll = () => {
     for (const [near, far] of pairs) {
       seen.resets++
@@ -73,12 +75,18 @@ export const startProxy = async (target: { port: number; host?: string }, listen
     }
   }
   return {
-    port: (server.address() as AddressInfo).port,
+    port,
     seen,
     /** New connections go there. */
     turn: (next: { port: number; host?: string }) => void (to = next),
     set: (next: Weather) => void (weather = next),
     resetAll,
+    /** Nobody listens there any more: connections are refused by the machine, those that are there are reset. */
+    shut: () => {
+      server.close()
+      resetAll()
+    },
+    listenAgain: () => new Promise<void>((resolve) => server.listen(port, '127.0.0.1', resolve)),
     open: () => pairs.size,
     close: () => {
       weather = {}
