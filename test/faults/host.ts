@@ -18,11 +18,11 @@ const ledger = createWriter(path)
 const sleep = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms))
 
 let turn = 0
-/** Asks one router after the other until one answers something that is no 429 or 5xx. */
-const ask = async (method: 'POST' | 'DELETE', to: string, body: unknown, forMs: number): Promise<{ status: number; json: any } | null> => {
+/** Asks one router after the other until one answers something that is no 429 or 5xx. `body` is made anew for each try. */
+const ask = async (method: 'POST' | 'DELETE', to: string, body: () => unknown, forMs: number): Promise<{ status: number; json: any } | null> => {
   for (const end = mono() + forMs; mono() < end; await sleep(200)) {
     try {
-      const res = await request(routers[turn++ % routers.length]! + to, { method, headers: { 'content-type': 'application/json' }, body: JSON.stringify(body), headersTimeout: 5000, bodyTimeout: 5000 })
+      const res = await request(routers[turn++ % routers.length]! + to, { method, headers: { 'content-type': 'application/json' }, body: JSON.stringify(body()), headersTimeout: 5000, bodyTimeout: 5000 })
       const text = await res.body.text()
       if (res.statusCode !== 429 && res.statusCode < 500) return { status: res.statusCode, json: JSON.parse(text) }
     } catch {}
@@ -50,7 +50,7 @@ const startAgent = async (a: AgentSettings) => {
       if (!end('answered')) return
       if (how === 'answer') return void res.writeHead(200, { 'content-type': 'application/json' }).end(JSON.stringify({ task_id: task, ...result }))
       untold.add(attempt)
-      const answer = await ask('POST', `/tasks/${task}/result`, { attempt_id: attempt, ...result }, 60_000)
+      const answer = await ask('POST', `/tasks/${task}/result`, () => ({ attempt_id: attempt, ...result }), 60_000)
       untold.delete(attempt)
       ledger.write({ what: 'told', at: mono(), agent: a.id, task, attempt, status: answer?.status ?? 0 })
     }, ms)
@@ -76,13 +76,19 @@ const startAgent = async (a: AgentSettings) => {
   server.keepAliveTimeout = 60_000
   await new Promise<void>((resolve) => server.listen(a.port, '127.0.0.1', resolve))
   const self = { agent_id: a.id, name: a.id, type: a.type, host: '127.0.0.1', port: a.shownPort ?? a.port, capabilities: a.capabilities, max_concurrency: a.slots, ttl_seconds: a.ttlSeconds, instance_id: String(process.pid) }
-  await ask('POST', '/agents/register', self, 60_000)
+  await ask('POST', '/agents/register', () => self, 60_000)
+  // One at a time, or the list of one would be older than the other's coming: what began between the two would be taken for over (B2).
   const beat = async () => {
-    const answer = await ask('POST', `/agents/${a.id}/heartbeat`, { running: [...inHand.keys(), ...untold] }, (a.ttlSeconds * 1000) / 3)
-    if (answer?.status === 404) return void (await ask('POST', '/agents/register', self, 60_000))
+    const answer = await ask('POST', `/agents/${a.id}/heartbeat`, () => ({ running: [...inHand.keys(), ...untold] }), (a.ttlSeconds * 1000) / 3)
+    if (answer?.status === 404) return void (await ask('POST', '/agents/register', () => self, 60_000))
     for (const attempt of [...(answer?.json?.cancel ?? []), ...(answer?.json?.lost ?? [])]) inHand.get(attempt)?.stop()
   }
-  setInterval(() => void beat(), (a.ttlSeconds * 1000) / 3)
+  let beating = false
+  setInterval(() => {
+    if (beating) return
+    beating = true
+    void beat().finally(() => (beating = false))
+  }, (a.ttlSeconds * 1000) / 3)
 }
 
 process.on('disconnect', () => process.exit()) // the trial has gone
