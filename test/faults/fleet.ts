@@ -1,7 +1,7 @@
 /** The system of a trial: Redis, APIs, dispatchers and agents, each a process of its own at an address that stays, with a proxy on the links where one is asked for. */
 import { readFileSync } from 'node:fs'
 import { mkdtemp, rm } from 'node:fs/promises'
-import { createServer, type AddressInfo } from 'node:net'
+import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { Redis } from 'ioredis'
@@ -64,12 +64,19 @@ export type Member = {
 }
 export type LogLine = { at: number; level: string; msg: string; task?: string }
 
+/** Below those that the machine gives to whoever asks for any (and to connections): what is killed finds its own free when it comes back. */
+const PORTS = { from: 12_000, to: 32_000 }
 export const freePorts = async (count: number): Promise<number[]> => {
-  // All are held until the last is found, or one would be given twice.
-  const servers = await Promise.all(Array.from({ length: count }, () => new Promise<ReturnType<typeof createServer>>((resolve) => { const s = createServer().listen(0, '127.0.0.1', () => resolve(s)) })))
-  const ports = servers.map((s) => (s.address() as AddressInfo).port)
-  await Promise.all(servers.map((s) => new Promise((resolve) => s.close(resolve))))
-  return ports
+  const ports = new Set<number>()
+  while (ports.size < count) {
+    const port = PORTS.from + Math.floor(Math.random() * (PORTS.to - PORTS.from))
+    const server = createServer()
+    const free = await new Promise<boolean>((resolve) => server.once('error', () => resolve(false)).listen(port, '127.0.0.1', () => resolve(true)))
+    if (!free) continue
+    ports.add(port)
+    await new Promise((resolve) => server.close(resolve))
+  }
+  return [...ports]
 }
 
 export const startFleet = async (o: FleetOptions, random: Random) => {

@@ -1,4 +1,5 @@
 /** Agents that lie, hang and flood: TCP servers in the trial itself, each under an agent type of its own, that do with a delivery whatever a row wants. */
+import { randomUUID } from 'node:crypto'
 import { createServer, type AddressInfo, type Socket } from 'node:net'
 import { call, until } from '../system.ts'
 import type { TaskRecord } from './checker.ts'
@@ -96,11 +97,17 @@ export const startStub = async ({ fleet, violate }: Trial, o: StubOptions) => {
   const id: string = answer.json.agent_id
   const beat = () => call('POST', `${fleet.api()}/agents/${id}/heartbeat`, {}).catch(() => {})
   const beating = setInterval(() => void beat(), (ttlSeconds * 1000) / 3)
-  const slots = async (): Promise<number> => (await call('GET', `${fleet.api()}/agents/${id}`)).json.in_flight
+  const slots = async (): Promise<number> => (await call('GET', `${fleet.api()}/agents/${id}`).catch(() => null))?.json?.in_flight ?? NaN
   return {
     id, type: o.type, ...at, beat, slots,
+    /** A task for it, by a client that does not give up. */
     submit: async (task: Record<string, unknown> = {}): Promise<string> => {
-      const taken = await call('POST', `${fleet.api()}/tasks`, { task_type: 'work', agent_type: o.type, timeout_seconds: 2, max_retries: 0, retry_delay_seconds: 0.1, ...task })
+      const key = randomUUID()
+      const body = { task_type: 'work', agent_type: o.type, timeout_seconds: 2, max_retries: 0, retry_delay_seconds: 0.1, ...task }
+      const taken = await until(async () => {
+        const answer = await call('POST', `${fleet.api()}/tasks`, body, { 'idempotency-key': key }).catch(() => null)
+        return answer === null || answer.status === 503 || answer.status === 429 ? null : answer
+      }, { timeoutMs: 60_000, everyMs: 200, what: `an answer to a task for ${o.type}` })
       if (taken.status !== 201) throw new Error(`the stub ${o.type} got no task: ${taken.status} ${taken.text}`)
       return taken.json.task_id
     },
@@ -109,7 +116,7 @@ export const startStub = async ({ fleet, violate }: Trial, o: StubOptions) => {
       await until(async () => (await slots()) === 0, { timeoutMs: 5_000, everyMs: 100 }).catch(async () => violate(`P6: ${await slots()} slots held at ${o.type} with nothing under way`))
       clearInterval(beating)
       at.end()
-      await call('DELETE', `${fleet.api()}/agents/${id}`)
+      await call('DELETE', `${fleet.api()}/agents/${id}`).catch(() => {})
     },
   }
 }
@@ -118,6 +125,6 @@ export type Stub = Awaited<ReturnType<typeof startStub>>
 /** Waits until tasks have ended. */
 export const ended = ({ fleet }: Trial, ids: readonly string[], timeoutMs = 30_000): Promise<TaskRecord[]> =>
   Promise.all(ids.map((id) => until(async () => {
-    const { json: task } = await call('GET', `${fleet.api()}/tasks/${id}?wait=5`)
+    const task = (await call('GET', `${fleet.api()}/tasks/${id}?wait=2`).catch(() => null))?.json
     return ENDS.includes(task?.status) ? (task as TaskRecord) : null
   }, { timeoutMs, everyMs: 50, what: `the end of ${id}` })))
