@@ -237,6 +237,19 @@ describe('mass silence', () => {
     expect(order.slice(8).sort()).toEqual(gone.toSorted())
   })
 
+  test('does not end for the others when those that were given something have answered', async () => {
+    const t = byHand()
+    const gone = (await t.agents(10)).slice(0, 6)
+    for (const id of gone) await t.silent(id, 1.1)
+    expect((await t.sweep()).silence).toMatchObject({ what: 'held' })
+    for (const id of gone.slice(1)) await t.attempt(id, 'completed')
+    await core.redis.zadd(core.keys.watch(t.type), 0, gone[0]!)
+    expect(await t.sweep()).toMatchObject({ died: [], silence: null })
+    for (const id of gone.slice(1)) await core.registry.heartbeat(id, {}, [])
+    await core.redis.zadd(core.keys.watch(t.type), 0, gone[0]!)
+    expect(await t.sweep()).toMatchObject({ died: [gone[0]], silence: { what: 'over', missed: 1 } })
+  })
+
   test('ends for each that beats or answers, and for each that cannot be reached at its first task, which pays nothing; else when the hold is over', async () => {
     const t = byHand()
     const all = await t.agents(12)
@@ -260,6 +273,7 @@ describe('mass silence', () => {
     for (const id of rest) await core.redis.zadd(core.keys.watch(t.type), 0, id)
     const over = await t.sweep()
     expect(over.died.sort()).toEqual(rest.toSorted())
+    for (const id of [answers, declines]) await core.registry.heartbeat(id, {}, [])
     expect((await t.sweep()).silence).toMatchObject({ what: 'over', missed: 0 })
     expect(await core.redis.hexists(core.keys.sweep(t.type), 'hold')).toBe(0)
   })

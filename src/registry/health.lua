@@ -40,13 +40,15 @@ local MAX_COUNTED = 2000     -- agents looked at for that; enough to tell a half
 local HOLD_SPENT_MS = 300000 -- so long after it those held are gone, and another mass silence may be seen
 
 -- How many agents are there, those left out that refused a connection, and which of them have missed a beat; the longest TTL of these.
+-- A suspect that has answered a task is there, and still misses its beats: did it not count, the hold would end with the first who got something to do,
+-- and the others would be dead at once.
 local function who_missed(now, sweep)
   local there, missed, longest = 0, {}, 0
   for _, id in ipairs(redis.call('ZRANGE', AGENTS, 0, MAX_COUNTED - 1)) do
-    local a = redis.call('HMGET', agent_key(id), 'seen', 'ttl', 'out')
+    local a = redis.call('HMGET', agent_key(id), 'seen', 'ttl', 'out', 'beat')
     if a[1] and a[3] ~= 'dead' and a[3] ~= 'refused' then
       there = there + 1
-      if now - silent_since(a[1], now, sweep) >= tonumber(a[2]) * MISSED then
+      if now - silent_since(a[4] or a[1], now, sweep) >= tonumber(a[2]) * MISSED then
         missed[#missed + 1] = id
         longest = math.max(longest, tonumber(a[2]))
       end
