@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { loadScript } from '../src/redis/scripts.ts'
 import { becomesQuiet } from './quiet.ts'
 import { startCore } from './core.ts'
 import { call, median, sleep, startAgent, startSystem, until, type AgentOptions, type Handler, type System, type TestAgent } from './system.ts'
@@ -191,6 +192,23 @@ describe('a heartbeat', () => {
     await a.beat({ running: ['foreign'] })
     expect(await system.redis.zrange(leases, '0', '-1')).toEqual(['h.someone'])
     await system.redis.del(leases)
+  })
+
+  test.concurrent('frees nothing that began behind it, should it come late and be overtaken by another', async () => {
+    const { type, agent } = setting()
+    const a = await agent()
+    const leases = system.keys.leases(type, a.id)
+    const began = await redisNow()
+    const attempt = `${began}.young`
+    await system.redis.zadd(leases, began + 60_000, attempt)
+    await sleep(5)
+    await a.beat({ running: [attempt] })
+    const heartbeat = loadScript(system.redis, new URL('../src/registry/heartbeat.lua', import.meta.url))
+    const beatOf = (cameMs: number) => heartbeat(system.keys.base(type), a.id, 60_000, '', '', 100, cameMs, 0)
+    await beatOf(began - 1)
+    expect(await system.redis.zrange(leases, '0', '-1')).toEqual([attempt])
+    await beatOf(began + 1)
+    expect(await system.redis.zrange(leases, '0', '-1')).toEqual([])
   })
 
   test.concurrent('lists the attempts to stop, until they have stopped', async () => {

@@ -1,7 +1,7 @@
 -- A sign of life. Revives an agent that was silent, refused or dead: its record is kept for a day.
 -- KEYS[1] base
 -- ARGV[1] id  [2] kept for, ms  [3] status or ''  [4] max_concurrency or ''  [5] most metadata fields
--- ARGV[6] 1 when the agent said what is running  [7] how many fields follow
+-- ARGV[6] when the agent said what is running, in ms, or a little before; '' when it did not  [7] how many fields follow
 -- ARGV[8…] m:<key>, value of each metadata field; then the attempt ids that run
 -- Returns nil when unknown, 'metadata' when there would be too many fields, else {ttl ms, status, list of attempts to cancel, list of attempts lost, now}
 --- @include "../redis/any-memory.lua"
@@ -34,7 +34,7 @@ if max ~= '' then redis.call('HSET', agent_key(id), 'max', max) end
 redis.call('PEXPIRE', agent_key(id), keep)
 
 local cancel, lost = {}, {}
-if ARGV[6] == '1' then
+if ARGV[6] ~= '' then
   local runs = {}
   for i = 8 + fields * 2, #ARGV do
     runs[ARGV[i]] = true
@@ -42,10 +42,12 @@ if ARGV[6] == '1' then
     elseif redis.call('SISMEMBER', cancels_key(id), ARGV[i]) == 1 then cancel[#cancel + 1] = ARGV[i] end
   end
   -- An attempt begun before the previous beat that the agent does not know of is over: its slot comes back. A younger one may
-  -- still be on its way to the agent, and a hold (`h.`) is no attempt yet.
+  -- still be on its way to the agent, and a hold (`h.`) is no attempt yet. A beat that took long to come here may have been overtaken by others:
+  -- it knows of nothing that began behind its own time.
+  local known_by = math.min(beat, tonumber(ARGV[6]))
   for _, member in ipairs(redis.call('ZRANGE', leases_key(id), 0, -1)) do
     local began = tonumber(string.match(member, '^(%d+)%.'))
-    if began and began < beat and not runs[member] then
+    if began and began < known_by and not runs[member] then
       redis.call('ZREM', leases_key(id), member)
       redis.call('SREM', cancels_key(id), member)
       deny_parked(id, member, now)

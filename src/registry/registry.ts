@@ -184,16 +184,28 @@ export const createRegistry = ({ redis, keys, types }: { redis: Redis; keys: Key
   }
   const tooMuchMetadata = () => new InvalidRequest([{ pointer: '/metadata', detail: `holds more than ${MAX_METADATA_MEMBERS} members` }])
 
+  /** What Redis's clock said at last, and when we heard it. */
+  let clock: { redisMs: number; heardAt: number } | null = null
+  /** Redis's time at a moment of ours, or a little less. */
+  const redisTimeAt = async (at: number): Promise<number> => {
+    if (clock === null) {
+      const [seconds, micros] = await redis.time()
+      clock = { redisMs: Number(seconds) * 1000 + Math.floor(Number(micros) / 1000), heardAt: performance.now() }
+    }
+    return Math.floor(clock.redisMs - clock.heardAt + at)
+  }
+
   /**
    * A sign of life; revives an agent that fell silent or died.
    * @returns null for an id never registered, or unregistered
    */
   const heartbeat = async (id: string, beat: Heartbeat, metadata: MetadataFields): Promise<HeartbeatAnswer | null> => {
+    const cameAt = performance.now()
     const type = await indexed(id)
     if (type === null) return null
     checkMetadata(metadata)
     const reply = await scripts.heartbeat(
-      keys.base(type), id, KEEP_MS, beat.status ?? '', beat.max_concurrency ?? '', MAX_METADATA_MEMBERS + OTHER_FIELDS, beat.running ? 1 : 0, metadata.length,
+      keys.base(type), id, KEEP_MS, beat.status ?? '', beat.max_concurrency ?? '', MAX_METADATA_MEMBERS + OTHER_FIELDS, beat.running ? await redisTimeAt(cameAt) : '', metadata.length,
       ...flatten(metadata), ...(beat.running ?? []),
     )
     if (reply === null) {
@@ -202,6 +214,7 @@ export const createRegistry = ({ redis, keys, types }: { redis: Redis; keys: Key
     }
     if (reply === 'metadata') throw tooMuchMetadata()
     const [ttl, status, cancel, lost, now] = reply as [string, string, string[], string[], string]
+    clock = { redisMs: Number(now), heardAt: performance.now() }
     return { received: true, next_interval_seconds: Number(ttl) / 3000, timestamp: iso(Number(now)), cancel, lost, drain: status === 'draining' }
   }
 
