@@ -367,6 +367,13 @@ describe('a broken connection', () => {
     expect(posts).toBe(3)
   })
 
+  test('that was kept alive is not for what was sent before: it may be closed again', async () => {
+    const { port, seen } = await answering(200, completed('1'))
+    const transport = newTransport()
+    for (const attempt of [1, 1, 2]) expect(await post(port, { attempt }, transport)).toMatchObject({ kind: 'completed' })
+    expect(seen.connections).toBe(2)
+  })
+
   test('that the agent closed while it was idle is replaced', async () => {
     const { port, sockets, seen } = await answering(200, completed('1'))
     const transport = newTransport()

@@ -126,11 +126,12 @@ export const createConnections = (deps: { policy: HostPolicy; resolve?: Resolve 
 
   /**
    * A connection for one attempt; give it back with `give` or `drop`.
+   * @param fresh not one that was kept
    * @throws InvalidRequest or HostNotAllowed when nothing may be posted there
    */
-  const take = (host: string, port: number): Link => {
+  const take = (host: string, port: number, fresh = false): Link => {
     const origin = originOf(host, port)
-    const link = origin.idle.pop() ?? open(origin)
+    const link = (fresh ? undefined : origin.idle.pop()) ?? open(origin)
     link.idle = false
     return link
   }

@@ -155,7 +155,8 @@ export const createHttpTransport = (deps: { policy: HostPolicy; maxBodyBytes?: n
     send(request) {
       let link: Link
       try {
-        link = connections.take(request.target.host, request.target.port)
+        // What has been sent before may have met a kept connection that its agent was just closing: it gets one of its own, or it might again and again.
+        link = connections.take(request.target.host, request.target.port, request.attempt > 1)
       } catch (error) {
         // A host that may not be posted to; nothing was begun.
         return { outcome: Promise.resolve({ kind: 'unreachable', error: (error as Error).message }), abort: () => {}, extend: () => {} }
