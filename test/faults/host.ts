@@ -17,12 +17,15 @@ const { routers, ledger: path, agents } = JSON.parse(process.argv[2]!) as HostSe
 const ledger = createWriter(path)
 const sleep = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms))
 
+/** As long as the SDKs wait: half of a short TTL. */
+const CALL_MS = Math.min(5_000, ...agents.map((a) => (a.ttlSeconds * 1000) / 2))
+
 let turn = 0
 /** Asks one router after the other until one answers something that is no 429 or 5xx. `body` is made anew for each try. */
 const ask = async (method: 'POST' | 'DELETE', to: string, body: () => unknown, forMs: number): Promise<{ status: number; json: any } | null> => {
   for (const end = mono() + forMs; mono() < end; await sleep(200)) {
     try {
-      const res = await request(routers[turn++ % routers.length]! + to, { method, headers: { 'content-type': 'application/json' }, body: JSON.stringify(body()), headersTimeout: 5000, bodyTimeout: 5000 })
+      const res = await request(routers[turn++ % routers.length]! + to, { method, headers: { 'content-type': 'application/json' }, body: JSON.stringify(body()), headersTimeout: CALL_MS, bodyTimeout: CALL_MS })
       const text = await res.body.text()
       if (res.statusCode !== 429 && res.statusCode < 500) return { status: res.statusCode, json: JSON.parse(text) }
     } catch {}

@@ -52,7 +52,7 @@ export const heartbeatRows: readonly Row[] = [
     name: 'beats-under-load',
     fault: '500 tasks a second for 10 s, far above what agents can do: beats must get through',
     promises: 'no agent is evicted',
-    fleet: { ttlSeconds: TTL_SECONDS },
+    fleet: { ttlSeconds: 2 * TTL_SECONDS },
     load: { rate: 20, slow: 0, later: 0.1, watched: 0.02, cancelled: 0.01, doubled: 0.01, task: { timeout_seconds: 30 } },
     run: async (trial) => {
       const { load } = trial
