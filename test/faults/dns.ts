@@ -1,6 +1,6 @@
 /** A DNS server in the trial itself, on port 53 of a loopback address of its own, and the command that makes a process ask it (both need root). */
 import { createSocket } from 'node:dgram'
-import { mkdtempSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 
@@ -11,10 +11,15 @@ const ADDRESS = `127.53.${(process.pid >> 8) & 255}.${(process.pid & 255) || 1}`
 const A = 1
 const NXDOMAIN = 3
 
+let file: string | undefined
 /** A mount namespace in which /etc/resolv.conf names this server. */
 export const withDns = (): readonly string[] => {
-  const file = join(mkdtempSync(join(tmpdir(), 'sy-dns-')), 'resolv.conf')
-  writeFileSync(file, `nameserver ${ADDRESS}\n`)
+  if (file === undefined) {
+    const dir = mkdtempSync(join(tmpdir(), 'sy-dns-'))
+    process.once('exit', () => rmSync(dir, { recursive: true, force: true }))
+    file = join(dir, 'resolv.conf')
+    writeFileSync(file, `nameserver ${ADDRESS}\n`)
+  }
   return ['unshare', '-m', 'sh', '-c', 'mount --bind "$0" /etc/resolv.conf && exec "$@"', file]
 }
 

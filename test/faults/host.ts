@@ -37,6 +37,7 @@ const startAgent = async (a: AgentSettings) => {
   const inHand = new Map<string, { task: string; stop: () => void }>()
   /** Done, and the router has yet to take the result: its beats list them still (docs/protocol.md, T12). */
   const untold = new Set<string>()
+  let registered = false
 
   const work = (delivery: any, res: ServerResponse) => {
     const { task_id: task, attempt_id: attempt, attempt: number, timeout_seconds: seconds, parameters } = delivery
@@ -71,6 +72,8 @@ const startAgent = async (a: AgentSettings) => {
       one?.stop()
       return void res.writeHead(one ? 200 : 404).end()
     }
+    // What comes before counts as the former process's, whose slots are free once this one is known.
+    if (!registered) return void res.writeHead(503, { 'retry-after': '1' }).end()
     const chunks: Buffer[] = []
     req.on('data', (chunk: Buffer) => chunks.push(chunk))
     req.on('error', () => {})
@@ -80,6 +83,7 @@ const startAgent = async (a: AgentSettings) => {
   await new Promise<void>((resolve) => server.listen(a.port, '127.0.0.1', resolve))
   const self = { agent_id: a.id, name: a.id, type: a.type, host: '127.0.0.1', port: a.shownPort ?? a.port, capabilities: a.capabilities, max_concurrency: a.slots, ttl_seconds: a.ttlSeconds, instance_id: String(process.pid) }
   await ask('POST', '/agents/register', () => self, 60_000)
+  registered = true
   // One at a time, or the list of one would be older than the other's coming: what began between the two would be taken for over (B2).
   const beat = async () => {
     const answer = await ask('POST', `/agents/${a.id}/heartbeat`, () => ({ running: [...inHand.keys(), ...untold] }), (a.ttlSeconds * 1000) / 3)

@@ -115,7 +115,6 @@ export const hostileRows: readonly Row[] = [
     name: 'answers-huge',
     fault: 'agents that answer with endless bodies and headers, 5 GB, a gzip bomb',
     promises: 'P8, memory',
-    mixes: true,
     run: async (trial) => {
       using memory = watchMemory(trial)
       await sleep(8_000) // their heaps have grown to what the load takes
