@@ -65,7 +65,9 @@ export const heartbeatRows: readonly Row[] = [
       trial.injected()
       const from = mono()
       const tasks = 5_000
-      for (let sent = 0; sent < tasks; await sleep(5)) for (; sent < Math.min(tasks, ((mono() - from) / 1000) * 500); sent++) load.one({ work: { ms: trial.random.whole(100, 400), how: 'answer' } })
+      // Rising for 3 s: code that has just been loaded is slow.
+      const due = (s: number): number => Math.min(tasks, 500 * (s < 3 ? (s * s) / 6 : s - 1.5))
+      for (let sent = 0; sent < tasks; await sleep(5)) for (; sent < due((mono() - from) / 1000); sent++) load.one({ work: { ms: trial.random.whole(100, 400), how: 'answer' } })
       const offered = tasks / ((mono() - from) / 1000)
       await until(() => load.told.filter((t) => t.takenAt !== null).length > tasks * 0.9, { timeoutMs: 90_000, everyMs: 250, what: 'all tasks being taken' })
       const waiting = load.told.filter((t) => t.takenAt !== null).length - new Set(trial.fleet.ledger.starts().map((s) => s.task)).size
