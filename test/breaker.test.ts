@@ -247,7 +247,10 @@ describe('mass silence', () => {
     expect(await t.sweep()).toMatchObject({ died: [], silence: null })
     for (const id of gone.slice(1)) await core.registry.heartbeat(id, {}, [])
     await core.redis.zadd(core.keys.watch(t.type), 0, gone[0]!)
-    expect(await t.sweep()).toMatchObject({ died: [gone[0]], silence: { what: 'over', missed: 1 } })
+    expect(await t.sweep()).toMatchObject({ died: [], silence: { what: 'over', missed: 1 } })
+    await core.redis.hset(core.keys.sweep(t.type), 'grace', 0)
+    await core.redis.zadd(core.keys.watch(t.type), 0, gone[0]!)
+    expect(await t.sweep()).toMatchObject({ died: [gone[0]], silence: null })
   })
 
   test('ends for each that beats or answers, and for each that cannot be reached at its first task, which pays nothing; else when the hold is over', async () => {

@@ -67,6 +67,8 @@ local function hold_the_silent(now)
   local there, missed, longest = who_missed(now, sweep)
   if till and (#missed * 4 < there or #missed == 0 or now > till + HOLD_SPENT_MS) then
     redis.call('HDEL', SWEEP, 'hold')
+    -- It heals: those not heard yet get a TTL, or the first to beat would be the death of the last.
+    if now < till then redis.call('HSET', SWEEP, 'grace', integer(now)) end
     hold_news = { 'over', #missed, there, '' }
     till = nil
   end
