@@ -139,6 +139,10 @@ export const agentRows: readonly Row[] = [
         const at_once = refused.filter((a) => at(a.sent_at) <= first + 50).length
         trial.note(`${id}: ${refused.length} attempts refused, ${at_once} of them at once, in ${beats} beats`)
         if (at_once > slots) trial.violate(`${id}: ${at_once} attempts at once, with ${slots} slots`)
+        // Its beats are 2 s apart. (Left in, it would soon be sick, and refuse no more than this.)
+        const later = refused.map((a) => at(a.sent_at)).filter((sent) => sent > first + 50).sort((a, b) => a - b)
+        const close = later.filter((sent, i) => sent - (later[i - 1] ?? -Infinity) < 1_000)
+        if (close.length > 0) trial.violate(`${id}: ${close.length} attempts refused within a second of the one before`)
         if (refused.length - at_once > beats) trial.violate(`${id}: ${refused.length - at_once} attempts refused in ${beats} beats`)
       }
       elsewhereInTime(trial, (a) => victims.includes(a.agent_id) && a.outcome === 'unreachable', 2_000)
