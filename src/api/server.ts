@@ -1,6 +1,6 @@
 /** What an API process is made of, in the order in which it comes up. */
 import { createServer, type Server, type ServerResponse } from 'node:http'
-import type { Socket } from 'node:net'
+import { Server as NetServer, type Socket } from 'node:net'
 import { createHostPolicy } from '../contracts/host.ts'
 import type { Core } from '../core.ts'
 import { listen, type Frame, type Role } from '../process.ts'
@@ -18,16 +18,26 @@ const LAST_REQUESTS_MS = 5_000
 /** Connections that are kept open get so long to be told, by an answer, that there will be no more. */
 const LAST_ANSWERS_MS = 1_000
 
-/** Takes nothing new, and resolves when the last request has ended or its time is over. */
+/** A connection that was taken just before the end gets so long for its request to come. */
+const LAST_TO_COME_MS = 250
+
+/**
+ * Takes nothing new, and resolves when the last request has ended or its time is over. Who comes now finds nobody; who had come is served: what the
+ * system had taken for us and we have not would be reset, and so would one whose request is on its way, were it closed as idle (as `http.Server.close`
+ * does at once). So it is the net server's close, in the phase of the event loop that comes right behind the taking.
+ */
 const close = (server: Server): Promise<void> =>
   new Promise((resolve) => {
-    // A kept-alive connection whose request ends now is idle only then.
-    const idle = setInterval(() => server.closeIdleConnections(), 50)
-    const last = setTimeout(() => server.closeAllConnections(), LAST_REQUESTS_MS)
-    server.close(() => {
-      clearInterval(idle)
-      clearTimeout(last)
-      resolve()
+    const cameAt = performance.now()
+    setImmediate(() => {
+      // A kept-alive connection whose request ends now is idle only then.
+      const idle = setInterval(() => performance.now() - cameAt > LAST_TO_COME_MS && server.closeIdleConnections(), 50)
+      const last = setTimeout(() => server.closeAllConnections(), LAST_REQUESTS_MS)
+      NetServer.prototype.close.call(server, () => {
+        clearInterval(idle)
+        clearTimeout(last)
+        resolve()
+      })
     })
   })
 
