@@ -116,7 +116,7 @@ export const check = ({ told, calls, events, records, agents, windows, allowed }
     if (t.cancel && t.cancel.status !== 409 && !forgotten(t.cancel.at) && record.status !== 'cancelled') changed.push(`${id}: cancelled (${t.cancel.status}) → ${record.status}`)
     if (record.status === 'cancelled' && !t.cancel) bad.cancels.push(id)
     if (!allowed.agentsFail && record.retry_count > 0) bad.charged.push(`${id} (${record.attempts.map((a) => `${a.outcome} ${a.error ?? ''}`).join(', ')})`)
-    if (!allowed.agentsFail && !['completed', 'cancelled'].includes(record.status)) bad.failed.push(`${id} (${record.status}: ${record.error})`)
+    if (!allowed.agentsFail && !['completed', 'cancelled', ...t.may].includes(record.status)) bad.failed.push(`${id} (${record.status}: ${record.error})`)
     if (record.status === 'completed' && answered.get(record.result?.attempt_id ?? '')?.task !== id) bad.nobodys.push(id)
     if (own.length > 1) doubled++
     for (const [i, s] of own.entries()) {

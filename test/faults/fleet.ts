@@ -26,8 +26,8 @@ export type FleetOptions = {
   links?: readonly Link[]
   /** Settings of our processes. */
   env?: Record<string, string>
-  /** Of those of one role, by their number. */
-  envOf?: (role: 'api' | 'dispatcher', index: number) => Record<string, string>
+  /** Of those of one role, by their number; hosts have no others. */
+  envOf?: (role: Member['role'], index: number) => Record<string, string>
   /** A command that our processes are started through. */
   within?: (role: 'api' | 'dispatcher', index: number) => readonly string[]
   /** Settings of Redis, and of its process. */
@@ -151,7 +151,7 @@ export const startFleet = async (o: FleetOptions, random: Random) => {
     const toApis = (await Promise.all(apis.map((a) => proxyTo(Number(new URL(a.url).port), 'agent-api')))).filter((p) => p !== null)
     const routers = toApis.length > 0 ? toApis.map((p) => `http://127.0.0.1:${p.port}`) : apis.map((a) => a.url)
     const settings: HostSettings = { routers, ledger: ledgerOf(name), agents }
-    return member({ name, role: 'host', url: '', agents, toRedis: null, toApis }, () => startProcess('test/faults/host.ts', {}, { args: [JSON.stringify(settings)] }))
+    return member({ name, role: 'host', url: '', agents, toRedis: null, toApis }, () => startProcess('test/faults/host.ts', envOf('host', index), { args: [JSON.stringify(settings)] }))
   }
   const hosts = await Promise.all(Array.from({ length: hostCount }, (_, i) => startHost(i)))
   const ledger = createLedger(hosts.map((h) => ledgerOf(h.name)))
@@ -161,6 +161,12 @@ export const startFleet = async (o: FleetOptions, random: Random) => {
     const text = await call('GET', `${d.url}/metrics`).then((r) => r.text)
     return [...text.matchAll(/^switchyard_worker_attempts_total\S* (\d+)/gm)].reduce((sum, m) => sum + Number(m[1]), 0)
   }
+  // Broken off, a trial leaves nothing behind; not what stands still either, which does not see us go.
+  const leave = () => {
+    for (const m of members) m.proc.child.kill('SIGKILL')
+    process.kill(store.pid(), 'SIGKILL')
+  }
+  process.once('exit', leave)
   let turn = 0
   return {
     store, redis, keys, dir, apis, dispatchers, hosts, members, ledger, proxies, toAgents, attemptsOf, prefix, redisPort,
@@ -175,6 +181,7 @@ export const startFleet = async (o: FleetOptions, random: Random) => {
       return answer.status === 200 && answer.json.agents.length >= hosts.length * agentsPerHost
     }, { timeoutMs: 30_000, what: 'all agents being alive' }),
     end: async ({ keep }: { keep: boolean }) => {
+      process.off('exit', leave)
       await Promise.all(members.map((m) => m.proc.kill('SIGKILL')))
       ledger.close()
       for (const p of proxies) p.close()

@@ -82,8 +82,10 @@ const startAgent = async (a: AgentSettings) => {
   server.keepAliveTimeout = 60_000
   await new Promise<void>((resolve) => server.listen(a.port, '127.0.0.1', resolve))
   const self = { agent_id: a.id, name: a.id, type: a.type, host: '127.0.0.1', port: a.shownPort ?? a.port, capabilities: a.capabilities, max_concurrency: a.slots, ttl_seconds: a.ttlSeconds, instance_id: String(process.pid) }
+  const asked = mono()
   await ask('POST', '/agents/register', () => self, 60_000)
   registered = true
+  ledger.write({ what: 'registered', at: mono(), asked, agent: a.id })
   // One at a time, or the list of one would be older than the other's coming: what began between the two would be taken for over (B2).
   const beat = async () => {
     const answer = await ask('POST', `/agents/${a.id}/heartbeat`, () => ({ running: [...inHand.keys(), ...untold] }), (a.ttlSeconds * 1000) / 3)

@@ -11,6 +11,8 @@ export type AgentEvent =
   | { what: 'end'; at: number; agent: string; task: string; attempt: string; why: 'answered' | 'told to stop' }
   /** The router's answer to a result that came later. */
   | { what: 'told'; at: number; agent: string; task: string; attempt: string; status: number }
+  /** It asked to be registered, and has been. */
+  | { what: 'registered'; at: number; asked: number; agent: string }
   /** Its process was killed: whatever it had in hand has ended. */
   | { what: 'killed'; at: number; agent: string }
 
@@ -53,6 +55,12 @@ export const createLedger = (paths: readonly string[]) => {
         else if (e.what === 'killed') for (const [id, s] of open) if (s.agent === e.agent) open.delete(id)
       }
       return [...open.values()]
+    },
+    /** Lets go of what has been looked at; the files stay. */
+    forget: (which: (event: AgentEvent) => boolean) => {
+      const rest = events.filter((e) => !which(e))
+      events.length = 0
+      for (const e of rest) events.push(e)
     },
     close: () => files.forEach(({ file }) => closeSync(file)),
   }

@@ -25,9 +25,13 @@ export type Told = {
   ends: { at: number; status: string; result: string }[]
   /** Answers to its submit that were neither 201 nor 429 or 503. */
   oddities: string[]
+  /** The ends that it may have without anything being wrong, beside completed and cancelled. */
+  may: readonly string[]
+  /** Its clients have heard all that they wanted to. */
+  done: boolean
 }
-/** One call of a client. `status` 0: no answer. */
-export type Call = { at: number; ms: number; status: number; what: 'submit' | 'cancel' | 'read' | 'wait'; api: number }
+/** One call of a client. `status` 0: no answer, and `error` says why. */
+export type Call = { at: number; ms: number; status: number; what: 'submit' | 'cancel' | 'read' | 'wait'; api: number; error?: string }
 
 export type LoadOptions = {
   /** Tasks a second. */
@@ -43,9 +47,14 @@ export type LoadOptions = {
   slowMs?: number
   quickMs?: number
   task?: Record<string, unknown>
+  /** How long a key is kept, where that is not to be a day. */
+  keySeconds?: number
 }
 
 const CALL_MS = 10_000
+/** The loop is open, but not without end: with so many tasks under way no more are sent, and at once only so many. Else a slow machine would never come to anything else. */
+const MOST_PENDING = 2_000
+const MOST_AT_ONCE = 20
 const GIVES_UP_MS = 150_000
 const sleep = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms))
 
@@ -57,21 +66,22 @@ export const createLoad = ({ apis, random, ...o }: LoadOptions & { apis: readonl
   const pending = new Set<Promise<void>>()
   let stopped = false
   let turn = 0
+  let count = 0
 
   const ask = async (what: Call['what'], api: number, method: 'GET' | 'POST' | 'DELETE', path: string, body?: string, key?: string, ms = CALL_MS): Promise<{ status: number; json: any; retryMs: number }> => {
     const at = mono()
-    const note = (status: number) => calls.push({ at, ms: mono() - at, status, what, api })
+    const note = (status: number, error?: string) => calls.push({ at, ms: mono() - at, status, what, api, ...(error === undefined ? {} : { error }) })
     try {
       const res = await request(apis[api]! + path, {
         method, dispatcher: pool, headersTimeout: ms, bodyTimeout: ms, signal: AbortSignal.timeout(ms),
-        headers: { ...(body === undefined ? {} : { 'content-type': 'application/json' }), ...(key === undefined ? {} : { 'idempotency-key': key }) },
+        headers: { ...(body === undefined ? {} : { 'content-type': 'application/json' }), ...(key === undefined ? {} : { 'idempotency-key': key, ...(o.keySeconds ? { 'idempotency-key-seconds': String(o.keySeconds) } : {}) }) },
         ...(body === undefined ? {} : { body }),
       })
       const text = await res.body.text()
       note(res.statusCode)
       return { status: res.statusCode, json: JSON.parse(text), retryMs: Number(res.headers['retry-after'] ?? 0) * 1000 }
-    } catch {
-      note(0)
+    } catch (error) {
+      note(0, (error as NodeJS.ErrnoException).code?.toString() ?? (error as Error).name)
       return { status: 0, json: null, retryMs: 0 }
     }
   }
@@ -117,11 +127,11 @@ export const createLoad = ({ apis, random, ...o }: LoadOptions & { apis: readonl
   }
 
   /** Submits one task and sees to it; all that is left to chance is drawn here, in order. */
-  const one = (more: { work?: Work; task?: Record<string, unknown>; cancelAfterMs?: number; twice?: boolean } = {}): Told => {
+  const one = (more: { work?: Work; task?: Record<string, unknown>; cancelAfterMs?: number; twice?: boolean; may?: readonly string[] } = {}): Told => {
     const isSlow = random.chance(slow)
     const drawn: Work = { ms: Math.round(isSlow ? random.between(slowMs / 4, slowMs) : random.between(20, quickMs)), how: random.chance(later) ? 'later' : 'answer' }
     const work = more.work ?? drawn
-    const self: Told = { key: `k${told.length}-${random.whole(0, 1e9)}`, at: mono(), takenAt: null, ids: new Set(), work, cancel: null, ends: [], oddities: [] }
+    const self: Told = { key: `k${count++}-${random.whole(0, 1e9)}`, at: mono(), takenAt: null, ids: new Set(), work, cancel: null, ends: [], oddities: [], may: more.may ?? [], done: false }
     told.push(self)
     const body = JSON.stringify({
       task_type: isSlow ? CAPABILITIES[1] : CAPABILITIES[0], agent_type: random.pick(TYPES), parameters: work, priority: random.whole(1, 15),
@@ -139,7 +149,7 @@ export const createLoad = ({ apis, random, ...o }: LoadOptions & { apis: readonl
         more.cancelAfterMs !== undefined || cancelling ? cancel(self, id, more.cancelAfterMs ?? cancelAfter) : null,
         watching ? watch(self, id) : null,
       ])
-    })())
+    })().finally(() => (self.done = true)))
     return self
   }
 
@@ -154,12 +164,12 @@ export const createLoad = ({ apis, random, ...o }: LoadOptions & { apis: readonl
     start: (): void => {
       let last = mono()
       let due = 0
-      // Behind the clock it catches up: the loop is open.
+      // Behind the clock it catches up.
       timer = setInterval(() => {
         const now = mono()
         due += ((now - last) / 1000) * pace
         last = now
-        for (; !stopped && due >= 1; due--) one()
+        for (let n = 0; !stopped && due >= 1 && pending.size < MOST_PENDING && n < MOST_AT_ONCE; n++, due--) one()
       }, 5)
     },
     /** Ends the stream, and waits for the last answers. */
@@ -168,7 +178,11 @@ export const createLoad = ({ apis, random, ...o }: LoadOptions & { apis: readonl
       clearInterval(timer)
       await Promise.all(pending)
     },
-    /** Goes on after `stop`; for tails. */
+    /** Takes what has been looked at off the ledger. */
+    forget: (which: (one: Told) => boolean): void => {
+      told.splice(0, Infinity, ...told.filter((one) => !which(one)))
+      calls.length = 0
+    },
     close: () => pool.destroy(),
   }
 }

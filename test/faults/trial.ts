@@ -2,11 +2,11 @@
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { call, sleep, until } from '../system.ts'
-import { check, sentAt, type AgentRecord, type Findings, type TaskRecord, type Window } from './checker.ts'
+import { check, sentAt, type AgentRecord, type Allowed, type Findings, type TaskRecord, type Window } from './checker.ts'
 import { mono, wallAhead } from './clock.ts'
 import { startFleet, TYPES, type Fleet, type FleetOptions } from './fleet.ts'
-import { createLoad, type LoadOptions } from './load.ts'
-import { createRandom } from './random.ts'
+import { createLoad, type Load, type LoadOptions } from './load.ts'
+import { createRandom, type Random } from './random.ts'
 import type { Row, Trial } from './row.ts'
 
 const CALM_MS = 2_000
@@ -19,10 +19,10 @@ export type Outcome = Findings & { row: string; fault: string; seed: number; inj
 
 /** Lists of records that have not ended. */
 const OPEN = ['pending', 'queued', 'sent', 'running', 'retrying']
-const openTasks = async (fleet: Fleet): Promise<number> =>
+export const openTasks = async (fleet: Fleet): Promise<number> =>
   (await Promise.all(TYPES.flatMap((type) => OPEN.map((status) => fleet.redis.zcard(fleet.keys.tasks(type, status)))))).reduce((a, b) => a + b, 0)
 
-const readAll = async (fleet: Fleet, ids: readonly string[]): Promise<Map<string, TaskRecord>> => {
+export const readAll = async (fleet: Fleet, ids: readonly string[]): Promise<Map<string, TaskRecord>> => {
   const records = new Map<string, TaskRecord>()
   const left = [...ids]
   await Promise.all(Array.from({ length: 16 }, async () => {
@@ -36,7 +36,7 @@ const readAll = async (fleet: Fleet, ids: readonly string[]): Promise<Map<string
 }
 
 /** After the last fault each process does some work again: dispatchers deliver, APIs take tasks, agents end some. */
-const tail = async ({ fleet, load, violate }: Trial): Promise<void> => {
+export const tail = async ({ fleet, load, violate }: Trial): Promise<void> => {
   const since = mono()
   const before = await Promise.all(fleet.dispatchers.map((d) => fleet.attemptsOf(d)))
   const idle = async (): Promise<string[]> => {
@@ -52,26 +52,20 @@ const tail = async ({ fleet, load, violate }: Trial): Promise<void> => {
   await until(async () => (left = await idle()).length === 0, { timeoutMs: TAIL_MS, everyMs: 200, what: 'work at every process' }).catch(() => violate(`P11: with the fault gone, fewer than ${TAIL_TASKS} tasks in ${TAIL_MS / 1000} s at ${left.join(', ')}`))
 }
 
-const logFaults = (fleet: Fleet): string[] =>
+export const logFaults = (fleet: Fleet): string[] =>
   fleet.members.flatMap((m) => {
     const line = m.proc.log.join('').split('\n').find((l) => /unhandled|uncaught|"level":"(fatal)"|TypeError|ReferenceError/i.test(l))
     return [...(line ? [`${m.name} logged: ${line.slice(0, 400)}`] : []), ...(m.proc.child.exitCode !== null && m.proc.child.exitCode !== 0 ? [`${m.name} ended with ${m.proc.child.exitCode}`] : [])]
   })
 
-/** @param rows one, or several that mix: one after the other on the same system */
-export const runTrial = async (rows: readonly Row[], { seed, say, fleet: more = {}, load: moreLoad = {}, keep = false, short = false }: { seed: number; say: (line: string) => void; fleet?: FleetOptions; load?: LoadOptions; keep?: boolean; /** Each fault once. */ short?: boolean }): Promise<Outcome> => {
-  const began = mono()
-  const random = createRandom(seed)
-  const links = [...new Set([...(more.links ?? []), ...rows.flatMap((r) => r.fleet?.links ?? [])])]
-  const fleet = await startFleet({ ...(rows.length === 1 && rows[0]?.fleet), ...more, links }, random)
-  const load = createLoad({ ...(rows.length === 1 && rows[0]?.load), ...moreLoad, apis: fleet.apis.map((a) => a.url), random: createRandom(seed + 1) })
+/** What rows have to work with, and what comes of it. */
+export const createTrial = ({ fleet, load, random, say, short = false }: { fleet: Fleet; load: Load; random: Random; say: (line: string) => void; short?: boolean }) => {
   const windows: Window[] = []
   const violations: string[] = []
-  let row = ''
   const recoveries: number[] = []
   const cleanings: (() => unknown)[] = []
   const count = { injected: 0, bit: 0 }
-  let failed = true
+  let row = ''
   const trial: Trial = {
     fleet, load, random, windows, records: new Map(),
     broken: async (during) => {
@@ -93,13 +87,33 @@ export const runTrial = async (rows: readonly Row[], { seed, say, fleet: more = 
     note: say,
     atEnd: (clean) => void cleanings.push(clean),
   }
+  const begin = (one: Row): void => {
+    row = one.name
+    say(one.fault)
+  }
+  return { trial, count, violations, recoveries, cleanings, begin }
+}
+
+/** As a row sees it whose check comes when others have been made too. */
+export const ofRow = (trial: Trial, row: Row): Trial => ({ ...trial, windows: trial.windows.filter((w) => w.row === row.name) })
+export const allowedBy = (rows: readonly Row[]): Allowed =>
+  Object.assign({}, ...rows.map(({ agentsFail, lateEnds, lost }) => ({ ...(agentsFail && { agentsFail }), ...(lateEnds && { lateEnds }), ...(lost && { lost }) }))) as Allowed
+
+/** @param rows one, or several that mix: one after the other on the same system */
+export const runTrial = async (rows: readonly Row[], { seed, say, fleet: more = {}, load: moreLoad = {}, keep = false, short = false }: { seed: number; say: (line: string) => void; fleet?: FleetOptions; load?: LoadOptions; keep?: boolean; /** Each fault once. */ short?: boolean }): Promise<Outcome> => {
+  const began = mono()
+  const random = createRandom(seed)
+  const links = [...new Set([...(more.links ?? []), ...rows.flatMap((r) => r.fleet?.links ?? [])])]
+  const fleet = await startFleet({ ...(rows.length === 1 && rows[0]?.fleet), ...more, links }, random)
+  const load = createLoad({ ...(rows.length === 1 && rows[0]?.load), ...moreLoad, apis: fleet.apis.map((a) => a.url), random: createRandom(seed + 1) })
+  const { trial, count, violations, recoveries, cleanings, begin } = createTrial({ fleet, load, random, say, short })
+  let failed = true
   try {
     await fleet.allAlive()
     load.start()
     await sleep(CALM_MS)
     for (const one of rows) {
-      row = one.name
-      say(one.fault)
+      begin(one)
       await one.run(trial)
     }
     if (!rows.some((r) => r.noTail)) await tail(trial)
@@ -109,9 +123,9 @@ export const runTrial = async (rows: readonly Row[], { seed, say, fleet: more = 
     trial.records = await readAll(fleet, load.told.flatMap((t) => [...t.ids]))
     const agentsNow = async () => (await call('GET', `${fleet.api()}/agents?include_dead=true&limit=200`)).json.agents as AgentRecord[]
     await until(async () => (await agentsNow()).every((a) => a.in_flight === 0), { timeoutMs: 25_000, everyMs: 250 }).catch(() => {})
-    for (const one of rows) await one.check?.({ ...trial, windows: windows.filter((w) => w.row === one.name) })
-    const allowed = Object.assign({}, ...rows.map(({ agentsFail, lateEnds, lost }) => ({ ...(agentsFail && { agentsFail }), ...(lateEnds && { lateEnds }), ...(lost && { lost }) })))
-    const findings = check({ told: load.told, calls: load.calls, events: fleet.ledger.read(), records: trial.records, agents: await agentsNow(), windows, allowed })
+    for (const one of rows) await one.check?.(ofRow(trial, one))
+    const allowed = allowedBy(rows)
+    const findings = check({ told: load.told, calls: load.calls, events: fleet.ledger.read(), records: trial.records, agents: await agentsNow(), windows: trial.windows, allowed })
     if (count.bit < count.injected || count.injected === 0) violations.push(`made ${count.injected} times, and seen to bite only ${count.bit} times: this proves nothing`)
     findings.violations.push(...violations, ...logFaults(fleet))
     failed = findings.violations.length > 0
