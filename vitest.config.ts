@@ -15,7 +15,7 @@ export default defineConfig({
     pool: 'forks',
     sequence: { sequencer: LongestFirst },
     // Tests wait for processes more than they compute.
-    maxWorkers: 3,
+    maxWorkers: 4,
     // They start some hundreds of them: what each would compile anew is kept.
     env: { NODE_COMPILE_CACHE: fileURLToPath(new URL('node_modules/.cache/node-compile', import.meta.url)) },
     // A test that passes at the second try has failed.

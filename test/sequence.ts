@@ -5,7 +5,7 @@
  */
 import { BaseSequencer, type TestSpecification } from 'vitest/node'
 
-const LONG = ['faults/short', 'crash', 'dispatch', 'broken-agents', 'later', 'schedules', 'good-agents', 'scale', 'agent-test', 'package', 'demo', 'start', 'large-bodies', 'later-agents', 'stopping']
+const LONG = ['crash', 'faults/short', 'tasks', 'broken-agents', 'dispatch', 'cli', 'schedules', 'registry', 'demo', 'good-agents', 'later', 'admission', 'package', 'sdk-agent-router', 'start', 'agent-test', 'events', 'watchdog', 'scale', 'breaker', 'large-bodies', 'stopping']
 
 const rankOf = ({ moduleId }: TestSpecification): number => {
   const at = LONG.findIndex((name) => moduleId.endsWith(`/test/${name}.test.ts`))
