@@ -30,7 +30,13 @@ export const heartbeatRows: readonly Row[] = [
         trial.injected()
         const from = mono()
         for (const p of silent.flatMap((h) => h.toApis)) p.set({ blackhole: true })
+        let asked = false
         while (mono() < from + 2 * TTL_SECONDS * 1000) {
+          // Suspects come last: more than the others have room for, once all are silent for longer than their TTL.
+          if (!asked && mono() > from + (TTL_SECONDS + 1.5) * 1000) {
+            asked = true
+            for (let i = 0; i < 200; i++) trial.load.one({ work: { ms: 500, how: 'answer' } })
+          }
           mostDead = Math.max(mostDead, (await agentsNow(trial)).filter((a) => !a.is_alive).length)
           await sleep(200)
         }
