@@ -22,10 +22,10 @@ const CALL_MS = Math.min(5_000, ...agents.map((a) => (a.ttlSeconds * 1000) / 2))
 
 let turn = 0
 /** Asks one router after the other until one answers something that is no 429 or 5xx. `body` is made anew for each try. */
-const ask = async (method: 'POST' | 'DELETE', to: string, body: () => unknown, forMs: number): Promise<{ status: number; json: any } | null> => {
+const ask = async (method: 'POST' | 'DELETE', to: string, body: () => unknown, forMs: number, tryMs = CALL_MS): Promise<{ status: number; json: any } | null> => {
   for (const end = mono() + forMs; mono() < end; await sleep(200)) {
     try {
-      const res = await request(routers[turn++ % routers.length]! + to, { method, headers: { 'content-type': 'application/json' }, body: JSON.stringify(body()), headersTimeout: CALL_MS, bodyTimeout: CALL_MS })
+      const res = await request(routers[turn++ % routers.length]! + to, { method, headers: { 'content-type': 'application/json' }, body: JSON.stringify(body()), headersTimeout: tryMs, bodyTimeout: tryMs })
       const text = await res.body.text()
       if (res.statusCode !== 429 && res.statusCode < 500) return { status: res.statusCode, json: JSON.parse(text) }
     } catch {}
@@ -87,8 +87,9 @@ const startAgent = async (a: AgentSettings) => {
   registered = true
   ledger.write({ what: 'registered', at: mono(), asked, agent: a.id })
   // One at a time, or the list of one would be older than the other's coming: what began between the two would be taken for over (B2).
+  const beatMs = (a.ttlSeconds * 1000) / 3
   const beat = async () => {
-    const answer = await ask('POST', `/agents/${a.id}/heartbeat`, () => ({ running: [...inHand.keys(), ...untold] }), (a.ttlSeconds * 1000) / 3)
+    const answer = await ask('POST', `/agents/${a.id}/heartbeat`, () => ({ running: [...inHand.keys(), ...untold] }), beatMs, beatMs / 2) // a router that is cut off must not cost the whole beat: with a TTL this short the next might come too late
     if (answer?.status === 404) return void (await ask('POST', '/agents/register', () => self, 60_000))
     for (const attempt of [...(answer?.json?.cancel ?? []), ...(answer?.json?.lost ?? [])]) inHand.get(attempt)?.stop()
   }
@@ -97,7 +98,7 @@ const startAgent = async (a: AgentSettings) => {
     if (beating) return
     beating = true
     void beat().finally(() => (beating = false))
-  }, (a.ttlSeconds * 1000) / 3)
+  }, beatMs)
 }
 
 process.on('disconnect', () => process.exit()) // the trial has gone
