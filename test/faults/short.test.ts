@@ -4,7 +4,7 @@ import { formatFault } from './report.ts'
 import { ROWS } from './rows/index.ts'
 import { runTrial } from './trial.ts'
 
-const WORST = ['dispatcher-killed', 'api-killed', 'agents-killed', 'redis-killed', 'redis-frozen', 'store-errs', 'cancel-races']
+const WORST = ['dispatcher-killed', 'api-killed', 'agents-killed', 'redis-killed', 'redis-frozen', 'store-errs', 'results-replayed', 'cancel-races']
 
 test('dispatcher, API, agents and Redis killed, frozen or refusing: nothing lost, changed, over a limit or left behind', { timeout: 180_000 }, async () => {
   const rows = WORST.map((name) => ROWS.find((r) => r.name === name)!)
