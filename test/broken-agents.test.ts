@@ -48,8 +48,9 @@ const once = <K extends string, T>(keys: readonly K[], atOnce: number, apartMs: 
 const broken = (report: Report): string[] => report.results.filter((result) => result.status === 'failed' || result.status === 'warning').map((result) => result.name)
 const told = (report: Report): string => report.results.filter((result) => result.sent !== undefined).map(({ name, sent, came }) => `${name}: ${sent}: ${came}`).join('\n')
 
-const expectOnly = (report: Report, name: string): void => {
-  expect(broken(report), told(report)).toEqual([name])
+/** @param perhaps what may be broken too, by when things happen to come */
+const expectOnly = (report: Report, name: string, perhaps?: string): void => {
+  expect(broken(report).filter((one) => one !== perhaps), told(report)).toEqual([name])
   const result = report.results.find((one) => one.name === name)!
   expect(report.exit_code).toBe(result.level === 'MUST' ? 1 : 0)
   expect(result).toMatchObject({ sent: expect.stringMatching(/./), came: expect.stringMatching(/./), todo: expect.stringMatching(/./), link: expect.stringMatching(/^docs\/protocol\.md#/) })
@@ -90,7 +91,8 @@ test('there is an agent with a fault for every check', () => {
 })
 
 test.for(Object.entries(SERVING_FAULTS) as [keyof typeof SERVING_FAULTS, string][])('an agent that %s breaks %s and nothing else', patient, async ([fault, name]) => {
-  expectOnly(await serving(fault), name)
+  // What stands behind a body that does not come begins when others have ended: that looks like a queue, and is one.
+  expectOnly(await serving(fault), name, fault === 'reads one request at a time' ? 'over-limit-declined' : undefined)
 })
 
 test.for(Object.entries(LIVING_FAULTS) as [keyof typeof LIVING_FAULTS, string][])('an agent that %s breaks %s and nothing else', patient, async ([fault, name]) => {
