@@ -5,8 +5,8 @@ import { Redis } from 'ioredis'
 import { describe, expect, test } from 'vitest'
 import { judge } from '../src/redis/checks.ts'
 import { startCore } from './core.ts'
-import { startHole } from './hole.ts'
 import { tempFolder } from './processes.ts'
+import { startProxy } from './proxy.ts'
 import { call, startSystem, until, type Answer } from './system.ts'
 
 const freePort = () =>
@@ -44,11 +44,11 @@ const startServer = async (replicaOf?: number) => {
 
 test('with ACK=replica nothing that was acknowledged is lost with the master, and without it something is', async () => {
   await using master = await startServer()
-  const link = await startHole({ port: master.port, host: '127.0.0.1' })
+  const link = await startProxy({ port: master.port })
   await using replica = await startServer(link.port)
-  const way = await startHole({ port: master.port, host: '127.0.0.1' })
+  const way = await startProxy({ port: master.port })
   try {
-    await using system = await startSystem({ workers: 0, env: { REDIS_URL: way.url, REDIS_PREFIX: 'ack', ACK: 'replica' } })
+    await using system = await startSystem({ workers: 0, env: { REDIS_URL: `redis://127.0.0.1:${way.port}`, REDIS_PREFIX: 'ack', ACK: 'replica' } })
     const other = await system.addApi({ ACK: 'memory' })
     system.api.pop() // asked by name only
     const submit = (key: string) => system.post('/tasks', { task_type: 'echo', agent_type: 'test' }, { 'Idempotency-Key': key })
@@ -65,7 +65,7 @@ test('with ACK=replica nothing that was acknowledged is lost with the master, an
     await accepted(() => system.call('PUT', '/schedules/kept', schedule))
 
     // The replica hears nothing more, and the master does not know.
-    link.swallow()
+    link.lose()
     const asked = Date.now()
     const refused = await Promise.all([
       submit('late'), system.post('/tasks/batch', { tasks: [{ task_type: 'echo', agent_type: 'test' }] }), system.call('DELETE', `/tasks/${kept[0]}`), system.call('PUT', '/schedules/late', schedule),
@@ -83,7 +83,8 @@ test('with ACK=replica nothing that was acknowledged is lost with the master, an
     await master.kill()
     await replica.redis.replicaof('NO', 'ONE')
     await using next = await startServer(replica.port)
-    way.leadTo({ port: replica.port, host: '127.0.0.1' })
+    way.turn({ port: replica.port })
+    way.resetAll()
     kept.push((await accepted(() => submit('late'))).json.task_id)
     for (const id of kept) expect((await system.get(`/tasks/${id}`)).status).toBe(200)
     for (const id of kept) expect(await next.redis.exists(`ack:{default/test}:task:${id}`)).toBe(1)

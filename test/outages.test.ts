@@ -1,7 +1,7 @@
 /** Connections that look open and are not, and processes that stop: nobody outside should notice for long. */
 import { Agent, request } from 'node:http'
 import { describe, expect, test } from 'vitest'
-import { startHole } from './hole.ts'
+import { startProxy } from './proxy.ts'
 import { call, startRedis, startSystem, until, type Proc } from './system.ts'
 
 /** One exchange on a connection of the agent's; `closes`: the other side says that it was the last there. */
@@ -19,13 +19,13 @@ const exchange = (agent: Agent, method: string, url: string, body?: object): Pro
 describe.concurrent('outages', () => {
   test('connections that lead nowhere are found, idle ones too, and made anew: no request hangs, and nobody stays deaf', async () => {
     const server = await startRedis()
-    const hole = await startHole({ path: server.url.slice('unix://'.length) })
+    const way = await startProxy({ path: server.url.slice('unix://'.length) })
     try {
-      await using system = await startSystem({ env: { REDIS_URL: hole.url, REDIS_PREFIX: 'outage' } })
+      await using system = await startSystem({ env: { REDIS_URL: `redis://127.0.0.1:${way.port}`, REDIS_PREFIX: 'outage' } })
       const agent = await system.agent({ beats: false })
       await system.ended(await system.submit())
-      const before = hole.open()
-      hole.swallow()
+      const before = way.open()
+      way.lose()
       const asked = Date.now()
       const answers = await Promise.all([system.get('/tasks'), system.post('/tasks', { task_type: 'echo', agent_type: 'test' }), agent.beat(), system.get('/health/ready')])
       expect(answers.map((a) => a.status)).toEqual([503, 503, 503, 503])
@@ -36,8 +36,8 @@ describe.concurrent('outages', () => {
       for (const name of names) {
         await until(() => lines().some((line) => line.includes(`"connection":"${name}"`) && line.includes('redis is back')), { timeoutMs: 20_000, what: `${name} being made anew` })
       }
-      expect(hole.open()).toBe(2 * before) // those swallowed are not known to be broken here
-      expect(hole.swallowed()).toBeGreaterThan(0)
+      expect(way.open()).toBe(2 * before) // those swallowed are not known to be broken here
+      expect(way.seen.heldBytes).toBeGreaterThan(0)
       expect(lines().filter((line) => line.includes('redis is'))).toHaveLength(2 * names.length) // one line each way
       // What only subscribers hear of: an event for who waits, and a cancel for who has the attempt in hand.
       agent.state.handle = () => new Promise(() => {})
@@ -47,7 +47,7 @@ describe.concurrent('outages', () => {
       expect((await system.call('DELETE', `/tasks/${id}`)).status).toBe(202)
       expect((await waiting).json).toMatchObject({ status: 'cancelled', attempts: [{ outcome: 'cancelled', error: null }] })
     } finally {
-      hole.close()
+      way.close()
       await server.close()
     }
   })

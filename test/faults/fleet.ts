@@ -10,7 +10,7 @@ import { startProcess, startRedis, until, call, type Proc, type RedisOptions } f
 import { mono, wallAhead } from './clock.ts'
 import type { AgentSettings, HostSettings } from './host.ts'
 import { append, createLedger } from './ledger.ts'
-import { startProxy, type Proxy } from './proxy.ts'
+import { startProxy, type Proxy } from '../proxy.ts'
 import type { Random } from './random.ts'
 
 export type Link = 'api-redis' | 'dispatcher-redis' | 'dispatcher-agent' | 'agent-api'

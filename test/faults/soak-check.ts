@@ -4,7 +4,7 @@ import { check, type AgentRecord, type Findings, type TaskRecord } from './check
 import { mono } from './clock.ts'
 import { ENDS } from './load.ts'
 import type { Row, Trial } from './row.ts'
-import { allowedBy, ofRow } from './trial.ts'
+import { allowedBy } from './trial.ts'
 
 /** Records are read so soon behind their end, long before they are forgotten. */
 const READ_MS = 4_000
@@ -15,7 +15,7 @@ const KEPT_MS = 200_000
 
 export type Total = Omit<Findings, 'p95Of503' | 'violations'>
 
-export const createSoakCheck = (trial: Trial, violate: (what: string) => void) => {
+export const createSoakCheck = (trial: Trial, ofRow: (row: Row) => Trial, violate: (what: string) => void) => {
   const { fleet, load, records } = trial
   const total: Total = { tasks: 0, lost: 0, doubled: 0, changed: 0, overLimit: 0, leaked: 0 }
   let reading: Promise<void> | null = null
@@ -73,7 +73,7 @@ export const createSoakCheck = (trial: Trial, violate: (what: string) => void) =
      */
     window: async (rows: readonly Row[], last: Row | null): Promise<void> => {
       await readSome()
-      await last?.check?.(ofRow(trial, last))
+      await last?.check?.({ ...ofRow(last), violate })
       const { told, ids } = hold(rows, [], false)
       await seenTwice(ids)
       const checked = new Set(told)

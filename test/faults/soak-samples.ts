@@ -8,6 +8,24 @@ const EVERY_MS = 3_000
 
 const numberIn = (info: string, name: string): number => Number(new RegExp(`^${name}:(\\d+)`, 'm').exec(info)?.[1])
 
+/** What kinds of keys there are, and how many of each: what is one agent's or one task's counts as one kind. */
+export const census = async ({ redis, keys }: Fleet): Promise<Map<string, number>> => {
+  const kinds = new Map<string, number>()
+  for (let cursor = '0'; ; ) {
+    const [next, found] = await redis.scan(cursor, 'COUNT', 1000)
+    for (const key of found) {
+      const type = TYPES.find((t) => key.startsWith(keys.base(t)))
+      const kind = (type === undefined ? key : key.slice(keys.base(type).length)).replace(/[0-9a-f]{8}-[0-9a-f-]{27,}/g, '<uuid>').replace(/:[0-9a-zA-Z_-]{20,}$/, ':<digest>').replace(/\d+/g, '#')
+      kinds.set(kind, (kinds.get(kind) ?? 0) + 1)
+    }
+    if ((cursor = next) === '0') return kinds
+  }
+}
+
+/** The kinds that have become more, the most first. */
+export const moreOf = (before: ReadonlyMap<string, number>, after: ReadonlyMap<string, number>): string =>
+  [...after].map(([kind, n]) => ({ kind, from: before.get(kind) ?? 0, to: n })).filter(({ from, to }) => to > from + 5).sort((a, b) => b.to - b.from - (a.to - a.from)).slice(0, 8).map(({ kind, from, to }) => `${kind} ${from} → ${to}`).join(', ')
+
 export const createSampler = ({ fleet, load }: { fleet: Fleet; load: Load }) => {
   const make = (name: string, unit: string, slack: number): Series => ({ name, unit, slack, samples: [] })
   const series = {

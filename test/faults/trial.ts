@@ -64,8 +64,13 @@ export const createTrial = ({ fleet, load, random, say, short = false }: { fleet
   const violations: string[] = []
   const recoveries: number[] = []
   const cleanings: (() => unknown)[] = []
-  const count = { injected: 0, bit: 0 }
+  const counts = new Map<string, { injected: number; bit: number }>()
   let row = ''
+  const add = (to: string, what: 'injected' | 'bit', times: number): void => {
+    const one = counts.get(to) ?? { injected: 0, bit: 0 }
+    one[what] += times
+    counts.set(to, one)
+  }
   const trial: Trial = {
     fleet, load, random, windows, records: new Map(),
     broken: async (during) => {
@@ -74,8 +79,8 @@ export const createTrial = ({ fleet, load, random, say, short = false }: { fleet
       return during().finally(() => (window.to = mono()))
     },
     times: (usual) => (short ? 1 : usual),
-    injected: (times = 1) => void (count.injected += times),
-    bit: (times = 1) => void (count.bit += times),
+    injected: (times = 1) => add(row, 'injected', times),
+    bit: (times = 1) => add(row, 'bit', times),
     recovered: (ms) => void recoveries.push(ms),
     violate: (what) => void violations.push(what),
     goesOn: async (since = mono(), timeoutMs = 60_000) => {
@@ -89,13 +94,19 @@ export const createTrial = ({ fleet, load, random, say, short = false }: { fleet
   }
   const begin = (one: Row): void => {
     row = one.name
+    add(row, 'injected', 0)
     say(one.fault)
   }
-  return { trial, count, violations, recoveries, cleanings, begin }
+  return {
+    trial, violations, recoveries, cleanings, begin,
+    /** As a row sees it whose check comes when others have been made too. */
+    ofRow: ({ name }: Row): Trial => ({ ...trial, windows: trial.windows.filter((w) => w.row === name), injected: (times = 1) => add(name, 'injected', times), bit: (times = 1) => add(name, 'bit', times) }),
+    count: () => [...counts.values()].reduce((sum, one) => ({ injected: sum.injected + one.injected, bit: sum.bit + one.bit }), { injected: 0, bit: 0 }),
+    /** The rows of which it is not proven that they bit. */
+    unproven: (): string[] => [...counts].filter(([, { injected, bit }]) => bit < injected || injected === 0).map(([name, { injected, bit }]) => `${name} was made ${injected} times, and seen to bite only ${bit} times: this proves nothing`),
+  }
 }
 
-/** As a row sees it whose check comes when others have been made too. */
-export const ofRow = (trial: Trial, row: Row): Trial => ({ ...trial, windows: trial.windows.filter((w) => w.row === row.name) })
 export const allowedBy = (rows: readonly Row[]): Allowed =>
   Object.assign({}, ...rows.map(({ agentsFail, lateEnds, lost }) => ({ ...(agentsFail && { agentsFail }), ...(lateEnds && { lateEnds }), ...(lost && { lost }) }))) as Allowed
 
@@ -106,7 +117,7 @@ export const runTrial = async (rows: readonly Row[], { seed, say, fleet: more = 
   const links = [...new Set([...(more.links ?? []), ...rows.flatMap((r) => r.fleet?.links ?? [])])]
   const fleet = await startFleet({ ...(rows.length === 1 && rows[0]?.fleet), ...more, links }, random)
   const load = createLoad({ ...(rows.length === 1 && rows[0]?.load), ...moreLoad, apis: fleet.apis.map((a) => a.url), random: createRandom(seed + 1) })
-  const { trial, count, violations, recoveries, cleanings, begin } = createTrial({ fleet, load, random, say, short })
+  const { trial, count, unproven, ofRow, violations, recoveries, cleanings, begin } = createTrial({ fleet, load, random, say, short })
   let failed = true
   try {
     await fleet.allAlive()
@@ -123,13 +134,12 @@ export const runTrial = async (rows: readonly Row[], { seed, say, fleet: more = 
     trial.records = await readAll(fleet, load.told.flatMap((t) => [...t.ids]))
     const agentsNow = async () => (await call('GET', `${fleet.api()}/agents?include_dead=true&limit=200`)).json.agents as AgentRecord[]
     await until(async () => (await agentsNow()).every((a) => a.in_flight === 0), { timeoutMs: 25_000, everyMs: 250 }).catch(() => {})
-    for (const one of rows) await one.check?.(ofRow(trial, one))
+    for (const one of rows) await one.check?.(ofRow(one))
     const allowed = allowedBy(rows)
     const findings = check({ told: load.told, calls: load.calls, events: fleet.ledger.read(), records: trial.records, agents: await agentsNow(), windows: trial.windows, allowed })
-    if (count.bit < count.injected || count.injected === 0) violations.push(`made ${count.injected} times, and seen to bite only ${count.bit} times: this proves nothing`)
-    findings.violations.push(...violations, ...logFaults(fleet))
+    findings.violations.push(...violations, ...unproven(), ...logFaults(fleet))
     failed = findings.violations.length > 0
-    return { ...findings, row: rows.map((r) => r.name).join('+'), fault: rows.map((r) => r.fault).join('; '), seed, ...count, recoveries, seconds: (mono() - began) / 1000, kept: failed || keep ? fleet.dir : null }
+    return { ...findings, row: rows.map((r) => r.name).join('+'), fault: rows.map((r) => r.fault).join('; '), seed, ...count(), recoveries, seconds: (mono() - began) / 1000, kept: failed || keep ? fleet.dir : null }
   } finally {
     for (const [name, lines] of [['told', load.told.map((one) => ({ ...one, ids: [...one.ids] }))], ['calls', load.calls], ['records', [...trial.records.values()]]] as const) await writeFile(join(fleet.dir, `${name}.jsonl`), lines.map((line) => JSON.stringify(line)).join('\n'))
     for (const m of fleet.members) await writeFile(join(fleet.dir, `${m.name}.log`), m.proc.log.join(''))

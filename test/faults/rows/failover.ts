@@ -4,7 +4,7 @@ import { sleep, startRedis, until } from '../../system.ts'
 import { mono } from '../clock.ts'
 import { freePorts } from '../fleet.ts'
 import { ENDS } from '../load.ts'
-import { startProxy } from '../proxy.ts'
+import { startProxy } from '../../proxy.ts'
 import { goesOnEverywhere, refused } from '../outage.ts'
 import type { Row, Trial } from '../row.ts'
 

@@ -2,7 +2,7 @@
 import { sleep, until } from '../../system.ts'
 import { mono } from '../clock.ts'
 import { startDns, withDns } from '../dns.ts'
-import { startProxy, type Weather } from '../proxy.ts'
+import { startProxy, type Weather } from '../../proxy.ts'
 import type { Row, Trial } from '../row.ts'
 import { completed, ended, json, listenStub, startStub } from '../stub.ts'
 

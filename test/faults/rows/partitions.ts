@@ -2,7 +2,7 @@
 import { call, sleep, until } from '../../system.ts'
 import { sentAt } from '../checker.ts'
 import { mono, wallAhead } from '../clock.ts'
-import type { Proxy } from '../proxy.ts'
+import type { Proxy } from '../../proxy.ts'
 import type { Row, Trial } from '../row.ts'
 
 const HEALS_MS = 5_000

@@ -3,7 +3,7 @@ import { SECRET, startReceiver, type Receiver } from '../../receiver.ts'
 import { call, sleep, until } from '../../system.ts'
 import { mono } from '../clock.ts'
 import { TYPES } from '../fleet.ts'
-import { startProxy } from '../proxy.ts'
+import { startProxy } from '../../proxy.ts'
 import type { Told } from '../load.ts'
 import type { Row, Trial } from '../row.ts'
 

@@ -1,5 +1,5 @@
 /** A TCP proxy that does to connections what networks do. What is changed holds at once, also for connections that are there. */
-import { connect, createServer, type AddressInfo, type Socket } from 'node:net'
+import { connect, createServer, type AddressInfo, type NetConnectOpts, type Socket } from 'node:net'
 
 export type Weather = {
   /** Everything takes so much longer. */
@@ -16,17 +16,19 @@ export type Direction = 'up' | 'down'
 
 const HELD_POLL_MS = 20
 
-export const startProxy = async (target: { port: number; host?: string }, listen = 0) => {
+type Pair = { near: Socket; far: Socket; /** It leads nowhere any more, and neither side hears of it. */ lost: boolean }
+
+export const startProxy = async (target: NetConnectOpts, listen = 0) => {
   let to = target
   let weather: Weather = {}
-  const pairs = new Set<[Socket, Socket]>()
+  const pairs = new Set<Pair>()
   /** What the weather did: the proof that it bit. */
   const seen = { connections: 0, refused: 0, resets: 0, heldBytes: 0, carriedBytes: 0 }
 
-  const carry = (from: Socket, into: Socket, direction: Direction) => {
+  const carry = (pair: Pair, from: Socket, into: Socket, direction: Direction) => {
     let carried = 0
     const pass = async (chunk: Buffer) => {
-      const held = () => weather.blackhole === true || weather.blackhole === direction
+      const held = () => pair.lost || weather.blackhole === true || weather.blackhole === direction
       if (held()) seen.heldBytes += chunk.length
       while (held() && !from.destroyed) await new Promise((resolve) => setTimeout(resolve, HELD_POLL_MS))
       if (weather.delayMs) await new Promise((resolve) => setTimeout(resolve, weather.delayMs))
@@ -45,9 +47,9 @@ export const startProxy = async (target: { port: number; host?: string }, listen
       from.pause()
       void pass(chunk).then(() => from.resume())
     })
-    from.on('end', () => into.end())
-    from.on('error', () => into.destroy())
-    from.on('close', () => into.destroy())
+    from.on('end', () => pair.lost || into.end())
+    from.on('error', () => {})
+    from.on('close', () => pair.lost || into.destroy())
   }
 
   const server = createServer({ allowHalfOpen: true, noDelay: true }, (near) => {
@@ -57,18 +59,19 @@ export const startProxy = async (target: { port: number; host?: string }, listen
       return void near.resetAndDestroy()
     }
     seen.connections++
-    const far = connect({ host: '127.0.0.1', noDelay: true, allowHalfOpen: true, ...to })
-    const pair: [Socket, Socket] = [near, far]
+    const far = connect({ host: '127.0.0.1', noDelay: true, allowHalfOpen: true, ...to } as NetConnectOpts)
+    const pair: Pair = { near, far, lost: false }
     pairs.add(pair)
-    near.once('close', () => pairs.delete(pair))
-    far.on('error', () => near.resetAndDestroy())
-    carry(near, far, 'up')
-    carry(far, near, 'down')
+    near.once('close', () => pair.lost || pairs.delete(pair))
+    far.on('error', () => pair.lost || near.resetAndDestroy())
+    far.once('close', () => pairs.delete(pair))
+    carry(pair, near, far, 'up')
+    carry(pair, far, near, 'down')
   })
   await new Promise<void>((resolve) => server.listen(listen, '127.0.0.1', resolve))
   const { port } = server.address() as AddressInfo
   const resetAll = () => {
-    for (const [near, far] of pairs) {
+    for (const { near, far } of pairs) {
       seen.resets++
       near.resetAndDestroy()
       far.resetAndDestroy()
@@ -78,8 +81,12 @@ export const startProxy = async (target: { port: number; host?: string }, listen
     port,
     seen,
     /** New connections go there. */
-    turn: (next: { port: number; host?: string }) => void (to = next),
+    turn: (next: NetConnectOpts) => void (to = next),
     set: (next: Weather) => void (weather = next),
+    /** The connections that there are lead nowhere from now on, as when a router between forgets them; new ones are well. */
+    lose: () => {
+      for (const pair of pairs) pair.lost = true
+    },
     resetAll,
     /** Nobody listens there any more: connections are refused by the machine, those that are there are reset. */
     shut: () => {
@@ -90,7 +97,7 @@ export const startProxy = async (target: { port: number; host?: string }, listen
     open: () => pairs.size,
     close: () => {
       weather = {}
-      for (const [near, far] of pairs) {
+      for (const { near, far } of pairs) {
         near.destroy()
         far.destroy()
       }
