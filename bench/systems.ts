@@ -1,5 +1,6 @@
 /** The two systems under test: how each is started, and where it says how many tasks it has completed. */
 import { fileURLToPath } from 'node:url'
+import { ALLOCATOR } from '../src/allocator.ts'
 import { CONCURRENCY } from './settings.ts'
 
 export type SystemName = 'thin' | 'ours'
@@ -53,7 +54,7 @@ export const systems: Readonly<Record<SystemName, System>> = {
     api: root('src/api/main.ts'),
     worker: root('src/workers/main.ts'),
     ipc: false,
-    env: () => ({ LOG_LEVEL: 'warn' }),
+    env: () => ({ ...ALLOCATOR, LOG_LEVEL: 'warn' }),
     prepare: registerAgent,
     apiReady: '/health/live',
     completedPath: '/metrics',

@@ -68,6 +68,12 @@ export const createProcess = ({ name, start, endsWithinMs }: Role): { run: () =>
 }
 
 /**
+ * Connections that wait to be accepted; the system may allow fewer (`net.core.somaxconn`). Beyond it Linux drops what comes, and the client's system tries again
+ * after 1, 3, 7 s: a fleet that comes back at once is more than Node's 511.
+ */
+const BACKLOG = 4_096
+
+/**
  * Listens, and says where.
  * @param at.setting which setting the port comes from
  * @throws ConfigError when the settings name a place where nobody can listen
@@ -78,7 +84,7 @@ export const listen = async (server: Server, { host, port, setting }: { host: st
       const why = WHY_NOT[error.code ?? '']?.(host, port, setting)
       reject(why === undefined ? error : new ConfigError(why))
     })
-    server.listen(port, host, resolve)
+    server.listen({ port, host, backlog: BACKLOG }, resolve)
   })
   const at = server.address() as { port: number }
   return `http://${host.includes(':') ? `[${host}]` : host}:${at.port}`

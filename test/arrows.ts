@@ -12,6 +12,7 @@ const allowed: Record<string, readonly string[]> = {
   errors: [],
   logger: [],
   lifetime: [],
+  allocator: [],
   config: ['errors', 'contracts'],
   contracts: ['errors'],
   transports: ['contracts', 'errors'],
@@ -30,11 +31,11 @@ const allowed: Record<string, readonly string[]> = {
   api: [...core, 'core', 'process', 'transports'],
   workers: [...core, 'core', 'process', 'transports'],
   // It starts processes and takes no part in their work.
-  start: [...base, 'redis'],
+  start: [...base, 'allocator', 'redis'],
   // It asks the store one thing.
   secret: [...base, 'redis', 'tasks'],
-  // They speak HTTP only.
-  cli: ['sdk'],
+  // They speak HTTP only; what the command starts is started as `npm start` starts it.
+  cli: ['sdk', 'allocator'],
   sdk: [],
 }
 

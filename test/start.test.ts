@@ -5,11 +5,12 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { Redis } from 'ioredis'
 import { describe, expect, test } from 'vitest'
+import { ALLOCATOR } from '../src/allocator.ts'
 import { createLogger } from '../src/logger.ts'
 import { startEmbedded } from '../src/redis/embedded.ts'
 import { isAlive } from '../src/redis/process.ts'
 import { placesOf } from '../src/start/table.ts'
-import { clean, dead, fixture, run, tempFolder, until, type Running } from './processes.ts'
+import { clean, dead, fixture, ROOT, run, tempFolder, until, type Running } from './processes.ts'
 import { atBest } from './system.ts'
 
 type Line = { pid: number; line: string }
@@ -50,6 +51,11 @@ const byNpm = async (env: NodeJS.ProcessEnv, folder: string): Promise<Running> =
   await writeFile(join(folder, 'package.json'), JSON.stringify({ name: 'x', scripts: { go: `exec "${process.execPath}" "${fixture('start.ts')}"` } }))
   return run('npm', ['run', '--silent', 'go'], { env, cwd: folder })
 }
+
+test('a role of its own is started with the memory settings that all of it is started with', () => {
+  const { scripts } = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8')) as { scripts: Record<string, string> }
+  for (const [name, value] of Object.entries(ALLOCATOR)) expect(scripts['api']).toContain(`${name}=\${${name}-${value}} `)
+})
 
 test('Redis and the children run, and the children know where Redis is', async () => {
   await using system = await startSystem()

@@ -3,6 +3,7 @@ import { spawn } from 'node:child_process'
 import { resolve } from 'node:path'
 import { constants } from 'node:os'
 import { fileURLToPath } from 'node:url'
+import { ALLOCATOR } from '../allocator.ts'
 import type { Register, Environment } from './session.ts'
 
 const ROLES = [
@@ -34,7 +35,7 @@ export const become = (script: string, env: Environment): Promise<number> =>
   new Promise((done, fail) => {
     const path = fileURLToPath(new URL(`${script}${isSource ? '.ts' : '.js'}`, import.meta.url))
     // By the channel it learns when we are gone, however we went; it then drains and stops.
-    const child = spawn(process.execPath, [path], { stdio: ['inherit', 'inherit', 'inherit', 'ipc'], env: { ...env, ...home(env) } })
+    const child = spawn(process.execPath, [path], { stdio: ['inherit', 'inherit', 'inherit', 'ipc'], env: { ...ALLOCATOR, ...env, ...home(env) } })
     for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => child.kill(signal))
     // And we, when the launcher is gone.
     if (process.send) process.once('disconnect', () => child.kill('SIGTERM'))

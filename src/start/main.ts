@@ -1,5 +1,6 @@
 /** `npm start`: everything on one machine, until Ctrl-C. */
 import { fileURLToPath } from 'node:url'
+import { ALLOCATOR } from '../allocator.ts'
 import { readConfig, type Config } from '../config.ts'
 import { ConfigError } from '../errors.ts'
 import { onStop } from '../lifetime.ts'
@@ -19,7 +20,7 @@ const run = async (config: Config, log: Logger): Promise<void> => {
     ],
     log,
     ...(config.redisUrl ? {} : { startRedis: (signal: AbortSignal) => startEmbedded({ dataDir: config.dataDir, log, signal }) }),
-    env: process.env,
+    env: { ...ALLOCATOR, ...process.env },
     drainMs: Math.max(config.drainMs, config.leaveMs),
     onReady: (urls, redisUrl) => {
       const places = placesOf(urls, redisUrl ?? config.redisUrl)

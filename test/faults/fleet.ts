@@ -5,12 +5,13 @@ import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { Redis } from 'ioredis'
+import { ALLOCATOR } from '../../src/allocator.ts'
 import { createKeys } from '../../src/redis/keys.ts'
+import { startProxy, type Proxy } from '../proxy.ts'
 import { startProcess, startRedis, until, call, type Proc, type RedisOptions } from '../system.ts'
 import { mono, wallAhead } from './clock.ts'
 import type { AgentSettings, HostSettings } from './host.ts'
 import { append, createLedger } from './ledger.ts'
-import { startProxy, type Proxy } from '../proxy.ts'
 import type { Random } from './random.ts'
 
 export type Link = 'api-redis' | 'dispatcher-redis' | 'dispatcher-agent' | 'agent-api'
@@ -127,7 +128,7 @@ export const startFleet = async (o: FleetOptions, random: Random) => {
   const ours = async (role: 'api' | 'dispatcher', index: number) => {
     const port = nextPort()
     const toRedis = await proxyTo(redisPort, `${role}-redis`)
-    const settings = { REDIS_URL: toRedis ? `redis://127.0.0.1:${toRedis.port}` : store.url, REDIS_PREFIX: prefix, HOST: '127.0.0.1', LOG_LEVEL: 'info', PORT: String(port), HEALTH_PORT: String(port), ...env, ...envOf(role, index) }
+    const settings = { ...ALLOCATOR, REDIS_URL: toRedis ? `redis://127.0.0.1:${toRedis.port}` : store.url, REDIS_PREFIX: prefix, HOST: '127.0.0.1', LOG_LEVEL: 'info', PORT: String(port), HEALTH_PORT: String(port), ...env, ...envOf(role, index) }
     return member({ name: `${role}-${index}`, role, url: `http://127.0.0.1:${port}`, agents: [], toRedis, toApis: [] }, (more) => startProcess(role === 'api' ? 'src/api/main.ts' : 'src/workers/main.ts', { ...settings, ...more }, { within: within(role, index) }))
   }
   const [apis, dispatchers] = await Promise.all([
