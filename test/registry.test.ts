@@ -201,7 +201,7 @@ describe('a heartbeat', () => {
     const began = await redisNow()
     const attempt = `${began}.young`
     await system.redis.zadd(leases, began + 60_000, attempt)
-    await sleep(5)
+    await until(async () => (await redisNow()) > began)
     await a.beat({ running: [attempt] })
     const heartbeat = loadScript(system.redis, new URL('../src/registry/heartbeat.lua', import.meta.url))
     const beatOf = (cameMs: number) => heartbeat(system.keys.base(type), a.id, 60_000, '', '', 100, cameMs, 0)
@@ -209,6 +209,22 @@ describe('a heartbeat', () => {
     expect(await system.redis.zrange(leases, '0', '-1')).toEqual([attempt])
     await beatOf(began + 1)
     expect(await system.redis.zrange(leases, '0', '-1')).toEqual([])
+  })
+
+  test.concurrent('frees nothing that began behind the answer that it names, though it comes much later', async () => {
+    const { type, agent } = setting()
+    const a = await agent()
+    const before = (await a.beat()).json.timestamp as string
+    const began = Date.parse(before) + 1
+    const leases = system.keys.leases(type, a.id)
+    await until(async () => (await redisNow()) > began)
+    await system.redis.zadd(leases, began + 60_000, `${began}.young`)
+    const { timestamp } = (await a.beat({ running: [`${began}.young`], timestamp: before })).json
+    await a.beat({ running: [], timestamp: before }) // held up on its way, and the one before has overtaken it
+    expect(await system.redis.zrange(leases, '0', '-1')).toEqual([`${began}.young`])
+    await a.beat({ running: [], timestamp })
+    expect(await system.redis.zrange(leases, '0', '-1')).toEqual([])
+    expect((await a.beat({ timestamp: 'yesterday' })).status).toBe(422)
   })
 
   test.concurrent('lists the attempts to stop, until they have stopped', async () => {

@@ -44,6 +44,8 @@ export const createMembership = ({ settings, attempts, port }: { settings: Setti
   let failures = 0
   /** How many beats are to come soon. */
   let soon = 0
+  /** The router's time when it last answered: a beat that comes there late is known by it. */
+  let heard: string | undefined
   let lastCall = new AbortController()
   let loop: Promise<void> = Promise.resolve()
   /** What keeps it from being registered or heard, for people. */
@@ -74,6 +76,10 @@ export const createMembership = ({ settings, attempts, port }: { settings: Setti
     if (typeof seconds === 'number' && seconds > 0) intervalMs = Math.min(Math.max(seconds * 1000, SHORTEST_BEAT_MS), ttlSeconds * 1000)
   }
 
+  const hear = (time: unknown): void => {
+    if (typeof time === 'string') heard = time
+  }
+
   const where = async (): Promise<{ host: string; port?: number }> => {
     const host = settings.host ?? (await localAddress(url, lastCall.signal))
     return splitHost(host).port === undefined ? { host: splitHost(host).name, port: port() } : { host }
@@ -94,6 +100,7 @@ export const createMembership = ({ settings, attempts, port }: { settings: Setti
         relieved()
         isMember = true
         readInterval(json['heartbeat_interval_seconds'])
+        hear(json['last_seen'])
         logger.info(`registered at ${url} as ${agentId} (${type}: ${capabilities.join(', ')}), to be reached at ${at.host}${at.port === undefined ? '' : `:${at.port}`}`)
         registered.resolve(agentId)
         return jitter(intervalMs, 0.1)
@@ -120,11 +127,12 @@ export const createMembership = ({ settings, attempts, port }: { settings: Setti
   const beat = async (): Promise<number> => {
     try {
       // `healthy` is left unsaid, for it would undo a drain that someone else has asked the router for.
-      const answer = await ask(`/agents/${encodeURIComponent(agentId!)}/heartbeat`, { running: attempts.ids(), ...(phase === 'member' ? {} : { status: 'draining' }) })
+      const answer = await ask(`/agents/${encodeURIComponent(agentId!)}/heartbeat`, { running: attempts.ids(), timestamp: heard, ...(phase === 'member' ? {} : { status: 'draining' }) })
       const { status, json } = answer
       if (status === 200) {
         relieved()
         readInterval(json['next_interval_seconds'])
+        hear(json['timestamp'])
         obey(json)
         return jitter(intervalMs, 0.1)
       }

@@ -363,6 +363,8 @@ export type Heartbeat = {
   metadata?: JsonObject | undefined
   /** The attempt ids it is working on now. Left out means unknown, and frees nothing. */
   running?: string[] | undefined
+  /** The `timestamp` of the last heartbeat's answer, or `last_seen` of the registration's: what began behind it is not missing from `running`. */
+  timestamp?: string | undefined
   max_concurrency?: number | undefined
 }
 

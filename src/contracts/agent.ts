@@ -67,6 +67,7 @@ export const Heartbeat = z
     status: ReportedStatus.optional(),
     metadata: Metadata.optional().describe('Merged, member by member, into what is known.'),
     running: list(text(128), 2000, 'attempt ids').optional().describe('The attempt ids it is working on now. Left out means unknown, and frees nothing.'),
+    timestamp: z.iso.datetime().optional().describe('The `timestamp` of the last heartbeat’s answer, or `last_seen` of the registration’s: what began behind it is not missing from `running`, however late this one comes.'),
     max_concurrency: MaxConcurrency.optional(),
   })
   .meta({ id: 'Heartbeat' })

@@ -204,8 +204,10 @@ export const createRegistry = ({ redis, keys, types }: { redis: Redis; keys: Key
     const type = await indexed(id)
     if (type === null) return null
     checkMetadata(metadata)
+    // When the list was made we can only bound: before it came here, which may be long behind it; behind the answer that it names.
+    const knownMs = beat.running ? Math.min(await redisTimeAt(cameAt), beat.timestamp === undefined ? Infinity : Date.parse(beat.timestamp)) : ''
     const reply = await scripts.heartbeat(
-      keys.base(type), id, KEEP_MS, beat.status ?? '', beat.max_concurrency ?? '', MAX_METADATA_MEMBERS + OTHER_FIELDS, beat.running ? await redisTimeAt(cameAt) : '', metadata.length,
+      keys.base(type), id, KEEP_MS, beat.status ?? '', beat.max_concurrency ?? '', MAX_METADATA_MEMBERS + OTHER_FIELDS, knownMs, metadata.length,
       ...flatten(metadata), ...(beat.running ?? []),
     )
     if (reply === null) {

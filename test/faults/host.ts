@@ -83,14 +83,16 @@ const startAgent = async (a: AgentSettings) => {
   await new Promise<void>((resolve) => server.listen(a.port, '127.0.0.1', resolve))
   const self = { agent_id: a.id, name: a.id, type: a.type, host: '127.0.0.1', port: a.shownPort ?? a.port, capabilities: a.capabilities, max_concurrency: a.slots, ttl_seconds: a.ttlSeconds, instance_id: String(process.pid) }
   const asked = mono()
-  await ask('POST', '/agents/register', () => self, 60_000)
+  /** The router's time at its last answer, which a beat that comes late is known by. */
+  let heard: string | undefined = (await ask('POST', '/agents/register', () => self, 60_000))?.json.last_seen
   registered = true
   ledger.write({ what: 'registered', at: mono(), asked, agent: a.id })
   // One at a time, or the list of one would be older than the other's coming: what began between the two would be taken for over (B2).
   const beatMs = (a.ttlSeconds * 1000) / 3
   const beat = async () => {
-    const answer = await ask('POST', `/agents/${a.id}/heartbeat`, () => ({ running: [...inHand.keys(), ...untold] }), beatMs, beatMs / 2) // a router that is cut off must not cost the whole beat: with a TTL this short the next might come too late
+    const answer = await ask('POST', `/agents/${a.id}/heartbeat`, () => ({ running: [...inHand.keys(), ...untold], ...(heard === undefined ? {} : { timestamp: heard }) }), beatMs, beatMs / 2) // a router that is cut off must not cost the whole beat: with a TTL this short the next might come too late
     if (answer?.status === 404) return void (await ask('POST', '/agents/register', () => self, 60_000))
+    if (answer?.status === 200) heard = answer.json.timestamp
     for (const attempt of [...(answer?.json?.cancel ?? []), ...(answer?.json?.lost ?? [])]) inHand.get(attempt)?.stop()
   }
   let beating = false

@@ -60,9 +60,9 @@ class Agents:
         registered: Registered = self._calls.json("POST", "/agents/register", body)
         return registered
 
-    def heartbeat(self, agent_id: str, *, status: Optional[ReportedStatus] = None, metadata: Optional[Dict[str, Any]] = None, running: Optional["List[str]"] = None, max_concurrency: Optional[int] = None) -> HeartbeatAnswer:
-        """A sign of life. ``running=None`` means unknown; ``[]`` means nothing, and frees the agent's slots."""
-        body = members(status=status, metadata=metadata, running=running, max_concurrency=max_concurrency)
+    def heartbeat(self, agent_id: str, *, status: Optional[ReportedStatus] = None, metadata: Optional[Dict[str, Any]] = None, running: Optional["List[str]"] = None, timestamp: Optional[str] = None, max_concurrency: Optional[int] = None) -> HeartbeatAnswer:
+        """A sign of life. ``running=None`` means unknown; ``[]`` means nothing, and frees the agent's slots. ``timestamp`` is that of the last answer."""
+        body = members(status=status, metadata=metadata, running=running, timestamp=timestamp, max_concurrency=max_concurrency)
         answer: HeartbeatAnswer = self._calls.json("POST", f"/agents/{part(agent_id)}/heartbeat", body)
         return answer
 

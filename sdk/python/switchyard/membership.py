@@ -38,6 +38,8 @@ class Membership:
         self.registered = threading.Event()
         self._known = False
         self._interval = settings.ttl_seconds / 3
+        # The router's time when it last answered: a beat that comes there late is known by it.
+        self._heard = ""
         self._wake = threading.Condition()
         self._leaving = False
         self._ending = False
@@ -155,6 +157,7 @@ class Membership:
         self.agent_id = answer["agent_id"]
         self._known = True
         self._told(answer.get("heartbeat_interval_seconds"))
+        self._hear(answer.get("last_seen"))
         self._logger.info("registered at %s as %s (%s: %s), reached at %s:%s", s.target.url, self.agent_id, s.type, ", ".join(self._capabilities) or "no capabilities", answer.get("host"), answer.get("port"))
         if is_loopback(str(answer.get("host"))) and not is_loopback(s.target.host):
             self._logger.warning("Switchyard at %s is told to reach this agent at %s, which is this machine alone; set AGENT_HOST", s.target.url, answer.get("host"))
@@ -165,6 +168,10 @@ class Membership:
         if isinstance(interval, (int, float)) and not isinstance(interval, bool) and interval > 0:
             # Whatever it is told, it is not to be silent for its whole time to live.
             self._interval = float(max(min(interval, self._settings.ttl_seconds), LEAST_INTERVAL))
+
+    def _hear(self, time: Any) -> None:
+        if isinstance(time, str):
+            self._heard = time
 
     # --- beat ---
 
@@ -213,12 +220,17 @@ class Membership:
 
     def _beat(self, draining: bool) -> Dict[str, Any]:
         # No status but draining: the one that it has there, which an operator may have changed, stays.
-        return {"running": self._work.attempt_ids(), **({"status": "draining"} if draining else {})}
+        return {
+            "running": self._work.attempt_ids(),
+            **({"timestamp": self._heard} if self._heard else {}),
+            **({"status": "draining"} if draining else {}),
+        }
 
     def _obey(self, answer: Any) -> None:
         if not isinstance(answer, dict):
             return
         self._told(answer.get("next_interval_seconds"))
+        self._hear(answer.get("timestamp"))
         for member, reason in (("cancel", "cancelled"), ("lost", "lost")):
             named = answer.get(member)
             for attempt_id in named if isinstance(named, list) else ():
