@@ -1,5 +1,6 @@
 /** The frame of the processes that serve, API and worker: settings, log, Redis, the role's own parts, and the end of them all. */
 import type { Server } from 'node:http'
+import { Server as NetServer, type ListenOptions } from 'node:net'
 import module from 'node:module'
 import { readConfig, type Config } from './config.ts'
 import { createCore, type Core } from './core.ts'
@@ -71,23 +72,32 @@ export const createProcess = ({ name, start, endsWithinMs }: Role): { run: () =>
  * Connections that wait to be accepted; the system may allow fewer (`net.core.somaxconn`). Beyond it Linux drops what comes, and the client's system tries again
  * after 1, 3, 7 s: a fleet that comes back at once is more than Node's 511.
  */
-const BACKLOG = 4_096
+export const BACKLOG = 4_096
 
 /**
  * Listens, and says where.
  * @param at.setting which setting the port comes from
+ * @param at.shared so that further sockets of ours can listen at the same port; nobody else's does, or it is taken
  * @throws ConfigError when the settings name a place where nobody can listen
  */
-export const listen = async (server: Server, { host, port, setting }: { host: string; port: number; setting: string }): Promise<string> => {
-  await new Promise<void>((resolve, reject) => {
-    server.once('error', (error: NodeJS.ErrnoException) => {
-      const why = WHY_NOT[error.code ?? '']?.(host, port, setting)
-      reject(why === undefined ? error : new ConfigError(why))
+export const listen = async (server: Server, { host, port, setting, shared = false }: { host: string; port: number; setting: string; shared?: boolean }): Promise<string> => {
+  const begin = (one: NetServer, options: ListenOptions): Promise<number> =>
+    new Promise((resolve, reject) => {
+      one.once('error', (error: NodeJS.ErrnoException) => {
+        const why = WHY_NOT[error.code ?? '']?.(host, port, setting)
+        reject(why === undefined ? error : new ConfigError(why))
+      })
+      one.listen({ host, backlog: BACKLOG, ...options }, () => resolve((one.address() as { port: number }).port))
     })
-    server.listen({ port, host, backlog: BACKLOG }, resolve)
-  })
-  const at = server.address() as { port: number }
-  return `http://${host.includes(':') ? `[${host}]` : host}:${at.port}`
+  let free = port
+  if (shared) {
+    // Of two that are willing to share each would take part of the other's clients: that nobody is there shows when one listens who is not.
+    const alone = new NetServer()
+    free = await begin(alone, { port })
+    await new Promise((resolve) => alone.close(resolve))
+  }
+  const at = await begin(server, { port: free, reusePort: shared })
+  return `http://${host.includes(':') ? `[${host}]` : host}:${at}`
 }
 
 const noSuchHost = (host: string): string => `HOST ${host} is no address of this machine: set HOST to one, such as 127.0.0.1, or to 0.0.0.0 for all of them.`

@@ -1,6 +1,6 @@
 /** What an API process is made of, in the order in which it comes up. */
 import { createServer, type Server, type ServerResponse } from 'node:http'
-import { Server as NetServer, type Socket } from 'node:net'
+import type { Socket } from 'node:net'
 import { createHostPolicy } from '../contracts/host.ts'
 import type { Core } from '../core.ts'
 import { listen, type Frame, type Role } from '../process.ts'
@@ -9,9 +9,10 @@ import { addressOf, createRedis, whenReady } from '../redis/client.ts'
 import { createFeed } from '../tasks/feed.ts'
 import { acknowledgedCore } from './acknowledged.ts'
 import { createApp } from './app.ts'
+import { createDoors, type Doors } from './doors.ts'
 import { announcesTooMuch } from './input.ts'
 import { MAX_HEADER_BYTES, refuseUnreadable } from './problem.ts'
-import { boundConnections, createTurns } from './turns.ts'
+import { createTurns } from './turns.ts'
 
 /** Requests under way get so long to end when we stop. */
 const LAST_REQUESTS_MS = 5_000
@@ -24,16 +25,16 @@ const LAST_TO_COME_MS = 250
 /**
  * Takes nothing new, and resolves when the last request has ended or its time is over. Who comes now finds nobody; who had come is served: what the
  * system had taken for us and we have not would be reset, and so would one whose request is on its way, were it closed as idle (as `http.Server.close`
- * does at once). So it is the net server's close, in the phase of the event loop that comes right behind the taking.
+ * does at once). So it is done in the phase of the event loop that comes right behind the taking.
  */
-const close = (server: Server): Promise<void> =>
+const close = (server: Server, doors: Doors): Promise<void> =>
   new Promise((resolve) => {
     const cameAt = performance.now()
     setImmediate(() => {
       // A kept-alive connection whose request ends now is idle only then.
       const idle = setInterval(() => performance.now() - cameAt > LAST_TO_COME_MS && server.closeIdleConnections(), 50)
       const last = setTimeout(() => server.closeAllConnections(), LAST_REQUESTS_MS)
-      NetServer.prototype.close.call(server, () => {
+      void doors.close().then(() => {
         clearInterval(idle)
         clearTimeout(last)
         resolve()
@@ -46,7 +47,7 @@ const close = (server: Server): Promise<void> =>
  * connection that is simply closed breaks the request that is just being sent there. `leaveMs`: at least so long, for whoever asks now and then
  * whether we are ready.
  */
-const createLeaving = (server: Server, leaveMs: number) => {
+const createLeaving = (server: Server, doors: Doors, leaveMs: number) => {
   let stopping = false
   let open = 0
   /** Not answered yet. */
@@ -68,7 +69,7 @@ const createLeaving = (server: Server, leaveMs: number) => {
       const began = performance.now()
       const passed = () => performance.now() - began
       while (passed() < leaveMs || (open > 0 && passed() < LAST_ANSWERS_MS)) await new Promise((resolve) => setTimeout(resolve, 20))
-      await close(server)
+      await close(server, doors)
     },
   }
 }
@@ -97,15 +98,15 @@ export const api: Role = {
     await whenReady(subscriber, core.redisUrl)
     const feed = createFeed({ ...core, subscriber, log })
     const server = createServer({ maxHeaderSize: MAX_HEADER_BYTES, keepAliveTimeout: 65_000, headersTimeout: 15_000, requestTimeout: 60_000, connectionsCheckingInterval: 5_000, requireHostHeader: false }) // app.ts requires it
-    boundConnections(server)
-    const { isStopping, serves, leave } = createLeaving(server, config.leaveMs)
+    const doors = createDoors(server)
+    const { isStopping, serves, leave } = createLeaving(server, doors, config.leaveMs)
     server.on('clientError', refuseUnreadable)
     onEnd(() => {
       const left = leave()
       feed.close() // who waits or watches goes on elsewhere
       return left
     })
-    const url = await listen(server, { host: config.host, port: config.port, setting: 'PORT' })
+    const url = await listen(server, { host: config.host, port: config.port, setting: 'PORT', shared: doors.shared })
     // The port may have been chosen just now. From the turn on in which it became known requests come: whoever answers them must be there by its end,
     // so nothing may be awaited here.
     const { port } = server.address() as { port: number }
@@ -124,6 +125,7 @@ export const api: Role = {
     })
     // Other expectations may be ignored; Node would refuse them with an empty answer.
     server.on('checkExpectation', serve)
+    await doors.open(config.host)
     log.info({ url }, 'listening')
     return url
   },

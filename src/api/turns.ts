@@ -1,5 +1,5 @@
 /** What one connection may ask of the process: one thing after the other, and its answers read. */
-import type { IncomingMessage, RequestListener, Server, ServerResponse } from 'node:http'
+import type { IncomingMessage, RequestListener, ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
 
 /** Requests that wait behind another of their connection; who sends more ahead of the answers is cut off. */
@@ -12,15 +12,6 @@ const linger = (req: IncomingMessage): void => {
   const timer = setTimeout(() => req.socket.destroy(), LINGER_MS)
   req.once('close', () => clearTimeout(timer))
   req.resume()
-}
-
-/** Of a process. Some 10 KB each, idle or not. */
-const MAX_CONNECTIONS = 10_000
-
-/** Beyond so many connections those that are idle make room; when none is, further ones are closed at once. */
-export const boundConnections = (server: Server): void => {
-  server.maxConnections = MAX_CONNECTIONS
-  server.on('drop', () => server.closeIdleConnections())
 }
 
 /**
