@@ -8,13 +8,17 @@ const EVERY_MS = 3_000
 
 const numberIn = (info: string, name: string): number => Number(new RegExp(`^${name}:(\\d+)`, 'm').exec(info)?.[1])
 
-/** What kinds of keys there are, and how many of each: what is one agent's or one task's counts as one kind. */
+/**
+ * What kinds of keys there are, and how many of each: what is one agent's or one task's counts as one kind. Not those of types that a row made for itself: such a type is
+ * remembered for an hour after its use, and the jobs that are kept for the Board with it.
+ */
 export const census = async ({ redis, keys }: Fleet): Promise<Map<string, number>> => {
   const kinds = new Map<string, number>()
   for (let cursor = '0'; ; ) {
     const [next, found] = await redis.scan(cursor, 'COUNT', 1000)
     for (const key of found) {
       const type = TYPES.find((t) => key.startsWith(keys.base(t)))
+      if (type === undefined && !key.startsWith(keys.base(''))) continue
       const kind = (type === undefined ? key : key.slice(keys.base(type).length)).replace(/[0-9a-f]{8}-[0-9a-f-]{27,}/g, '<uuid>').replace(/:[0-9a-zA-Z_-]{20,}$/, ':<digest>').replace(/\d+/g, '#')
       kinds.set(kind, (kinds.get(kind) ?? 0) + 1)
     }
@@ -69,11 +73,11 @@ export const createSampler = ({ fleet, load }: { fleet: Fleet; load: Load }) => 
     // One that is away or frozen has nothing to say; what it says later is of then.
     if (redis.status !== 'ready') return
     const lists = TYPES.flatMap((type) => CAPABILITIES.flatMap((c) => ['completed', 'failed'].map((end) => `${keys.base(type)}${type}.${c}:${end}`)))
-    const [clients, memory, size, kept, ...logs] = await Promise.all([redis.info('clients'), redis.info('memory'), redis.dbsize(), Promise.all(lists.map((list) => redis.zcard(list))), ...TYPES.map((type) => redis.memory('USAGE', keys.events(type)))])
+    const [clients, memory, kinds, kept, ...logs] = await Promise.all([redis.info('clients'), redis.info('memory'), census(fleet), Promise.all(lists.map((list) => redis.zcard(list))), ...TYPES.map((type) => redis.memory('USAGE', keys.events(type)))])
     if (mono() - at > EVERY_MS) return
     note(series.connections, numberIn(clients, 'connected_clients'))
     // Without the jobs that are kept for the Board, which come slowly to 200 of each queue that ended well, and 200 otherwise.
-    note(series.keys, size - kept.reduce((sum, n) => sum + n, 0))
+    note(series.keys, [...kinds.values()].reduce((sum, n) => sum + n, 0) - kept.reduce((sum, n) => sum + n, 0))
     // Without the logs of events: they grow until they hold 50,000 each, and then no more.
     note(series.used, (numberIn(memory, 'used_memory') - logs.reduce<number>((sum, n) => sum + Number(n ?? 0), 0)) / 1024 / 1024)
   }
