@@ -5,7 +5,8 @@ import type { Logger } from './logger.ts'
 import { createQueues } from './queues/queues.ts'
 import { createSchedulers } from './queues/schedulers.ts'
 import { checkRedis } from './redis/checks.ts'
-import { addressOf, createRedis, whenReady } from './redis/client.ts'
+import { watchAddress } from './redis/address.ts'
+import { createRedis, whenReady } from './redis/client.ts'
 import { joinEmbedded } from './redis/embedded.ts'
 import { createKeys } from './redis/keys.ts'
 import { createPresence } from './registry/presence.ts'
@@ -33,6 +34,7 @@ export const createCore = async ({ config, log, name }: { config: Config; log: L
     redis.disconnect()
     throw error
   }
+  const redisAt = watchAddress(redis, redisUrl)
   const keys = createKeys(config.redisPrefix)
   const types = createTypes({ redis, keys })
   const registry = createRegistry({ redis, keys, types })
@@ -40,12 +42,12 @@ export const createCore = async ({ config, log, name }: { config: Config; log: L
   await queues.ready()
   const stats = createStats({ redis, keys })
   // Where the API listens is known but for a port that was left open.
-  const callbacks = createCallbackPolicy({ cidrs: config.webhookCidrs, own: [{ host: config.host, port: config.port }, ...addressOf(redisUrl)] })
+  const callbacks = createCallbackPolicy({ cidrs: config.webhookCidrs, own: () => [{ host: config.host, port: config.port }, ...redisAt()] })
   const webhooks = createWebhooks({ redis, keys, log })
   const tasks = createTasks({ redis, keys, types, queues, stats, webhooks, retention: config.retention, fault: config.fault, maxAttemptMs: config.maxTaskTimeoutSeconds * 1000, maxQueued: config.admission.maxQueued, log })
   const events = createEvents({ redis, keys })
   const schedulers = createSchedulers({ queues })
   const schedules = createSchedules({ redis, keys, types, registry, tasks, stats, schedulers, maxTimeoutSeconds: config.maxTaskTimeoutSeconds, log })
   const presence = createPresence({ redis, keys })
-  return { redisUrl, redis, keys, types, registry, queues, tasks, callbacks, webhooks, events, stats, schedulers, schedules, presence }
+  return { redisUrl, redis, redisAt, keys, types, registry, queues, tasks, callbacks, webhooks, events, stats, schedulers, schedules, presence }
 }

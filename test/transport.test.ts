@@ -430,7 +430,10 @@ describe('an agent that cannot be reached', () => {
     const { port, seen } = await answering(200, completed('1'))
     const strict = createHostPolicy({ cidrs: ['10.0.0.0/8'] })
     const transport = newTransport({ policy: strict, resolve: async () => [{ address: '127.0.0.1', family: 4 }, { address: '169.254.169.254', family: 4 }] })
-    expect(await post(port, { host: 'rebound.test' }, transport)).toEqual({ kind: 'unreachable', error: 'rebound.test resolves only to addresses that are not allowed: 127.0.0.1, 169.254.169.254' })
+    expect(await post(port, { host: 'rebound.test' }, transport)).toEqual({
+      kind: 'unreachable',
+      error: expect.stringMatching(/^rebound\.test resolves only to addresses that are not allowed: 127\.0\.0\.1, 169\.254\.169\.254; .*; 127\.0\.0\.1 is outside the ranges that agents are limited to \(AGENT_CIDRS\)$/),
+    })
     expect(seen.connections).toBe(0)
   })
 

@@ -8,6 +8,7 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { Redis } from 'ioredis'
 import type { Config } from '../../src/config.ts'
+import { isLoopback } from '../../src/contracts/host.ts'
 import type { Logger } from '../../src/logger.ts'
 import { startEmbedded } from '../../src/redis/embedded.ts'
 import { createSupervisor } from '../../src/start/supervisor.ts'
@@ -20,6 +21,12 @@ const DRAIN_SECONDS = 5
 const KILL_AGENT_MS = 12_000
 
 export type Deps = { config: Config; log: Logger; onFailure: (error: Error) => void }
+
+/** The demo's agents are on this machine's loopback, wherever the API listens. */
+const cidrsOf = ({ agentCidrs, host }: Config): string => {
+  if (agentCidrs.length > 0) return [...agentCidrs, '127.0.0.0/8'].join()
+  return isLoopback(host) ? '' : '0.0.0.0/0,::/0'
+}
 
 export const createDemoSystem = ({ config, log, onFailure }: Deps) => {
   const folder = join(tmpdir(), `switchyard-demo-${randomBytes(4).toString('hex')}`)
@@ -41,7 +48,7 @@ export const createDemoSystem = ({ config, log, onFailure }: Deps) => {
         ],
         log,
         ...(config.redisUrl ? {} : { startRedis: (signal: AbortSignal) => startEmbedded({ dataDir: folder, log, signal }) }),
-        env: { ...process.env, PORT: String(port), HEALTH_PORT: '0', LOG_LEVEL: process.env['LOG_LEVEL'] || 'warn', REDIS_PREFIX: prefix, DRAIN_SECONDS: String(DRAIN_SECONDS) },
+        env: { ...process.env, PORT: String(port), HEALTH_PORT: '0', LOG_LEVEL: process.env['LOG_LEVEL'] || 'warn', REDIS_PREFIX: prefix, AGENT_CIDRS: cidrsOf(config), DRAIN_SECONDS: String(DRAIN_SECONDS) },
         drainMs: DRAIN_SECONDS * 1000,
         onReady: (urls) => ready(urls.get('api')!),
         onChild: guard.watch,

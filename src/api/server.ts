@@ -1,11 +1,11 @@
 /** What an API process is made of, in the order in which it comes up. */
 import { createServer, type Server, type ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
-import { createHostPolicy } from '../contracts/host.ts'
+import { createHostPolicy, isLoopback } from '../contracts/host.ts'
 import type { Core } from '../core.ts'
 import { listen, type Frame, type Role } from '../process.ts'
 import { createAcknowledgement } from '../redis/acknowledgement.ts'
-import { addressOf, createRedis, whenReady } from '../redis/client.ts'
+import { createRedis, whenReady } from '../redis/client.ts'
 import { createFeed } from '../tasks/feed.ts'
 import { acknowledgedCore } from './acknowledged.ts'
 import { createApp } from './app.ts'
@@ -110,7 +110,7 @@ export const api: Role = {
     // The port may have been chosen just now. From the turn on in which it became known requests come: whoever answers them must be there by its end,
     // so nothing may be awaited here.
     const { port } = server.address() as { port: number }
-    const policy = createHostPolicy({ cidrs: config.agentCidrs, own: [{ host: config.host, port }, ...addressOf(core.redisUrl)] })
+    const policy = createHostPolicy({ cidrs: config.agentCidrs, own: () => [{ host: config.host, port }, ...core.redisAt()], loopback: isLoopback(config.host) })
     const app = createApp({ core, feed, config, policy, log, isStopping })
     const serve = createTurns()((req, res) => {
       serves(res)

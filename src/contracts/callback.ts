@@ -6,7 +6,8 @@
 import { BlockList, isIP, isIPv4 } from 'node:net'
 import { z } from 'zod'
 import { HostNotAllowed, InvalidRequest } from '../errors.ts'
-import { createOwn, embeddedIPv4, holds, isLoopback, isMetadataName, neverPostedTo, parseHost, ranges, type HostPolicy, type HostPort } from './host.ts'
+import { isMetadataName, neverPostedTo } from './forbidden.ts'
+import { createOwn, embeddedIPv4, holds, isLoopback, parseHost, ranges, type HostPolicy, type Own } from './host.ts'
 
 const MAX_CHARS = 2048
 const FORM = `must be a URL such as https://app.example/hooks, of at most ${MAX_CHARS} printable ASCII characters`
@@ -82,12 +83,12 @@ export type CallbackPolicy = {
  * @param rules.own where we and our Redis listen
  * @throws ConfigError when a range is none
  */
-export const createCallbackPolicy = (rules: { cidrs: readonly string[]; own?: readonly HostPort[] }): CallbackPolicy => {
+export const createCallbackPolicy = (rules: { cidrs: readonly string[]; own?: Own }): CallbackPolicy => {
   const forbidden = neverPostedTo()
   const special = notPublic()
   const global = globalUnicast()
   const allowed = ranges(rules.cidrs)
-  const isOurs = createOwn(rules.own ?? [])
+  const isOurs = createOwn(rules.own ?? (() => []))
 
   const isPublic = (address: string, meant: string): boolean => !holds(special, address) && !holds(special, meant) && (isIPv4(meant) || holds(global, meant))
 
@@ -116,7 +117,7 @@ export const createCallbackPolicy = (rules: { cidrs: readonly string[]; own?: re
       if (isLoopback(name)) throw new HostNotAllowed(`${host} is not a public address; webhooks go to others only where the operator allows it (WEBHOOK_CIDRS)`)
       if (!secure) throw new HostNotAllowed('a callback_url must begin with https:// (http is for the ranges of WEBHOOK_CIDRS)')
     },
-    allowsAddress: (address, port) => objection(secure, address, port) === null,
+    objection: (address, port) => objection(secure, address, port),
   })
   const [https, http] = [policyOf(true), policyOf(false)]
 

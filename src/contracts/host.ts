@@ -5,6 +5,7 @@
 import { BlockList, isIP, isIPv4, isIPv6 } from 'node:net'
 import { networkInterfaces } from 'node:os'
 import { ConfigError, HostNotAllowed, InvalidRequest, type Fault } from '../errors.ts'
+import { isMetadataName, neverPostedTo } from './forbidden.ts'
 
 /** A host without brackets, and its port. */
 export type HostPort = { host: string; port: number }
@@ -15,8 +16,8 @@ export type HostPolicy = {
    * @throws HostNotAllowed
    */
   checkLiteral(host: string, port: number): void
-  /** Whether we may connect to an address, as a resolver gave it; with a port, also whether that is not ourselves. */
-  allowsAddress(address: string, port?: number): boolean
+  /** Why we may not connect to an address, as a resolver or a socket gave it, or null; with a port, also whether that is ourselves. */
+  objection(address: string, port?: number): string | null
 }
 
 /** What a host may be, for people. */
@@ -38,7 +39,7 @@ const hextets = (address: string): number[] => {
 
 const dotted = (high: number, low: number): string => `${high >> 8}.${high & 255}.${low >> 8}.${low & 255}`
 
-/** The IPv4 address that an IPv6 address stands for (mapped, compatible, translated, NAT64, 6to4, Teredo), or null. */
+/** The IPv4 address that an IPv6 address stands for (mapped, compatible, translated, NAT64, 6to4, Teredo, ISATAP), or null. */
 export const embeddedIPv4 = (address: string): string | null => {
   const [a, b, c, d, e, f, g, h] = hextets(address) as [number, number, number, number, number, number, number, number]
   const low = dotted(g, h)
@@ -48,6 +49,7 @@ export const embeddedIPv4 = (address: string): string | null => {
     if (e === 0 && f === 0) return g === 0 && h <= 1 ? null : low // `::` and `::1` are themselves
   }
   if (a === 0x64 && b === 0xff9b) return low
+  if ((e | 0x200) === 0x200 && f === 0x5efe) return low
   if (a === 0x2002) return dotted(b, c)
   if (a === 0x2001 && b === 0) return dotted(g ^ 0xffff, h ^ 0xffff)
   return null
@@ -125,39 +127,6 @@ export const parseHost = (host: string, port?: number): HostPort => {
   return at
 }
 
-/** Cloud metadata services hand credentials to whoever asks from this machine. */
-const METADATA_NAMES = new Set([
-  'metadata',
-  'metadata.internal',
-  'metadata.goog',
-  'metadata.google.internal',
-  'instance-data',
-  'instance-data.ec2.internal',
-  'metadata.azure.internal',
-  'metadata.azure.com',
-  'metadata.tencentyun.com',
-  'metadata.platformequinix.com',
-])
-export const isMetadataName = (name: string): boolean => METADATA_NAMES.has(name)
-
-export const neverPostedTo = (): BlockList => {
-  const list = new BlockList()
-  list.addSubnet('0.0.0.0', 8, 'ipv4')
-  list.addSubnet('169.254.0.0', 16, 'ipv4') // link-local, and the metadata address of most clouds
-  list.addSubnet('224.0.0.0', 4, 'ipv4') // multicast
-  list.addSubnet('240.0.0.0', 4, 'ipv4') // reserved, and broadcast
-  list.addAddress('100.100.100.200', 'ipv4') // metadata: Alibaba
-  list.addAddress('192.0.0.192', 'ipv4') // metadata: Oracle
-  list.addAddress('168.63.129.16', 'ipv4') // the host's agent: Azure
-  list.addAddress('::', 'ipv6')
-  list.addSubnet('fe80::', 10, 'ipv6')
-  list.addSubnet('ff00::', 8, 'ipv6')
-  list.addAddress('fd00:ec2::254', 'ipv6') // metadata: AWS
-  list.addAddress('fd20:ce::254', 'ipv6') // metadata: Google
-  list.addAddress('fd00:42::42', 'ipv6') // metadata: Scaleway
-  return list
-}
-
 type Range = { address: string; prefix: number; family: 'ipv4' | 'ipv6' }
 
 /** A range of addresses as text: `10.0.0.0/8`, `fd00::/8`, or one address. */
@@ -183,39 +152,54 @@ export const ranges = (cidrs: readonly string[]): BlockList | null => {
 }
 
 export const holds = (list: BlockList, address: string): boolean => list.check(address, isIPv4(address) ? 'ipv4' : 'ipv6')
-export const isLoopback = (host: string): boolean => host === '::1' || (isIPv4(host) && host.startsWith('127.')) || host === 'localhost' || host.endsWith('.localhost')
-const isThisMachine = (host: string): boolean => isLoopback(host) || Object.values(networkInterfaces()).some((cards) => cards?.some((card) => card.address === host))
+/** Whether an address, or a name as it is written, is that of this machine as only it sees itself. */
+export const isLoopback = (host: string): boolean => {
+  if (isIPv4(host)) return host.startsWith('127.')
+  if (isIPv6(host)) return host === '::1' || isLoopback(embeddedIPv4(host) ?? '')
+  return host === 'localhost' || host.endsWith('.localhost')
+}
+export const isThisMachine = (host: string): boolean => isLoopback(host) || Object.values(networkInterfaces()).some((cards) => cards?.some((card) => card.address === host))
 const isWildcard = (host: string): boolean => host === '0.0.0.0' || host === '::' || host === ''
 
 /** Whether `host` is one that `own`, an address we listen at, answers to. */
 const isOwn = (own: string, host: string): boolean => own === host || (isWildcard(own) ? isThisMachine(host) : isLoopback(own) && isLoopback(host))
 
+/** Where we and our Redis listen: asked anew each time, as a failover leads to another Redis. */
+export type Own = () => readonly HostPort[]
+
 /** Tells of a host and a port, if that is known, whether we or our Redis listen there. */
-export const createOwn = (listening: readonly HostPort[]): ((host: string, port: number | undefined) => boolean) => {
-  const own = listening.map(({ host, port }) => ({ host: host.toLowerCase().replace(/^\[(.*)\]$/, '$1'), port }))
-  return (host, port) => port !== undefined && own.some((at) => at.port === port && isOwn(at.host, host))
-}
+export const createOwn =
+  (own: Own): ((host: string, port: number | undefined) => boolean) =>
+  (host, port) =>
+    port !== undefined && own().some((at) => at.port === port && isOwn(at.host.toLowerCase().replace(/^\[(.*)\]$/, '$1'), host))
+
+const OF_THIS_MACHINE =
+  'is of this machine alone, and this Switchyard listens for others (HOST): register the address at which the agent is reached from Switchyard, or let AGENT_CIDRS name the ranges of your agents with 127.0.0.0/8 and ::1 among them (0.0.0.0/0,::/0 is all of them)'
 
 /**
- * The policy of hosts: never metadata services, `0.0.0.0/8`, link-local, multicast or broadcast addresses, in whatever form;
- * loopback and private networks are where agents live and are allowed, unless `cidrs` says otherwise.
+ * The policy of hosts: never metadata services, `0.0.0.0/8`, link-local, multicast or broadcast addresses, in whatever form; private networks
+ * are where agents live and are allowed, unless `cidrs` says otherwise.
  * @param rules.cidrs if any, agents are limited to these ranges
- * @param rules.own where we and our Redis listen: never an agent
+ * @param rules.own never an agent
+ * @param rules.loopback whether agents may be on this machine's loopback although `cidrs` names no range of it; so they may unless it is false
  * @throws ConfigError when a range is none
  */
-export const createHostPolicy = (rules: { cidrs: readonly string[]; own?: readonly HostPort[] }): HostPolicy => {
+export const createHostPolicy = (rules: { cidrs: readonly string[]; own?: Own; loopback?: boolean }): HostPolicy => {
+  const { loopback = true, own = () => [] } = rules
   const forbidden = neverPostedTo()
   const allowed = ranges(rules.cidrs)
-  const isOurs = createOwn(rules.own ?? [])
+  const isOurs = createOwn(own)
 
-  /** Why we do not post to an address, or null. */
-  const objection = (address: string, port: number | undefined): string | null => {
+  const objection = (address: string, port?: number): string | null => {
     if (isIP(address) === 0 || address.includes('%')) return 'is not an address we post to'
     const meant = (isIPv6(address) && embeddedIPv4(address)) || address
     if (holds(forbidden, address) || holds(forbidden, meant)) return 'is never posted to: metadata, link-local, multicast, broadcast and unspecified addresses are not agents'
     if (allowed !== null && !holds(allowed, address) && !holds(allowed, meant)) return 'is outside the ranges that agents are limited to (AGENT_CIDRS)'
+    if (allowed === null && !loopback && isLoopback(meant)) return OF_THIS_MACHINE
     return isOurs(meant, port) ? 'is where this Switchyard or its store listens, not an agent' : null
   }
+  /** A name that means loopback by itself; what others mean is seen when they are resolved. */
+  const objectionToLocal = (): string | null => (['127.0.0.1', '::1'].some((address) => objection(address) === null) ? null : objection('127.0.0.1'))
 
   return {
     checkLiteral(host, port) {
@@ -227,7 +211,9 @@ export const createHostPolicy = (rules: { cidrs: readonly string[]; own?: readon
       }
       if (isMetadataName(name)) throw new HostNotAllowed(`${host} is never posted to: it is a metadata service`)
       if (isOurs(name, port)) throw new HostNotAllowed(`${host}:${port} is where this Switchyard or its store listens, not an agent`)
+      const local = isLoopback(name) ? objectionToLocal() : null
+      if (local !== null) throw new HostNotAllowed(`${host}:${port} ${local}`)
     },
-    allowsAddress: (address, port) => objection(address, port) === null,
+    objection,
   }
 }

@@ -51,13 +51,6 @@ const cork = (redis: Redis): void => {
   }
 }
 
-/** Where a Redis listens; a Unix socket is nowhere. */
-export const addressOf = (url: string): { host: string; port: number }[] => {
-  if (url.startsWith('unix:')) return []
-  const { hostname, port } = new URL(url)
-  return [{ host: hostname, port: Number(port || 6379) }]
-}
-
 /** So long may a command or a connection take before it fails: whoever asked is told within 2 s. */
 const TIMEOUT_MS = 1800
 

@@ -30,9 +30,16 @@ export const describeConnectError = (error: Error): string => (error instanceof 
 /** No address of a host is one that we may connect to. */
 export class AddressesNotAllowed extends Error {}
 
+/** Each reason once, with the first address that it is of. */
+const noneAllowed = (hostname: string, objections: readonly (readonly [address: string, why: string])[]): AddressesNotAllowed => {
+  const reasons = new Map(objections.toReversed().map(([address, why]) => [why, address]))
+  const all = objections.map(([address]) => address).join(', ') || 'none'
+  return new AddressesNotAllowed([`${hostname} resolves only to addresses that are not allowed: ${all}`, ...[...reasons].map(([why, address]) => `${address} ${why}`)].join('; '))
+}
+
 /**
  * @param deps.secure whether they are made with TLS
- * @param deps.policy every resolved address is held against it, and literals when the first connection is made
+ * @param deps.policy literals are held against it when the first connection is made, every resolved address, and the one that was connected to
  * @param deps.resolve the system's resolver unless given
  */
 export const createConnections = (deps: { policy: HostPolicy; resolve?: Resolve | undefined; secure?: boolean }) => {
@@ -56,9 +63,9 @@ export const createConnections = (deps: { policy: HostPolicy; resolve?: Resolve 
     (hostname, _options, callback) => {
       resolveOnce(hostname).then(
         (all) => {
-          const allowed = all.filter(({ address }) => policy.allowsAddress(address, port))
-          if (allowed.length > 0) return callback(null, allowed)
-          callback(new AddressesNotAllowed(`${hostname} resolves only to addresses that are not allowed: ${all.map((a) => a.address).join(', ') || 'none'}`), [])
+          const allowed = all.filter(({ address }) => policy.objection(address, port) === null)
+          if (allowed.length > 0) callback(null, allowed)
+          else callback(noneAllowed(hostname, all.map(({ address }) => [address, policy.objection(address, port) ?? ''])), [])
         },
         (error) => callback(error as Error, []),
       )
@@ -74,7 +81,16 @@ export const createConnections = (deps: { policy: HostPolicy; resolve?: Resolve 
       const timer = setTimeout(() => socket.destroy(new Error(`no connection to ${host}:${port} within ${CONNECT_MS / 1000} s`)), CONNECT_MS)
       link.socket = socket
       socket.once('close', () => clearTimeout(timer))
+      // What was resolved is what is connected to, and yet: the address that counts is the one at the other end, before a byte goes there. First of
+      // all listeners, for TLS begins to speak in one of its own.
+      socket.prependOnceListener('connect', () => {
+        const at = socket.remoteAddress
+        const why = at === undefined ? null : policy.objection(at, port)
+        if (at === undefined) socket.destroy(new Error(`the connection to ${host}:${port} ended as it began`))
+        else if (why !== null) socket.destroy(new AddressesNotAllowed(`${host} led to ${at}, which ${why}`))
+      })
       socket.once(secure ? 'secureConnect' : 'connect', () => {
+        if (socket.destroyed) return // `failed` is told why
         clearTimeout(timer)
         socket.off('error', failed)
         callback(null, socket)

@@ -1,7 +1,7 @@
 /** What a dispatcher process is made of, in the order in which it comes up. */
-import { createHostPolicy } from '../contracts/host.ts'
+import { createHostPolicy, isLoopback } from '../contracts/host.ts'
 import { listen, type Role } from '../process.ts'
-import { addressOf, createRedis, whenReady } from '../redis/client.ts'
+import { createRedis, whenReady } from '../redis/client.ts'
 import { createSecrets } from '../tasks/webhooks/secret.ts'
 import { createTransports } from '../transports/index.ts'
 import { createWebhookSender } from '../transports/webhook.ts'
@@ -20,8 +20,8 @@ export const worker: Role = {
 
     const metrics = createMetrics()
     // A name may have come to mean our Redis since its agent registered.
-    const own = [{ host: config.host, port: config.healthPort }, ...addressOf(core.redisUrl)]
-    const transports = createTransports({ policy: createHostPolicy({ cidrs: config.agentCidrs, own }) })
+    const own = () => [{ host: config.host, port: config.healthPort }, ...core.redisAt()]
+    const transports = createTransports({ policy: createHostPolicy({ cidrs: config.agentCidrs, own, loopback: isLoopback(config.host) }) })
     onEnd(() => transports.http.close())
     const secrets = createSecrets({ redis: core.redis, keys: core.keys, configured: config.webhookSecrets })
     const sender = createWebhookSender({ policy: core.callbacks, system: config.webhookCidrs.length > 0 })
