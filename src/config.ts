@@ -1,4 +1,5 @@
 /** The only reader of the environment: parsed once, all faults reported together, frozen. docs/operations.md lists the same settings. */
+import { readFileSync } from 'node:fs'
 import { isIP } from 'node:net'
 import { z } from 'zod'
 import { isRange } from './contracts/host.ts'
@@ -32,6 +33,22 @@ const cidrs = () =>
     })
     .default([])
 
+/** A file's name, read as its text. */
+const pem = () =>
+  z
+    .string()
+    .transform((file, context) => {
+      try {
+        const text = readFileSync(file, 'utf8')
+        if (text.includes('-----BEGIN ')) return text
+        context.addIssue({ code: 'custom', message: 'holds no PEM (-----BEGIN …)' })
+      } catch (error) {
+        context.addIssue({ code: 'custom', message: `cannot be read (${(error as NodeJS.ErrnoException).code})` })
+      }
+      return z.NEVER
+    })
+    .optional()
+
 /** Whose values are not repeated in a message. */
 const SECRET = new Set(['REDIS_URL', 'WEBHOOK_SECRET'])
 
@@ -44,6 +61,10 @@ const Environment = z.object({
   /** A worker's own health and metrics port; 0 takes a free one. */
   HEALTH_PORT: integer(0, 65535).default(8081),
   REDIS_URL: z.string().refine(isRedisUrl, 'must be like redis://:password@host:6379, rediss://… or unix:///path, with odd characters in a password percent-encoded').optional(),
+  /** For `rediss://`: files, as PEM, of whom to trust instead of the system's authorities, and of our own certificate. */
+  REDIS_TLS_CA: pem(),
+  REDIS_TLS_CERT: pem(),
+  REDIS_TLS_KEY: pem(),
   /** What all keys begin with: several Switchyards may share one Redis. */
   REDIS_PREFIX: z.string().regex(/^[A-Za-z0-9_-]{1,32}$/, 'must be 1–32 of A–Z a–z 0–9 _ -').default('sy'),
   DATA_DIR: z.string().min(1).default('.data'),
@@ -78,6 +99,10 @@ const Environment = z.object({
   POISON_AGENTS: integer(0, 20).default(3),
   /** An agent that failed so many different tasks in a row is taken out for a while; 0: never. */
   SICK_AGENT_FAILURES: integer(0, 50).default(5),
+}).superRefine((e, context) => {
+  const say = (name: string, message: string) => context.addIssue({ code: 'custom', path: [name], message })
+  for (const name of ['REDIS_TLS_CA', 'REDIS_TLS_CERT', 'REDIS_TLS_KEY'] as const) if (e[name] !== undefined && !e.REDIS_URL?.startsWith('rediss://')) say(name, 'is of use with a REDIS_URL that begins with rediss:// only')
+  if ((e.REDIS_TLS_CERT === undefined) !== (e.REDIS_TLS_KEY === undefined)) say(e.REDIS_TLS_CERT === undefined ? 'REDIS_TLS_KEY' : 'REDIS_TLS_CERT', 'goes with the other: a certificate and its key')
 })
 
 export type Config = Readonly<{
@@ -85,6 +110,7 @@ export type Config = Readonly<{
   port: number
   healthPort: number
   redisUrl: string | undefined
+  redisTls: Readonly<{ ca?: string | undefined; cert?: string | undefined; key?: string | undefined }>
   redisPrefix: string
   dataDir: string
   logLevel: z.infer<typeof Environment>['LOG_LEVEL']
@@ -118,6 +144,7 @@ export const readConfig = (env: NodeJS.ProcessEnv = process.env): Config => {
     port: e.PORT,
     healthPort: e.HEALTH_PORT,
     redisUrl: e.REDIS_URL,
+    redisTls: Object.freeze({ ca: e.REDIS_TLS_CA, cert: e.REDIS_TLS_CERT, key: e.REDIS_TLS_KEY }),
     redisPrefix: e.REDIS_PREFIX,
     dataDir: e.DATA_DIR,
     logLevel: e.LOG_LEVEL,

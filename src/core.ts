@@ -1,6 +1,7 @@
 /** What the API and the workers are both made of: one Redis connection and everything that speaks over it. */
 import type { Config } from './config.ts'
 import { createCallbackPolicy } from './contracts/callback.ts'
+import { ConfigError } from './errors.ts'
 import type { Logger } from './logger.ts'
 import { createQueues } from './queues/queues.ts'
 import { createSchedulers } from './queues/schedulers.ts'
@@ -9,6 +10,7 @@ import { watchAddress } from './redis/address.ts'
 import { createRedis, whenReady } from './redis/client.ts'
 import { joinEmbedded } from './redis/embedded.ts'
 import { createKeys } from './redis/keys.ts'
+import { refusalOf } from './redis/refusals.ts'
 import { createPresence } from './registry/presence.ts'
 import { createRegistry } from './registry/registry.ts'
 import { createTypes } from './registry/types.ts'
@@ -26,13 +28,14 @@ export type Core = Awaited<ReturnType<typeof createCore>>
  */
 export const createCore = async ({ config, log, name }: { config: Config; log: Logger; name: string }) => {
   const redisUrl = config.redisUrl ?? (await joinEmbedded({ dataDir: config.dataDir })).url
-  const redis = createRedis({ url: redisUrl, name: `switchyard-${name}`, log })
+  const redis = createRedis({ url: redisUrl, tls: config.redisTls, name: `switchyard-${name}`, log })
   try {
     await whenReady(redis, redisUrl)
     await checkRedis(redis, log, name === 'api' ? config.ack : 'memory')
   } catch (error) {
     redis.disconnect()
-    throw error
+    const refusal = error instanceof Error ? refusalOf(error, redisUrl) : null
+    throw refusal === null ? error : new ConfigError(refusal)
   }
   const redisAt = watchAddress(redis, redisUrl)
   const keys = createKeys(config.redisPrefix)

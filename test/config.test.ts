@@ -5,7 +5,7 @@ import { fileURLToPath } from 'node:url'
 import { describe, expect, test } from 'vitest'
 import { readConfig } from '../src/config.ts'
 import { ConfigError } from '../src/errors.ts'
-import { run, tempFolder } from './processes.ts'
+import { fixture, run, tempFolder } from './processes.ts'
 
 const faultsOf = (env: Record<string, string>): string[] => {
   try {
@@ -32,6 +32,17 @@ describe('each is told by itself', () => {
     ['AGENT_CIDRS', ['10.0.0.0/33', 'x/8', '10.0.0.0/8,10.0.0/8', '10.0.0.0/8 192.168.0.0/16', '::/129', '*']],
   ])('%s', (name, values) => {
     for (const value of values) expect(faultsOf({ [name]: value }), value).toEqual([expect.stringContaining(name)])
+  })
+
+  test('files for TLS that are none, or go with nothing', () => {
+    const [cert, key] = [fixture('receiver.crt'), fixture('receiver.key')]
+    const REDIS_URL = 'rediss://h'
+    expect(faultsOf({ REDIS_URL, REDIS_TLS_CA: '/nowhere.pem' })).toEqual([expect.stringMatching(/^REDIS_TLS_CA=\/nowhere\.pem: cannot be read \(ENOENT\)/)])
+    expect(faultsOf({ REDIS_URL, REDIS_TLS_CA: fixture('write.lua') })).toEqual([expect.stringMatching(/holds no PEM/)])
+    expect(faultsOf({ REDIS_URL, REDIS_TLS_CERT: cert })).toEqual([expect.stringMatching(/^REDIS_TLS_CERT=.*goes with the other/)])
+    expect(faultsOf({ REDIS_URL: 'redis://h', REDIS_TLS_CA: cert })).toEqual([expect.stringMatching(/^REDIS_TLS_CA=.*rediss:\/\//)])
+    expect(faultsOf({ REDIS_URL, REDIS_TLS_CA: cert, REDIS_TLS_CERT: cert, REDIS_TLS_KEY: key })).toEqual([])
+    expect(readConfig({ REDIS_URL, REDIS_TLS_CERT: cert, REDIS_TLS_KEY: key }).redisTls).toEqual({ ca: undefined, cert: expect.stringContaining('BEGIN CERTIFICATE'), key: expect.stringContaining('PRIVATE KEY') })
   })
 
   test('and what is right is taken', () => {

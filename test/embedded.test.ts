@@ -1,4 +1,4 @@
-import { mkdir, rename, rm, symlink, writeFile } from 'node:fs/promises'
+import { chmod, lstat, mkdir, readdir, rename, rm, symlink, writeFile } from 'node:fs/promises'
 import { existsSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { Redis } from 'ioredis'
@@ -26,6 +26,24 @@ const said = (process: Running) => until('it says where Redis is', () => JSON.pa
 
 test('a server is found', () => {
   expect(findServer()).toMatch(/^\/.*(redis|valkey)-server$/)
+})
+
+test('nobody else can read or reach it, though its folder be open to all', async () => {
+  await using folder = await tempFolder()
+  const open = join(folder.path, 'open')
+  await mkdir(open)
+  await chmod(open, 0o755)
+  await using redis = await started(open)
+  await using client = connected(redis.url)
+  await client.set('kept', 'secret')
+  const modes = async (at: string): Promise<[string, string][]> => Promise.all((await readdir(at, { recursive: true })).map(async (name) => [name, ((await lstat(join(at, name))).mode & 0o777).toString(8)] as [string, string]))
+  const all = Object.fromEntries(await modes(open))
+  expect(all).toMatchObject({ 'redis.sock': '700', 'redis.log': '600', appendonlydir: '700' })
+  // Of who has started it the number of its process is told, to whoever asks.
+  expect(Object.entries(all).filter(([name, mode]) => !mode.endsWith('00') && !/^redis\.(owner|lock|pid)$/.test(name))).toEqual([])
+  await using made = await started(join(folder.path, 'made'))
+  expect((await lstat(join(folder.path, 'made'))).mode & 0o777).toBe(0o700)
+  await made.stop()
 })
 
 test('it keeps what it is told, evicts nothing, and has ended when stop returns', async () => {

@@ -75,8 +75,8 @@ const createLeaving = (server: Server, doors: Doors, leaveMs: number) => {
 }
 
 /** What the API changes is told when a replica has it. */
-const withAcknowledgement = async ({ core, log, onEnd }: Pick<Frame, 'core' | 'log' | 'onEnd'>): Promise<Core> => {
-  const own = createRedis({ url: core.redisUrl, name: 'switchyard-api-ack', log })
+const withAcknowledgement = async ({ config, core, log, onEnd }: Pick<Frame, 'config' | 'core' | 'log' | 'onEnd'>): Promise<Core> => {
+  const own = createRedis({ url: core.redisUrl, tls: config.redisTls, name: 'switchyard-api-ack', log })
   onEnd(() => own.disconnect())
   await whenReady(own, core.redisUrl)
   const acknowledgement = createAcknowledgement({ redis: core.redis, own, keys: core.keys })
@@ -88,12 +88,12 @@ export const api: Role = {
   name: 'api',
   endsWithinMs: (config) => config.leaveMs + LAST_ANSWERS_MS + LAST_REQUESTS_MS + 5_000,
   start: async ({ config, log, core: ofProcess, onEnd }) => {
-    const core = config.ack === 'replica' ? await withAcknowledgement({ core: ofProcess, log, onEnd }) : ofProcess
+    const core = config.ack === 'replica' ? await withAcknowledgement({ config, core: ofProcess, log, onEnd }) : ofProcess
     // Back after an outage, agents' silence is our own: settle that before anyone asks who is alive.
     core.redis.on('ready', () => {
       void core.types.list().then((types) => Promise.all(types.map((type) => core.registry.sweep(type)))).catch(() => {})
     })
-    const subscriber = createRedis({ url: core.redisUrl, name: 'switchyard-api-events', log })
+    const subscriber = createRedis({ url: core.redisUrl, tls: config.redisTls, name: 'switchyard-api-events', log })
     onEnd(() => subscriber.disconnect())
     await whenReady(subscriber, core.redisUrl)
     const feed = createFeed({ ...core, subscriber, log })

@@ -35,14 +35,16 @@ export const judge = ({ info, config }: Settings, ack: 'memory' | 'replica'): Fi
   return { refused, weak }
 }
 
-/** The settings that are looked at; what may not be read counts as not known. */
+/** The settings that are looked at; what may not be read counts as not known. A user of an ACL is not given CONFIG, which tells passwords too, and not made to fail at it. */
 const READ = ['appendfsync']
+
+const hasUser = ({ options }: Redis): boolean => (options.username ?? 'default') !== 'default'
 
 const settingsOf = async (redis: Redis): Promise<Settings> => {
   const config: Record<string, string> = {}
   const [info] = await Promise.all([
     redis.info(),
-    ...READ.map(async (name) => {
+    ...(hasUser(redis) ? [] : READ).map(async (name) => {
       const said: unknown = await redis.config('GET', name).catch(() => null)
       const value = Array.isArray(said) ? said[1] : (said as Record<string, unknown> | null)?.[name]
       if (typeof value === 'string') config[name] = value

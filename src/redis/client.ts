@@ -1,8 +1,10 @@
 /** Redis connections: how they fail, come back and write. */
+import { isIP } from 'node:net'
 import { Redis } from 'ioredis'
 import { ConfigError } from '../errors.ts'
 import type { Logger } from '../logger.ts'
 import { watchLiveness } from './liveness.ts'
+import { refusalOf, shown } from './refusals.ts'
 
 export type { Redis }
 
@@ -56,6 +58,12 @@ const TIMEOUT_MS = 1800
 
 const target = (url: string): { path?: string } => (url.startsWith('unix://') ? { path: decodeURIComponent(url.slice('unix://'.length)) } : {})
 
+/** By TLS a server is asked for by its name, as one address may serve several; an address has none. */
+const serverName = (url: string): { servername?: string } => {
+  const { hostname } = new URL(url)
+  return isIP(hostname.replace(/^\[(.*)\]$/, '$1')) === 0 ? { servername: hostname } : {}
+}
+
 /** Replies of a Redis that takes nothing now. One older than 7 puts a script's own words before them, 7.0 an `ERR` where a script has caught them. */
 const TAKES_NOTHING = /(?:^(?:ERR )?| -)(?:OOM|READONLY|NOREPLICAS|LOADING|MISCONF|CLUSTERDOWN|BUSY|MASTERDOWN|TRYAGAIN|UNKILLABLE) /
 const NO_MEMORY = /(?:^(?:ERR )?| -)OOM /
@@ -75,9 +83,13 @@ export const isStoreFailure = (error: unknown): boolean => {
   return (error as NodeJS.ErrnoException).syscall === 'connect' // nobody but the client connects to anything where this is asked
 }
 
+export type RedisTls = Readonly<{ ca?: string | undefined; cert?: string | undefined; key?: string | undefined }>
+
 export type RedisDeps = {
   /** `redis://`, `rediss://` or `unix:///path` */
   url: string
+  /** For `rediss://`, as PEM: whom to trust instead of what this machine does, and our own certificate. */
+  tls?: RedisTls | undefined
   /** Shown by CLIENT LIST. */
   name: string
   log: Logger
@@ -87,10 +99,12 @@ export type RedisDeps = {
  * One connection. While Redis is away commands fail at once instead of piling up; nothing is sent twice behind the caller's back;
  * it reconnects within a second of Redis's return.
  */
-export const createRedis = ({ url, name, log }: RedisDeps): Redis => {
+export const createRedis = ({ url, tls, name, log }: RedisDeps): Redis => {
   const options = {
     ...target(url),
+    ...(url.startsWith('rediss://') ? { tls: { ...tls, ...serverName(url) } } : {}),
     connectionName: name,
+    disableClientInfo: true, // what nobody needs, no ACL need allow
     enableOfflineQueue: false,
     autoResendUnfulfilledCommands: false,
     autoResubscribe: false, // whoever subscribes does it again: the library would not do so twice, nor say that it failed
@@ -150,17 +164,25 @@ const leavesReplica = () => {
   }
 }
 
-/** Resolves when the connection is ready; gives up after `timeoutMs` with an error that says where Redis was looked for. */
+/**
+ * Resolves when the connection is ready.
+ * @throws ConfigError when Redis does not let us in, at once, and after `timeoutMs` when nobody answers: it says what to do
+ */
 export const whenReady = (redis: Redis, url: string, timeoutMs = 10_000): Promise<void> =>
   new Promise((resolve, reject) => {
     if (redis.status === 'ready') return resolve()
-    const timer = setTimeout(() => {
-      redis.off('ready', ready)
-      reject(new ConfigError(`No Redis answers at ${url.replace(/\/\/[^@/]*@/, '//…@')}: start it, or mend REDIS_URL.`))
-    }, timeoutMs)
-    const ready = () => {
+    const end = (): void => {
       clearTimeout(timer)
-      resolve()
+      redis.off('ready', ready)
+      redis.off('error', failed)
     }
-    redis.once('ready', ready)
+    const ready = (): void => (end(), resolve())
+    const fail = (why: string): void => (end(), reject(new ConfigError(why)))
+    const failed = (error: Error): void => {
+      const why = refusalOf(error, url)
+      if (why !== null) fail(why)
+    }
+    const timer = setTimeout(() => fail(`No Redis answers at ${shown(url)}: start it, or mend REDIS_URL.`), timeoutMs)
+    redis.on('ready', ready)
+    redis.on('error', failed)
   })

@@ -74,10 +74,15 @@ const startIn = async (dir: string, log: Logger, signal?: AbortSignal): Promise<
   if (!server) throw new ConfigError(`No Redis or Valkey server was found on PATH: ${howToInstall()}, or set REDIS_URL`)
   rmSync(socket, { force: true })
   const logFile = join(dir, 'redis.log')
-  const out = openSync(logFile, 'a')
-  // A session of its own: Ctrl-C on the terminal must reach us, and only us, or it would be gone before the last writes.
-  const child = spawn(server, serverArguments(dir, socket, logFile), { cwd: dir, detached: true, stdio: ['ignore', out, out] })
-  closeSync(out)
+  const child = asPrivate(() => {
+    const out = openSync(logFile, 'a')
+    try {
+      // A session of its own: Ctrl-C on the terminal must reach us, and only us, or it would be gone before the last writes.
+      return spawn(server, serverArguments(dir, socket, logFile), { cwd: dir, detached: true, stdio: ['ignore', out, out] })
+    } finally {
+      closeSync(out)
+    }
+  })
   child.unref()
   const state = { ended: null as string | null }
   const gone = new Promise<void>((done) => {
@@ -103,6 +108,16 @@ const startIn = async (dir: string, log: Logger, signal?: AbortSignal): Promise<
   // Not awaited here, so the lock is let go: whoever else comes now finds the server and waits for its data as well.
   writeOwner(dir)
   return ready({ dir, socket, info, log, signal }, { adopted: false, gone })
+}
+
+/** What is made there, and by what is started there, nobody else may read: the folder may be open to all, and the files hold what tasks hold. */
+const asPrivate = <T>(work: () => T): T => {
+  const umask = process.umask(0o077)
+  try {
+    return work()
+  } finally {
+    process.umask(umask)
+  }
 }
 
 /**

@@ -11,7 +11,7 @@ const read = async (): Promise<readonly string[]> => {
   const config = readConfig()
   if (config.webhookSecrets.length > 0) return config.webhookSecrets
   const url = config.redisUrl ?? (await joinEmbedded({ dataDir: config.dataDir })).url
-  const redis = createRedis({ url, name: 'switchyard-secret', log: createLogger('secret', 'silent') })
+  const redis = createRedis({ url, tls: config.redisTls, name: 'switchyard-secret', log: createLogger('secret', 'silent') })
   try {
     await whenReady(redis, url)
     return await createSecrets({ redis, keys: createKeys(config.redisPrefix), configured: [] }).list()

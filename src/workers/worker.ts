@@ -14,7 +14,7 @@ export const worker: Role = {
   name: 'worker',
   endsWithinMs: (config) => config.drainMs + 15_000,
   start: async ({ config, log, core, onEnd, giveUp }) => {
-    const subscriber = createRedis({ url: core.redisUrl, name: 'switchyard-worker-wake', log })
+    const subscriber = createRedis({ url: core.redisUrl, tls: config.redisTls, name: 'switchyard-worker-wake', log })
     onEnd(() => subscriber.disconnect())
     await whenReady(subscriber, core.redisUrl)
 
