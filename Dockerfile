@@ -1,10 +1,12 @@
 # One image for both roles; the command chooses: `node src/api/main.ts` (as it is) or `node src/workers/main.ts`.
-FROM node:24-alpine AS packages
+# To be sure of the bytes, name them: `docker build --build-arg NODE_IMAGE=node:24-alpine@sha256:…`, by what `docker buildx imagetools inspect node:24-alpine` says.
+ARG NODE_IMAGE=node:24-alpine
+FROM $NODE_IMAGE AS packages
 WORKDIR /app
 COPY package.json package-lock.json ./
 RUN npm ci --omit=dev --no-audit --no-fund
 
-FROM node:24-alpine
+FROM $NODE_IMAGE
 ENV NODE_ENV=production HOST=0.0.0.0 PORT=8080 HEALTH_PORT=8081
 WORKDIR /app
 COPY --from=packages /app/node_modules ./node_modules
