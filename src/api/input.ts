@@ -39,6 +39,9 @@ const isJson = (contentType: string | undefined): boolean => {
 /** Whether a body is announced that is larger than we read. */
 export const announcesTooMuch = (req: IncomingMessage): boolean => Number(req.headers['content-length'] ?? 0) > bodyLimit(req)
 
+/** What is wrong with a text that is no JSON, without the piece of it that V8 may show: that may be of a payload. */
+const faultOf = (error: unknown): string => (error as Error).message.replace(/,? ?(?:\.\.\.)?".*$/s, '').slice(0, 200) || 'this is no JSON value'
+
 export const notAnObject = (): InvalidJson => new InvalidJson('the body must be a JSON object')
 /**
  * @param where in the body the text stands, for people
@@ -48,7 +51,7 @@ export const parse = (text: string, where = ''): unknown => {
   try {
     return JSON.parse(text)
   } catch (error) {
-    throw new InvalidJson(`the body is not JSON: ${where}${(error as Error).message.replace(/[\p{Cc}]/gu, ' ').slice(0, 200)}`)
+    throw new InvalidJson(`the body is not JSON: ${where}${faultOf(error)}`)
   }
 }
 

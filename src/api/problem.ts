@@ -2,6 +2,7 @@
 import type { Duplex } from 'node:stream'
 import type { ErrorRequestHandler, RequestHandler, Response } from 'express'
 import { z } from 'zod'
+import { oneLine } from '../contracts/words.ts'
 import { StoreUnavailable, SwitchyardError, type ProblemType } from '../errors.ts'
 import type { Logger } from '../logger.ts'
 import { isStoreFailure } from '../redis/client.ts'
@@ -53,18 +54,22 @@ export const Problem = z
   })
   .meta({ id: 'Problem' })
 
+/** A detail may name what was sent, as an unknown member: it is one line, and does nothing to the terminal it is shown on. */
+const MAX_DETAIL_CHARS = 10_000
+
 /** An error as a problem; that of a task among many has no path of its own. */
 export const problemOf = (error: SwitchyardError, instance?: string): Record<string, unknown> => {
   const { status, title } = PROBLEMS[error.type]
+  const detail = oneLine(error.message, MAX_DETAIL_CHARS)
   return {
     type: `/docs/errors#${error.type}`,
     title,
     status,
-    detail: error.message,
+    detail,
     instance, // left out by JSON.stringify when there is none
     ...(error.faults === undefined ? {} : { errors: error.faults }),
     ...error.extra,
-    error: error.message,
+    error: detail,
   }
 }
 const problemText = (instance: string, error: SwitchyardError): string => JSON.stringify(problemOf(error, instance))

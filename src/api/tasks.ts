@@ -90,13 +90,13 @@ export const taskRoutes = ({ tasks, callbacks, whenEnded, registry, maxTimeoutSe
     checkCallback(task, callbacks)
     const { text } = req.body as Body
     const raw = rawMembers(text, ['parameters', 'metadata'] as const)
-    const key = keyOf(req)
+    const [key, keepSeconds] = [keyOf(req), keepSecondsOf(req)]
     const { submitted, replayed } = await tasks.submitOnce(task, await agentTypeOf(task, registry.typeOf), {
       parameters: raw.parameters ?? '{}',
       metadata: raw.metadata ?? '{}',
       requireAgent: asked.require_agent,
       traceparent: traceparentOf(req),
-      idempotency: key === undefined ? undefined : idempotencyOf(key, text, asked.require_agent, keepSecondsOf(req)),
+      idempotency: key === undefined ? undefined : idempotencyOf(key, text, asked.require_agent, keepSeconds),
     })
     if (replayed) res.setHeader('Idempotent-Replayed', 'true')
     else log.info({ task: submitted.task_id, status: submitted.status }, submitted.status)
