@@ -33,22 +33,24 @@ const answerIn = (bytes: Buffer, method: string): Got | null => {
   const head = headOf(bytes.toString('latin1', 0, end))
   const rest = bytes.subarray(end + 4)
   if (head.status < 200) return answerIn(rest, method)
-  if (method === 'HEAD' || head.status === 204 || head.headers['content-type']?.startsWith('text/event-stream')) return { ...head, text: '' }
-  const body = head.headers['transfer-encoding'] === 'chunked' ? joined(rest) : rest.length >= Number(head.headers['content-length']) ? rest : null
+  if (method === 'HEAD' || head.status === 204 || head.status === 304 || head.headers['content-type']?.startsWith('text/event-stream')) return { ...head, text: '' }
+  const length = Number(head.headers['content-length'])
+  const body = head.headers['transfer-encoding'] === 'chunked' ? joined(rest) : rest.length >= length ? rest.subarray(0, length) : null
   return body && { ...head, text: body.toString() }
 }
 
 /**
- * Sends a request, or any bytes, on a connection of its own, which it then drops.
+ * Sends a request, or any bytes, on a connection of its own, which it drops behind the answer. `thenEnds`: it says that no more bytes come.
  * @returns null when the other side ends it without an answer
  * @throws when nothing comes of it in time
  */
-export const exchange = (url: string, sent: Exact | string, timeoutMs = 10_000): Promise<Got | null> =>
+export const exchange = (url: string, sent: Exact | string | Buffer, { timeoutMs = 10_000, thenEnds = false } = {}): Promise<Got | null> =>
   new Promise((resolve, reject) => {
     const { hostname, port } = new URL(url)
-    const [bytes, method] = typeof sent === 'string' ? [Buffer.from(sent, 'latin1'), sent.split(' ', 1)[0]!] : [bytesOf(sent), sent.method]
+    const bytes = typeof sent === 'string' ? Buffer.from(sent, 'latin1') : Buffer.isBuffer(sent) ? sent : bytesOf(sent)
+    const [method = ''] = bytes.toString('latin1', 0, 20).split(' ', 1)
     const chunks: Buffer[] = []
-    const socket = connect(Number(port), hostname, () => socket.write(bytes))
+    const socket = connect(Number(port), hostname, () => (thenEnds ? socket.end(bytes) : socket.write(bytes)))
     const timer = setTimeout(() => end(() => reject(new Error(`no answer within ${timeoutMs} ms, but ${Buffer.concat(chunks).toString().slice(0, 500)}`))), timeoutMs)
     const end = (tell: () => void) => {
       clearTimeout(timer)

@@ -10,7 +10,7 @@ const json = (value: unknown): Text => ({ text: JSON.stringify(value), value })
 const many = <T>(n: number, make: (i: number) => T): T[] => Array.from({ length: n }, (_, i) => make(i))
 
 /** Offered to every member; those that its schema lets pass are not wrong. */
-const HOSTILE: Text[] = [
+export const HOSTILE: Text[] = [
   ...['null', 'true', 'false', '[]', '{}', '[[]]', '[null]', '{"a":1}', '0', '5', '-1', '0.5', '-0.1', '1e9', '1e12', '1e15', '1e999', '-1e999', '1e-999', '9007199254740993', '"5"', '"\\ud800"', '"\\u0000"'].map(raw),
   ...['', ' ', 'x', 'a:b', '{x}', '.a', '-a', '_a', 'a b', 'ä', 'a\n', '\na', 'a\u0000', 'a/b', '../x', '..', '@x', '__proto__', 'constructor', 'toString', '\u202eevil', '①', 'a\r\nx: y', 'x'.repeat(5000)].map(json),
 ]
@@ -50,11 +50,18 @@ const BY_NAME: Record<string, Text[]> = {
 /** A task's metadata is the client's: its bytes are kept as they are. So is what an agent says beside its result. */
 const FREE_METADATA = ['/tasks', '/schedules']
 
+const kindOf = (value: unknown): string => (value === null ? 'null' : Array.isArray(value) ? 'array' : typeof value)
+/** All of the kinds that it may be of; of any other kind two: one rule refuses them all. */
+const telling = (texts: Text[], parts: Schema[]): Text[] => {
+  const own = parts.map(({ type }) => (type === 'integer' ? 'number' : type))
+  return texts.filter(({ value }, i) => own.includes(kindOf(value)) || texts.slice(0, i).filter((t) => kindOf(t.value) === kindOf(value)).length < 2)
+}
+
 /** Values that a member must not have, each alone. */
 export const wrongFor = (name: string, of: Schema, path: string): Text[] => {
   const schema = known(of)
   const parts = [schema, ...(schema.anyOf ?? [])]
-  const judged = [...HOSTILE, ...parts.flatMap((part) => beyond(known(part)))].filter(({ value }) => !accepts(schema, value))
+  const judged = telling([...HOSTILE, ...parts.flatMap((part) => beyond(known(part)))].filter(({ value }) => !accepts(schema, value)), parts.map(known))
   const special = name === 'metadata' && FREE_METADATA.some((p) => path.startsWith(p)) ? [] : (BY_NAME[name] ?? [])
   const items = schema.type === 'array' && schema.items && known(schema.items).type !== 'object' ? HOSTILE.filter(({ value }) => !accepts(schema.items!, value)).map(({ text }) => raw(`[${text}]`)) : []
   return [...judged, ...special, ...items]
