@@ -30,6 +30,11 @@ export type Role = {
 export const createProcess = ({ name, start, endsWithinMs }: Role): { run: () => Promise<void> } => {
   const runWith = async (config: Config): Promise<void> => {
     const log = createLogger(name, config.logLevel)
+    // A fault of ours ends the process, as ever; but Node would show the error whole, and Redis's carry their command, payload and all.
+    process.once('uncaughtException', (error: unknown) => {
+      log.fatal({ error: error instanceof Error ? error.stack : String(error) }, 'this should not have happened')
+      process.exit(1)
+    })
     const ends: (() => unknown)[] = []
     const onEnd = (end: () => unknown): void => void ends.push(end)
     const stop = onStop(

@@ -27,6 +27,13 @@ export type AttemptEnd = {
   /** It is nobody's fault: free, once a task, and it says nothing of the agent. */
   excused?: boolean
 }
+/**
+ * What a log may say of why an attempt failed. An agent's own words, and ours that quote them, may hold of the payload: they are for the task's
+ * client. So an answer is told by its status alone, and what broke without one by our words.
+ */
+export const loggedFailure = ({ statusCode, error }: Pick<AttemptEnd, 'statusCode' | 'error'>): { status_code?: number; error?: string } =>
+  error === '' ? {} : statusCode === null ? { error } : { status_code: statusCode }
+
 /** `ok`: the outcome counts. `stale`: another attempt, or an end, came first; `status` says what is. `poison`: the task failed on too many agents. */
 export type Finished = { verdict: 'ok' | 'stale'; status: TaskStatus | ''; waitMs: number; next: Slot | null; lookAgain: boolean; repeated: boolean; poison: boolean }
 

@@ -61,7 +61,8 @@ export const createParked = ({ redis, keys, queues, finish, keepLate, wake, log 
     const retryInMs = retryDelayMs({ backoff: t.spec.backoff, retryDelayMs: t.spec.retryDelayMs, retries: t.retries })
     const fin = await finish(t.type, { taskId: id, attemptId: t.attemptId, agentId: t.agentId, statusCode: null, retryInMs, restMs: 0, maxRetries: t.spec.maxRetries, ...how }, null)
     if (fin.verdict !== 'ok' || fin.repeated) return fin
-    log.info({ task: id, attempt: t.attempt, agent: t.agentId, outcome: how.outcome, status: fin.status, ...(how.error === '' ? {} : { error: how.error }), ...(fin.status === 'retrying' ? { retry_in_ms: fin.waitMs } : {}), ...(fin.poison ? { poison: true } : {}) }, fin.status)
+    // What its agent said of it may hold of the payload.
+    log.info({ task: id, attempt: t.attempt, agent: t.agentId, outcome: how.outcome, status: fin.status, ...(how.outcome === 'timeout' ? { error: how.error } : {}), ...(fin.status === 'retrying' ? { retry_in_ms: fin.waitMs } : {}), ...(fin.poison ? { poison: true } : {}) }, fin.status)
     // One that is still in its dispatcher's hands is moved by that: the answer 202 has yet to come.
     if (t.isParked) await settle(t.type, t.queue, id, t.attemptId, { status: fin.status, error: how.error, waitMs: fin.waitMs })
     return fin

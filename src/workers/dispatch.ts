@@ -12,7 +12,7 @@ import { LOCK_MS, type TaskJob } from '../queues/job.ts'
 import type { Lane } from '../queues/lane.ts'
 import type { Queues } from '../queues/queues.ts'
 import type { Registry, Slot } from '../registry/registry.ts'
-import type { AttemptEnd, Begun, Finished } from '../tasks/attempt.ts'
+import { loggedFailure, type AttemptEnd, type Begun, type Finished } from '../tasks/attempt.ts'
 import type { Tasks } from '../tasks/tasks.ts'
 import { isEnd } from '../contracts/task.ts'
 import type { Outcome, Target, Transport } from '../transports/transport.ts'
@@ -185,7 +185,7 @@ export const createDispatch = (deps: DispatchDeps) => {
   const report = (type: string, end: AttemptEnd, go: Go, fin: Finished) => {
     metrics.attempts.inc({ agent_type: type, outcome: end.outcome })
     if (fin.lookAgain) deps.lookAgain(type, end.agentId)
-    const line = { task: end.taskId, attempt: go.attempt, agent: end.agentId, outcome: end.outcome, status: fin.status, ...(end.error === '' ? {} : { error: end.error }), ...(fin.status === 'retrying' ? { retry_in_ms: fin.waitMs } : {}), ...(fin.poison ? { poison: true } : {}) }
+    const line = { task: end.taskId, attempt: go.attempt, agent: end.agentId, outcome: end.outcome, status: fin.status, ...loggedFailure(end), ...(fin.status === 'retrying' ? { retry_in_ms: fin.waitMs } : {}), ...(fin.poison ? { poison: true } : {}) }
     if (fin.verdict === 'stale') {
       log.warn(line, 'an outcome came too late and changed nothing')
       if (end.statusCode !== null && end.outcome !== 'no_room') void tasks.keepLate(end.taskId, end.attemptId, { completed: end.outcome === 'completed', result: end.result, error: end.error }).catch(() => {})
