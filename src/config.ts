@@ -49,8 +49,15 @@ const pem = () =>
     })
     .optional()
 
+const secrets = (most: number) =>
+  z
+    .string()
+    .transform((s) => s.split(/\s+/).filter(Boolean))
+    .refine((list) => list.length > 0 && list.length <= most && list.every((one) => readSecret(one) !== null), `${SECRET_FORM}, ${most} at most`)
+    .optional()
+
 /** Whose values are not repeated in a message. */
-const SECRET = new Set(['REDIS_URL', 'WEBHOOK_SECRET'])
+const SECRET = new Set(['REDIS_URL', 'WEBHOOK_SECRET', 'SIGNING_SECRET'])
 
 const Environment = z.object({
   HOST: z
@@ -76,11 +83,9 @@ const Environment = z.object({
   /** Ranges to which webhooks may go although they are not public, by http too; empty: to public addresses, by https. */
   WEBHOOK_CIDRS: cidrs(),
   /** What webhooks are signed with, each of several; without it one is made and kept in Redis. */
-  WEBHOOK_SECRET: z
-    .string()
-    .transform((s) => s.split(/\s+/).filter(Boolean))
-    .refine((secrets) => secrets.length > 0 && secrets.length <= 8 && secrets.every((one) => readSecret(one) !== null), SECRET_FORM)
-    .optional(),
+  WEBHOOK_SECRET: secrets(8),
+  /** What the agents' secrets are derived from, a second one while it is changed; without it one is made and kept in Redis. */
+  SIGNING_SECRET: secrets(2),
   RETENTION_COMPLETED_SECONDS: integer(1, 365 * 86_400).default(3600),
   RETENTION_FAILED_SECONDS: integer(1, 365 * 86_400).default(7 * 86_400),
   /** Ended records kept per agent type, of completed and cancelled, and of failed and timed-out ones. */
@@ -119,6 +124,7 @@ export type Config = Readonly<{
   agentCidrs: readonly string[]
   webhookCidrs: readonly string[]
   webhookSecrets: readonly string[]
+  signingSecrets: readonly string[]
   retention: Readonly<{ completedMs: number; failedMs: number; completedCount: number; failedCount: number }>
   drainMs: number
   leaveMs: number
@@ -153,6 +159,7 @@ export const readConfig = (env: NodeJS.ProcessEnv = process.env): Config => {
     agentCidrs: e.AGENT_CIDRS,
     webhookCidrs: e.WEBHOOK_CIDRS,
     webhookSecrets: e.WEBHOOK_SECRET ?? [],
+    signingSecrets: e.SIGNING_SECRET ?? [],
     retention: Object.freeze({
       completedMs: e.RETENTION_COMPLETED_SECONDS * 1000,
       failedMs: e.RETENTION_FAILED_SECONDS * 1000,

@@ -13,6 +13,7 @@ import { createKeys } from './redis/keys.ts'
 import { refusalOf } from './redis/refusals.ts'
 import { createPresence } from './registry/presence.ts'
 import { createRegistry } from './registry/registry.ts'
+import { createSigning } from './registry/signing.ts'
 import { createTypes } from './registry/types.ts'
 import { createSchedules } from './schedules/schedules.ts'
 import { createEvents } from './tasks/events.ts'
@@ -40,7 +41,9 @@ export const createCore = async ({ config, log, name }: { config: Config; log: L
   const redisAt = watchAddress(redis, redisUrl)
   const keys = createKeys(config.redisPrefix)
   const types = createTypes({ redis, keys })
-  const registry = createRegistry({ redis, keys, types })
+  const signing = createSigning({ redis, keys, configured: config.signingSecrets })
+  await signing.load()
+  const registry = createRegistry({ redis, keys, types, signing })
   const queues = createQueues({ redis, keys })
   await queues.ready()
   const stats = createStats({ redis, keys })
@@ -52,5 +55,5 @@ export const createCore = async ({ config, log, name }: { config: Config; log: L
   const schedulers = createSchedulers({ queues })
   const schedules = createSchedules({ redis, keys, types, registry, tasks, stats, schedulers, maxTimeoutSeconds: config.maxTaskTimeoutSeconds, log })
   const presence = createPresence({ redis, keys })
-  return { redisUrl, redis, redisAt, keys, types, registry, queues, tasks, callbacks, webhooks, events, stats, schedulers, schedules, presence }
+  return { redisUrl, redis, redisAt, keys, types, signing, registry, queues, tasks, callbacks, webhooks, events, stats, schedulers, schedules, presence }
 }

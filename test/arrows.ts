@@ -33,7 +33,7 @@ const allowed: Record<string, readonly string[]> = {
   // It starts processes and takes no part in their work.
   start: [...base, 'allocator', 'redis'],
   // It asks the store one thing.
-  secret: [...base, 'redis', 'tasks'],
+  secret: [...base, 'redis'],
   // They speak HTTP only; what the command starts is started as `npm start` starts it.
   cli: ['sdk', 'allocator'],
   sdk: [],

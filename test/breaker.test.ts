@@ -37,7 +37,7 @@ const byHand = () => {
     const lease = `h.${randomUUID()}`
     await redis.hset(keys.task(type, id), 'not_before', 0, 'avoid', ' ')
     await redis.zadd(keys.leases(type, agentId), (await now()) + 10_000, lease)
-    const begun = await tasks.begin(id, { type, queue: `${type}.echo`, lease, agentId, name: agentId, host: 'h', port: 1, single: true }, randomUUID(), 'by hand')
+    const begun = await tasks.begin(id, { type, queue: `${type}.echo`, lease, agentId, name: agentId, host: 'h', port: 1, single: true, salts: '' }, randomUUID(), 'by hand')
     if (begun.verdict !== 'go') throw new Error(begun.verdict)
     return begun
   }

@@ -80,6 +80,7 @@ describe('agents', () => {
     expect(JSON.parse((await sy(['agents', '--json', 'show', agent.id])).out).id).toBe(agent.id)
     expect(await sy(['agents', 'show', 'nobody'])).toEqual({ code: 1, out: '', err: expect.stringMatching(/^switchyard: agent nobody is not registered\n.*switchyard agents list/) })
 
+    expect(await sy(['agents', 'rotate-secret', agent.id, '--overlap', '60'])).toEqual({ code: 0, out: expect.stringMatching(new RegExp(`^${agent.id} gets another secret; the one before counts until 2.*Z\n$`)), err: '' })
     expect(await sy(['agents', 'rm', agent.id, 'nobody'])).toEqual({ code: 0, out: `${agent.id} is unregistered\nnobody was not registered\n`, err: '' })
     expect((await sy(['agents', 'list', '--type', 'listed'])).err).toBe('No such agent is alive; --include-dead shows the dead as well.\n')
   })

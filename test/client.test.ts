@@ -50,6 +50,7 @@ test('has a method for every route but the pages for people', async () => {
   await client.agents.get(agent.agent_id)
   await client.agents.list().page()
   expect((await client.agents.listType('routes').page()).agents.map((a) => a.id)).toEqual([agent.id])
+  expect(await client.agents.rotateSecret(agent.id, 60)).toEqual({ agent_id: agent.id, old_secret_until: expect.any(String) })
   expect(await client.agents.unregister(agent.agent_id)).toEqual({ agent_id: agent.id, unregistered: true })
   expect(await client.agents.cleanup()).toEqual({ removed: expect.any(Number) })
   const sid = (await client.schedules.put('nightly', { cron: '0 3 * * *', task: task({ agent_type: 'nobody' }) })).schedule_id

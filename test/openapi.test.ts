@@ -115,6 +115,7 @@ test('what is answered has the members that it says, and all of them', async () 
     Explanation: (await system.get(`/tasks/${task.task_id}/explain`)).json,
     TaskList: (await system.get('/tasks')).json,
     Cancelled: (await system.call('DELETE', `/tasks/${task.task_id}`)).json,
+    SecretRotated: (await system.post(`/agents/${agent.id}/rotate-secret`, { overlap_seconds: 60 })).json,
     Unregistered: (await system.call('DELETE', `/agents/${agent.id}`)).json,
     CleanedUp: (await system.post('/agents/cleanup')).json,
     Schedule: (await system.call('PUT', '/schedules/doc', { cron: '0 9 * * *', task: { agent_type: 'doc', task_type: 'x' } })).json,

@@ -44,7 +44,7 @@ const posting = (deps: { policy?: HostPolicy; resolve?: Resolve }) => {
   const transport = createHttpTransport({ policy: createHostPolicy({ cidrs: [] }), ...deps })
   closing.push(() => transport.close())
   return (host: string, port: number): Promise<Outcome> =>
-    transport.send({ target: { agentId: 'a', name: 'A', host, port }, taskId: 'cost.1', taskType: 't', attempt: 1, attemptId: 'x', parameters: '{}', metadata: '{}', priority: 5, timeoutMs: 10_000 }).outcome
+    transport.send({ target: { agentId: 'a', name: 'A', host, port, keys: [] }, taskId: 'cost.1', taskType: 't', attempt: 1, attemptId: 'x', timeMs: Date.now(), parameters: '{}', metadata: '{}', priority: 5, timeoutMs: 10_000 }).outcome
 }
 
 describe('a name', () => {

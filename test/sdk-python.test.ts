@@ -114,7 +114,7 @@ from switchyard import Client
 c = Client()
 c.tasks.submit("a", agent_type="b"); c.tasks.get("1"); c.tasks.explain("1"); list(c.tasks.list()); c.tasks.cancel("1"); c.tasks.retry("1"); c.tasks.result("1", "a"); c.tasks.redeliver("1"); c.tasks.progress("1", "a", percent=1); c.tasks.submit_batch([]); list(c.tasks.events("1")); list(c.events())
 list(c.dead_letters.list(error="x")); c.dead_letters.summary(); c.dead_letters.retry(error="x", limit=5)
-c.agents.register("n", "h", 1); c.agents.heartbeat("1"); c.agents.unregister("1"); c.agents.delete("1"); c.agents.get("1"); list(c.agents.list()); list(c.agents.list_type("1")); c.agents.cleanup()
+c.agents.register("n", "h", 1); c.agents.heartbeat("1"); c.agents.unregister("1"); c.agents.delete("1"); c.agents.rotate_secret("1"); c.agents.get("1"); list(c.agents.list()); list(c.agents.list_type("1")); c.agents.cleanup()
 c.schedules.put("1", {}); c.schedules.get("1"); list(c.schedules.list()); c.schedules.delete("1"); c.schedules.pause("1"); c.schedules.resume("1")
 c.health(); c.ready(); c.live(); c.metrics(); c.openapi()
 for page in ("/", "/docs", "/docs/errors", "/queues"): c.page(page)`,

@@ -74,11 +74,12 @@ const newTransport = (deps: Partial<Parameters<typeof createHttpTransport>[0]> =
 const delivery = (port: number, more: Partial<DeliveryRequest> & { host?: string } = {}): DeliveryRequest => {
   const { host = '127.0.0.1', ...rest } = more
   return {
-    target: { agentId: 'a', name: 'A', host, port },
+    target: { agentId: 'a', name: 'A', host, port, keys: [] },
     taskId: TASK_ID,
     taskType: 'analyze',
     attempt: 1,
     attemptId: 'attempt-1',
+    timeMs: Date.now(),
     parameters: '{}',
     metadata: '{}',
     priority: 5,

@@ -81,6 +81,7 @@ export type Answers = Held<
     Same<wire.Registered, z.output<typeof agent.Registered>>,
     Same<wire.HeartbeatAnswer, z.output<typeof agent.HeartbeatAnswer>>,
     Same<wire.AgentPage, z.output<typeof agent.AgentList>>,
+    Same<wire.SecretRotated, z.output<typeof agent.SecretRotated>>,
     Same<wire.Unregistered, z.output<typeof agent.Unregistered>>,
     Same<wire.CleanedUp, z.output<typeof agent.CleanedUp>>,
     Same<wire.Schedule, z.output<typeof schedule.Schedule>>,

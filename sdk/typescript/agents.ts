@@ -1,12 +1,17 @@
 /** Agents: how they register, beat and leave, and who is there. */
 import type { CallOptions, Http } from './http.ts'
 import { createList, type List } from './list.ts'
-import type { Agent, AgentFilter, AgentPage, CleanedUp, Heartbeat, HeartbeatAnswer, Registered, Registration, Unregistered } from './wire.ts'
+import type { Agent, AgentFilter, AgentPage, CleanedUp, Heartbeat, HeartbeatAnswer, Registered, Registration, SecretRotated, Unregistered } from './wire.ts'
 
 export type AgentsClient = {
   /** With an `agent_id` it may be repeated at will, and is sent again when the connection broke. */
   register(agent: Registration, options?: CallOptions): Promise<Registered>
   heartbeat(id: string, beat?: Heartbeat, options?: CallOptions): Promise<HeartbeatAnswer>
+  /**
+   * Gives it another signing secret; the agent hears of it with its next heartbeat, and fetches it.
+   * @param overlapSeconds for so long what it is sent is signed with its present one as well (a day); 0 when that is in wrong hands
+   */
+  rotateSecret(id: string, overlapSeconds?: number, options?: CallOptions): Promise<SecretRotated>
   /** It gets no new task; what it is running may still end. */
   unregister(id: string, options?: CallOptions): Promise<Unregistered>
   get(id: string, options?: CallOptions): Promise<Agent>
@@ -26,6 +31,7 @@ export const createAgents = (http: Http): AgentsClient => {
   return {
     register: (agent, options = {}) => http.json('POST', '/agents/register', { ...options, body: agent, again: agent.agent_id === undefined ? 'untaken' : 'always', holds: 'agent_id' }),
     heartbeat: (id, beat = {}, options = {}) => http.json('POST', `${path(id)}/heartbeat`, { ...options, body: beat, again: 'always', holds: 'received' }),
+    rotateSecret: (id, overlapSeconds, options = {}) => http.json('POST', `${path(id)}/rotate-secret`, { ...options, body: { overlap_seconds: overlapSeconds }, again: 'always', holds: 'agent_id' }),
     unregister: (id, options = {}) => http.json('DELETE', path(id), { ...options, again: 'always', holds: 'agent_id' }),
     get: (id, options = {}) => http.json('GET', path(id), { ...options, again: 'always', holds: 'agent_id' }),
     list: (filter = {}, options = {}) => list('/agents', filter, options),

@@ -301,6 +301,8 @@ export type Registration = {
   max_concurrency?: number | undefined
   /** Changes when the agent's process is a new one: what the old one was running is over. */
   instance_id?: string | undefined
+  /** It wants another signing secret. For a day what it is sent is signed with the one before as well. */
+  rotate_secret?: boolean | undefined
   /** Anything, at most 64 members; replaced by each registration, merged by heartbeats. */
   metadata?: JsonObject | undefined
 }
@@ -354,6 +356,10 @@ export type Registered = Agent & {
   heartbeat_url: string
   /** A third of the TTL. */
   heartbeat_interval_seconds: number
+  /** What it is sent is signed with this, by Standard Webhooks. It stays as long as the agent is registered, unless it is rotated; it is told nowhere else. */
+  signing_secret: string
+  /** Changes with the secret; heartbeats are answered with it. */
+  signing_secret_id: string
 }
 
 /** A sign of life; every member may be left out. */
@@ -379,6 +385,8 @@ export type HeartbeatAnswer = {
   lost: string[]
   /** The agent is draining: it gets nothing new. */
   drain: boolean
+  /** Of the signing secret that is due. When it is not that of its own the agent should register again, and is told the new one. Null when it has none. */
+  signing_secret_id: string | null
 }
 
 /** One page of agents, by type and id. */
@@ -400,6 +408,12 @@ export type AgentFilter = {
   include_dead?: boolean | undefined
   /** How many in a page at most, 1 to 200; 200 unless given. */
   limit?: number | undefined
+}
+
+export type SecretRotated = {
+  agent_id: string
+  /** Until then what it is sent is signed with the one before as well. */
+  old_secret_until: string
 }
 
 export type Unregistered = {

@@ -1,7 +1,7 @@
 /** Routes of agents: they register, beat and leave; people look. */
 import { Router, type Request } from 'express'
 import { z } from 'zod'
-import { AgentId, AgentStatus, AgentType, Capability, Heartbeat, Registration } from '../contracts/agent.ts'
+import { AgentId, AgentStatus, AgentType, Capability, Heartbeat, Registration, SecretRotation } from '../contracts/agent.ts'
 import { parseHost, type HostPolicy } from '../contracts/host.ts'
 import { rawMember, rawMembers } from '../contracts/raw.ts'
 import { NotFound } from '../errors.ts'
@@ -47,10 +47,10 @@ export const agentRoutes = ({ registry, policy, log }: { registry: Registry; pol
     const registration = body(Registration, req)
     const at = parseHost(registration.host, registration.port)
     policy.checkLiteral(at.host, at.port)
-    const { created, agent } = await registry.register(registration, at, metadataOf(req))
+    const { created, agent, secret } = await registry.register(registration, at, metadataOf(req))
     log.info({ agent: agent.id, agent_type: agent.type, host: agent.host, port: agent.port, generation: agent.generation }, created ? 'an agent registered' : 'an agent registered again')
     res.set('Location', `/agents/${agent.id}`)
-    sendJson(res, created ? 201 : 200, stringify({ ...wire(agent), heartbeat_url: `/agents/${agent.id}/heartbeat`, heartbeat_interval_seconds: agent.ttl_seconds / 3 }))
+    sendJson(res, created ? 201 : 200, stringify({ ...wire(agent), heartbeat_url: `/agents/${agent.id}/heartbeat`, heartbeat_interval_seconds: agent.ttl_seconds / 3, signing_secret: secret.secret, signing_secret_id: secret.id }))
   })
   routes.all('/agents/register', notAllowed('POST'))
 
@@ -81,6 +81,15 @@ export const agentRoutes = ({ registry, policy, log }: { registry: Registry; pol
     sendJson(res, 200, stringify(answer))
   })
   routes.all('/agents/:id/heartbeat', notAllowed('POST'))
+
+  routes.post('/agents/:id/rotate-secret', ...readBody({ optional: true }), async (req, res) => {
+    const id = agentId(String(req.params.id))
+    const until = await registry.rotateSecret(id, body(SecretRotation, req).overlap_seconds * 1000)
+    if (until === null) throw new NotFound(`agent ${id} is not registered`)
+    log.info({ agent: id, old_secret_until: until }, 'an agent gets another signing secret')
+    sendJson(res, 200, stringify({ agent_id: id, old_secret_until: until }))
+  })
+  routes.all('/agents/:id/rotate-secret', notAllowed('POST'))
 
   const unregister = async (id: string) => {
     const was = await registry.unregister(agentId(id))

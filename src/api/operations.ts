@@ -1,6 +1,6 @@
 /** Every route as the API's document tells it. A route that is missing here, or is here and nowhere else, fails a test. */
 import type { z } from 'zod'
-import { Agent, AgentList, CleanedUp, Heartbeat, HeartbeatAnswer, Registered, Registration, Unregistered } from '../contracts/agent.ts'
+import { Agent, AgentList, CleanedUp, Heartbeat, HeartbeatAnswer, Registered, Registration, SecretRotated, SecretRotation, Unregistered } from '../contracts/agent.ts'
 import { Explanation } from '../contracts/explain.ts'
 import { batchSchema, BatchTaken } from '../contracts/batch.ts'
 import { ProgressReport, ProgressTaken } from '../contracts/progress.ts'
@@ -228,6 +228,14 @@ export const createOperations = (maxTimeoutSeconds: number): Record<string, Oper
     description: 'Also brings back an agent that fell silent or died less than a day ago: it need not register again. The body may be left out.',
     body: { schema: Heartbeat, optional: true, example: { status: 'healthy' } },
     answers: { 200: { description: 'Received, with what the agent should know.', schema: HeartbeatAnswer } },
+    problems: ['not-found'],
+  },
+  'POST /agents/{id}/rotate-secret': {
+    tag: 'Agents',
+    summary: 'Give an agent another signing secret',
+    description: 'The agent hears of it with its next heartbeat, and fetches it by registering again. Asked again within a minute it is the same rotation, and `overlap_seconds` may only make it end sooner. The body may be left out.',
+    body: { schema: SecretRotation, optional: true, example: { overlap_seconds: 3600 } },
+    answers: { 200: { description: 'It has another.', schema: SecretRotated } },
     problems: ['not-found'],
   },
   'POST /agents/{id}/unregister': {

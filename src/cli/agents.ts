@@ -2,6 +2,7 @@
 import { Option, type Command } from 'commander'
 import type { Agent, AgentFilter, AgentStatus } from '../../sdk/typescript/client.ts'
 import { EXIT } from './failure.ts'
+import { number } from './input.ts'
 import { withShared, type Register } from './session.ts'
 import { fields, table, type Column } from './table.ts'
 import type { Style } from './terminal.ts'
@@ -51,6 +52,19 @@ export const agentCommands: Register = (program, run) => {
         const agent = await client.agents.get(id, { signal })
         if (json) terminal.out(JSON.stringify(agent))
         else for (const line of shown(agent, terminal.paint)) terminal.out(line)
+        return EXIT.ok
+      }),
+    )
+
+  add('rotate-secret', 'give agents another signing secret; they fetch it with their next heartbeat')
+    .argument('<id...>')
+    .option('--overlap <seconds>', 'for so long what they are sent is signed with the present one as well, 0 to 86400 (a day)', number({ most: 86_400 }))
+    .action(
+      run<[string[], { overlap?: number }]>(async ({ client, terminal, json, signal }, ids, { overlap }) => {
+        for (const id of ids) {
+          const answer = await client.agents.rotateSecret(id, overlap, { signal })
+          terminal.out(json ? JSON.stringify(answer) : `${id} gets another secret; the one before counts until ${answer.old_secret_until}`)
+        }
         return EXIT.ok
       }),
     )

@@ -52,6 +52,7 @@ export const Registration = z
     ttl_seconds: Ttl.default(DEFAULT_TTL_SECONDS).describe('It is dead after so long a silence. Beat at a third of it.'),
     max_concurrency: MaxConcurrency.default(10).describe('It never has more tasks than this at once.'),
     instance_id: text(128).optional().describe('Changes when the agent’s process is a new one: what the old one was running is over.'),
+    rotate_secret: z.boolean().optional().describe('It wants another signing secret. For a day what it is sent is signed with the one before as well.'),
     metadata: Metadata.optional().describe('Anything, at most 64 members; replaced by each registration, merged by heartbeats.'),
   })
   .refine((r) => r.name !== undefined || r.agent_name !== undefined, { path: ['name'], message: 'is required (name, or agent_name)', ...always })
@@ -112,8 +113,13 @@ export const Agent = z
   .meta({ id: 'Agent' })
 export type Agent = z.infer<typeof Agent>
 
+const SIGNING = {
+  signing_secret: z.string().describe('What it is sent is signed with this, by Standard Webhooks. It stays as long as the agent is registered, unless it is rotated; it is told nowhere else.'),
+  signing_secret_id: z.string().describe('Changes with the secret; heartbeats are answered with it.'),
+}
+
 /** The answer to a registration: the agent, and how to stay alive. */
-export const Registered = Agent.extend({ heartbeat_url: z.string(), heartbeat_interval_seconds: z.number().describe('A third of the TTL.') }).meta({ id: 'Registered' })
+export const Registered = Agent.extend({ heartbeat_url: z.string(), heartbeat_interval_seconds: z.number().describe('A third of the TTL.'), ...SIGNING }).meta({ id: 'Registered' })
 
 /** The answer to a heartbeat: a control channel from us to the agent. */
 export const HeartbeatAnswer = z
@@ -124,6 +130,7 @@ export const HeartbeatAnswer = z
     cancel: z.array(z.string()).describe('Attempts the agent should stop.'),
     lost: z.array(z.string()).describe('Attempts the agent listed that are no longer its own.'),
     drain: z.boolean().describe('The agent is draining: it gets nothing new.'),
+    signing_secret_id: z.string().nullable().describe('Of the signing secret that is due. When it is not that of its own the agent should register again, and is told the new one. Null when it has none.'),
   })
   .meta({ id: 'HeartbeatAnswer' })
 export type HeartbeatAnswer = z.infer<typeof HeartbeatAnswer>
@@ -131,6 +138,15 @@ export type HeartbeatAnswer = z.infer<typeof HeartbeatAnswer>
 export const AgentList = z
   .object({ agents: z.array(Agent), count: z.int().describe('How many are in this page.'), next_cursor: z.string().nullable().describe('Give it as cursor for the next page; null at the end.') })
   .meta({ id: 'AgentList' })
+
+/** POST /agents/{id}/rotate-secret; the body may be left out altogether. */
+export const MAX_OVERLAP_SECONDS = 86_400
+export const SecretRotation = z
+  .strictObject({ overlap_seconds: number(0, MAX_OVERLAP_SECONDS).default(MAX_OVERLAP_SECONDS).describe('For so long what it is sent is signed with its present secret as well. 0 when that is in wrong hands.') })
+  .meta({ id: 'SecretRotation' })
+
+/** What POST /agents/{id}/rotate-secret answers. It does not tell the secret: the agent fetches that by itself. */
+export const SecretRotated = z.object({ agent_id: z.string(), old_secret_until: z.iso.datetime() }).meta({ id: 'SecretRotated' })
 
 /** What DELETE /agents/{id} answers. */
 export const Unregistered = z.object({ agent_id: z.string(), unregistered: z.boolean().describe('False when it was not registered.') }).meta({ id: 'Unregistered' })

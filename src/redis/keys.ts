@@ -66,8 +66,10 @@ const SINGLE = {
   webhook_rests: 'webhook-rests',
   /** zset: URL that answered 410 → until when nothing is sent there */
   webhooks_disabled: 'webhooks-disabled',
-  /** of the empty type only, string: what webhooks are signed with where no secret was set (webhooks/secret.ts) */
+  /** of the empty type only, string: what webhooks are signed with where no secret was set (secret.ts) */
   webhook_secret: 'webhook-secret',
+  /** of the empty type only, string: what agents' secrets are derived from where none was set (registry/signing.ts) */
+  signing_secret: 'signing-secret',
   /** zset: schedule → when someone must look at it next: due, or its run not submitted yet; +inf while paused */
   schedules: 'schedules',
   /** of the empty type only, zset, all scores 0: `<schedule>\t<agent type>`; a schedule is there, and runs, when it is in here */
@@ -131,6 +133,7 @@ export const createKeys = (prefix: string, namespace = 'default') => {
     webhookOrigins: single('webhook_origins'),
     webhooksDisabled: single('webhooks_disabled'),
     webhookSecret: single('webhook_secret')(''),
+    signingSecret: single('signing_secret')(''),
     schedules: single('schedules'),
     scheduleIds: single('schedule_ids')(''),
     acknowledged: single('acknowledged')(''),

@@ -3,12 +3,12 @@
 -- ARGV[1] id  [2] kept for, ms  [3] status or ''  [4] max_concurrency or ''  [5] most metadata fields
 -- ARGV[6] when the agent said what is running, in ms, or a little before; '' when it did not  [7] how many fields follow
 -- ARGV[8…] m:<key>, value of each metadata field; then the attempt ids that run
--- Returns nil when unknown, 'metadata' when there would be too many fields, else {ttl ms, status, list of attempts to cancel, list of attempts lost, now}
+-- Returns nil when unknown, 'metadata' when there would be too many fields, else {ttl ms, status, list of attempts to cancel, list of attempts lost, now, its salts}
 --- @include "../redis/any-memory.lua"
 --- @include "health.lua"
 
 local id, keep, status, max = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
-local old = redis.call('HMGET', agent_key(id), 'seen', 'ttl', 'status', 'out', 'trial', 'beat')
+local old = redis.call('HMGET', agent_key(id), 'seen', 'ttl', 'status', 'out', 'trial', 'beat', 'salt')
 if not old[1] then return nil end
 local fields = tonumber(ARGV[7])
 if fields > 0 then
@@ -56,4 +56,4 @@ if ARGV[6] ~= '' then
 end
 redis.call('ZREM', WATCH, id)
 look(id, now)
-return { old[2], status ~= '' and status or old[3], cancel, lost, integer(now) }
+return { old[2], status ~= '' and status or old[3], cancel, lost, integer(now), salts_of(old[7]) }

@@ -2,17 +2,20 @@
  * Agents and their slots. Every change is one atomic script (*.lua beside this file); this file gives them types.
  * An agent's bookkeeping lives under its type; a small index, agent id → type, is written before and behind it.
  */
-import { MAX_METADATA_MEMBERS, type Agent, type Heartbeat, type HeartbeatAnswer, type Registration } from '../contracts/agent.ts'
+import { MAX_METADATA_MEMBERS, MAX_OVERLAP_SECONDS, type Agent, type Heartbeat, type HeartbeatAnswer, type Registration } from '../contracts/agent.ts'
 import { iso } from '../contracts/time.ts'
 import { AgentTypeConflict, InvalidRequest } from '../errors.ts'
 import type { Redis } from '../redis/client.ts'
 import { uuidv7 } from '../redis/ids.ts'
 import type { Keys } from '../redis/keys.ts'
 import { fieldsOf, loadScript } from '../redis/scripts.ts'
+import { newSalt, type AgentSecret, type Signing } from './signing.ts'
 import type { Types } from './types.ts'
 
 /** A dead agent's record is kept this long: a heartbeat brings it back. */
 const KEEP_MS = 24 * 3_600_000
+/** A secret that an agent asked to be changed counts so long beside the new one. */
+const ROTATION_MS = MAX_OVERLAP_SECONDS * 1000
 /** What goes beside the metadata in an agent's hash. */
 const OTHER_FIELDS = 32
 /** The metadata of one registration or heartbeat, in characters of JSON. */
@@ -31,13 +34,15 @@ export type Slot = {
   port: number
   /** The agent serves one capability only, so its next job comes from the same queue. */
   single: boolean
+  /** What its secrets are derived from (signing.ts). */
+  salts: string
 }
 
 /** Reads what the scripts' `slot_reply` gives; '' is no slot. */
 export const readSlot = (type: string, cells: unknown): Slot | null => {
   if (!Array.isArray(cells)) return null
-  const [lease, queue, agentId, name, host, port, single] = cells as [string, string, string, string, string, string, number]
-  return { type, queue, lease, agentId, name, host, port: Number(port), single: single === 1 }
+  const [lease, queue, agentId, name, host, port, single, salts] = cells as [string, string, string, string, string, string, number, string]
+  return { type, queue, lease, agentId, name, host, port: Number(port), single: single === 1, salts }
 }
 
 /** An agent as read: on the wire, plus `metadataText`, its metadata as the JSON text that was sent. */
@@ -100,11 +105,12 @@ export type Registry = ReturnType<typeof createRegistry>
 const MAX_PAGE_CHARS = 4 * 1024 * 1024
 const READ_AT_ONCE = 25
 
-export const createRegistry = ({ redis, keys, types }: { redis: Redis; keys: Keys; types: Types }) => {
+export const createRegistry = ({ redis, keys, types, signing }: { redis: Redis; keys: Keys; types: Types; signing: Signing }) => {
   const script = (file: string) => loadScript(redis, new URL(file, import.meta.url))
   const scripts = {
     register: script('./register.lua'),
     heartbeat: script('./heartbeat.lua'),
+    rotate: script('./rotate.lua'),
     unregister: script('./unregister.lua'),
     reserve: script('./reserve.lua'),
     release: script('./release.lua'),
@@ -155,7 +161,7 @@ export const createRegistry = ({ redis, keys, types }: { redis: Redis; keys: Key
    * @param at where it is, host and port apart
    * @throws AgentTypeConflict when a living agent of another type has this id
    */
-  const register = async (r: Registration, at: { host: string; port: number }, metadata: MetadataFields): Promise<{ created: boolean; agent: AgentView }> => {
+  const register = async (r: Registration, at: { host: string; port: number }, metadata: MetadataFields): Promise<{ created: boolean; agent: AgentView; secret: AgentSecret }> => {
     checkMetadata(metadata)
     const id = r.agent_id ?? uuidv7()
     const known = r.agent_id === undefined ? null : await get(id)
@@ -168,12 +174,13 @@ export const createRegistry = ({ redis, keys, types }: { redis: Redis; keys: Key
     const capabilities = [...new Set(r.capabilities)]
     const name = r.name ?? r.agent_name!
     const ttlMs = Math.round(r.ttl_seconds * 1000)
-    const created = await scripts.register(
+    const [created, salts] = (await scripts.register(
       keys.base(r.type), id, r.instance_id ?? '', at.host, at.port, ttlMs, KEEP_MS + ttlMs, capabilities.join(' '), r.status ?? '', r.max_concurrency,
+      newSalt(), r.rotate_secret ? ROTATION_MS : '',
       'name', name, 'type', r.type, 'version', r.version ?? '', 'capabilities', JSON.stringify(capabilities), ...flatten(metadata),
-    )
+    )) as [number, string]
     const [[agent]] = await Promise.all([readMany(r.type, [id]), redis.hset(keys.agentTypes, id, r.type)])
-    return { created: created === 1, agent: agent! }
+    return { created: created === 1, agent: agent!, secret: signing.secret(id, salts)! }
   }
 
   const checkMetadata = (metadata: MetadataFields) => {
@@ -215,9 +222,19 @@ export const createRegistry = ({ redis, keys, types }: { redis: Redis; keys: Key
       return null
     }
     if (reply === 'metadata') throw tooMuchMetadata()
-    const [ttl, status, cancel, lost, now] = reply as [string, string, string[], string[], string]
+    const [ttl, status, cancel, lost, now, salts] = reply as [string, string, string[], string[], string, string]
     clock = { redisMs: Number(now), heardAt: performance.now() }
-    return { received: true, next_interval_seconds: Number(ttl) / 3000, timestamp: iso(Number(now)), cancel, lost, drain: status === 'draining' }
+    return { received: true, next_interval_seconds: Number(ttl) / 3000, timestamp: iso(Number(now)), cancel, lost, drain: status === 'draining', signing_secret_id: signing.secret(id, salts)?.id ?? null }
+  }
+
+  /**
+   * Gives an agent another secret; it fetches it when its next beat tells of it.
+   * @returns until when what is sent to it is signed with the one before too; null for an id that is not registered
+   */
+  const rotateSecret = async (id: string, overlapMs: number): Promise<string | null> => {
+    const type = await indexed(id)
+    const untilMs = type === null ? null : ((await scripts.rotate(keys.base(type), id, newSalt(), Math.round(overlapMs))) as string | null)
+    return untilMs === null ? null : iso(Number(untilMs))
   }
 
   /** Idempotent. The index goes last, so a crash in between leaves something to repeat. */
@@ -303,5 +320,5 @@ export const createRegistry = ({ redis, keys, types }: { redis: Redis; keys: Key
     return { died, more: more === 1, silence }
   }
 
-  return { typeOf, register, heartbeat, unregister, get, list, cleanup, reserve, release, offer, sweep }
+  return { typeOf, register, heartbeat, rotateSecret, unregister, get, list, cleanup, reserve, release, offer, sweep }
 }

@@ -49,10 +49,27 @@ local function wake(queue, in_ms)
   if not in_ms then redis.call('HSET', WOKEN, queue, integer(now)) end
 end
 
+-- What the agent's secret is derived from (signing.ts), as its field `salt` has it: a salt, and once it was changed the one before, the ms until
+-- which that counts too, and the ms of the change. Returns those that count, the newest first, or ''.
+local function salts_of(text)
+  local new, old, until_ms = string.match(text or '', '^(%S+) (%S+) (%d+)')
+  if not new then return text or '' end
+  return tonumber(until_ms) > now_ms() and new .. ' ' .. old or new
+end
+-- The same field with a fresh salt. Changed a moment ago, it is not changed again: whoever asks has not heard the answer.
+local CHANGED_AGAIN_MS = 60000
+local function with_salt(text, fresh, overlap_ms, now)
+  local new, old, until_ms, at = string.match(text, '^(%S+) (%S+) (%d+) (%d+)$')
+  if new and tonumber(at) + CHANGED_AGAIN_MS > now then
+    return table.concat({ new, old, integer(math.min(tonumber(until_ms), now + overlap_ms)), at }, ' ')
+  end
+  return table.concat({ fresh, new or text, integer(now + overlap_ms), integer(now) }, ' ')
+end
+
 -- What placing an agent needs to know of it; nil when it is gone. `queues`: those of its capabilities, and its own if a task was
 -- ever pinned to it.
 local function read_agent(id)
-  local a = redis.call('HMGET', agent_key(id), 'pools', 'max', 'status', 'out', 'rest', 'turn', 'name', 'host', 'port', 'trial', 'pins', 'streak')
+  local a = redis.call('HMGET', agent_key(id), 'pools', 'max', 'status', 'out', 'rest', 'turn', 'name', 'host', 'port', 'trial', 'pins', 'streak', 'salt')
   if not a[1] then return nil end
   local pools, queues = {}, {}
   for pool in string.gmatch(a[1], '%S+') do
@@ -61,7 +78,7 @@ local function read_agent(id)
   end
   if a[11] then queues[#queues + 1] = queue_of('@' .. id) end
   return { id = id, pools = pools, queues = queues, max = tonumber(a[2]), status = a[3], out = a[4], rest = tonumber(a[5]), turn = tonumber(a[6]),
-    name = a[7], host = a[8], port = a[9], trial = a[10], streak = a[12], in_flight = redis.call('ZCARD', leases_key(id)) }
+    name = a[7], host = a[8], port = a[9], trial = a[10], streak = a[12], salt = a[13], in_flight = redis.call('ZCARD', leases_key(id)) }
 end
 
 -- Back from refusing connections, an agent gets one attempt at first, and the rest of its room when a second later that still stands:
@@ -171,9 +188,9 @@ end
 
 local function pool_of(queue) return string.sub(queue, #agent_type + 2) end
 
--- What a dispatcher needs to know of a slot: who, where, and whether the agent's next job can only come from one queue (or its own).
+-- What a dispatcher needs to know of a slot: who, where, whether the agent's next job can only come from one queue (or its own), and the salts.
 local function slot_reply(agent, member, queue)
-  return { member, queue, agent.id, agent.name, agent.host, agent.port, #agent.pools <= 1 and 1 or 0 }
+  return { member, queue, agent.id, agent.name, agent.host, agent.port, #agent.pools <= 1 and 1 or 0, salts_of(agent.salt) }
 end
 
 -- A slot of the agent came free: tells one dispatcher, if something waits for it.

@@ -5,7 +5,7 @@ import { createLogger } from '../logger.ts'
 import { createRedis, whenReady } from '../redis/client.ts'
 import { joinEmbedded } from '../redis/embedded.ts'
 import { createKeys } from '../redis/keys.ts'
-import { createSecrets } from '../tasks/webhooks/secret.ts'
+import { createSecrets } from '../redis/secret.ts'
 
 const read = async (): Promise<readonly string[]> => {
   const config = readConfig()
@@ -14,7 +14,7 @@ const read = async (): Promise<readonly string[]> => {
   const redis = createRedis({ url, tls: config.redisTls, name: 'switchyard-secret', log: createLogger('secret', 'silent') })
   try {
     await whenReady(redis, url)
-    return await createSecrets({ redis, keys: createKeys(config.redisPrefix), configured: [] }).list()
+    return await createSecrets({ redis, key: createKeys(config.redisPrefix).webhookSecret, configured: [] }).list()
   } finally {
     redis.disconnect()
   }

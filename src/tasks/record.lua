@@ -123,9 +123,9 @@ end
 
 -- An attempt at an agent is to stop: some living dispatcher other than `but` sends that to it. Perhaps: the agent's beats are told too.
 local function tell_to_stop(id, attempt, agent, but)
-  local at = redis.call('HMGET', agent_key(agent), 'host', 'port', 'name')
+  local at = redis.call('HMGET', agent_key(agent), 'host', 'port', 'name', 'salt')
   if not at[1] then return end
-  local message = table.concat({ 'stop', id, attempt, agent, at[1], at[2], at[3] }, '\t')
+  local message = table.concat({ 'stop', id, attempt, agent, at[1], at[2], at[3], salts_of(at[4]), integer((now_ms())) }, '\t')
   for _, dispatcher in ipairs(redis.call('ZRANGE', DISPATCHERS, 0, 8)) do
     if dispatcher ~= but and redis.call('PUBLISH', wake_channel(dispatcher), message) > 0 then return end
   end

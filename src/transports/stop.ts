@@ -1,4 +1,5 @@
 /** Tells an agent to stop an attempt: `DELETE http://host:port/task/{task_id}`. What it answers is read, so that the connection may be used on, and not obeyed. */
+import { signedHeaders, stopId } from '../contracts/signature.ts'
 import type { Connections, Link } from './connections.ts'
 import type { StopRequest } from './transport.ts'
 
@@ -7,7 +8,7 @@ const STOP_MS = 2_000
 /** @param deps.maxBodyBytes an answer over this ends its connection */
 export const createStop =
   ({ connections, maxBodyBytes }: { connections: Connections; maxBodyBytes: number }) =>
-  ({ target, taskId, attemptId }: StopRequest): Promise<number | null> => {
+  ({ target, taskId, attemptId, timeMs }: StopRequest): Promise<number | null> => {
     const { promise, resolve } = Promise.withResolvers<number | null>()
     let link: Link
     try {
@@ -26,8 +27,9 @@ export const createStop =
       resolve(statusCode)
     }
     const timer = setTimeout(() => end(connections.drop), STOP_MS)
+    const signed = target.keys.length > 0 ? signedHeaders(target.keys, { id: stopId(attemptId), timestamp: Math.floor(timeMs / 1000), body: '' }) : {}
     link.client.dispatch(
-      { path: `/task/${encodeURIComponent(taskId)}`, method: 'DELETE', headers: ['accept-encoding', 'identity', 'switchyard-attempt', attemptId] },
+      { path: `/task/${encodeURIComponent(taskId)}`, method: 'DELETE', headers: ['accept-encoding', 'identity', 'switchyard-attempt', attemptId, ...Object.entries(signed).flat()] },
       {
         onRequestStart() {},
         onResponseStart(_controller, status) {

@@ -3,8 +3,10 @@
  * A transport knows nothing of queues, records or Redis. It never throws: whatever the other side does is an Outcome.
  */
 
-/** Where an agent is, and who it said it was. */
-export type Target = { agentId: string; name: string; host: string; port: number }
+import type { SigningKey } from '../contracts/signature.ts'
+
+/** Where an agent is, who it said it was, and what it knows us by: each of the keys signs; of none, nothing is signed. */
+export type Target = { agentId: string; name: string; host: string; port: number; keys: readonly SigningKey[] }
 
 /** One attempt at one task. `parameters` and `metadata` are JSON texts, passed on byte for byte. */
 export type DeliveryRequest = {
@@ -13,6 +15,8 @@ export type DeliveryRequest = {
   taskType: string
   attempt: number
   attemptId: string
+  /** The time it is signed with, ms since 1970: Redis's, as each machine has another. */
+  timeMs: number
   parameters: string
   metadata: string
   priority: number
@@ -49,7 +53,7 @@ export type Outcome =
 export type Sending = { outcome: Promise<Outcome>; abort: () => void; extend: (ms: number) => void }
 
 /** An attempt that its agent is to stop. */
-export type StopRequest = { target: Target; taskId: string; attemptId: string }
+export type StopRequest = { target: Target; taskId: string; attemptId: string; timeMs: number }
 
 export type Transport = {
   send(request: DeliveryRequest): Sending

@@ -12,6 +12,7 @@ import { LOCK_MS, type TaskJob } from '../queues/job.ts'
 import type { Lane } from '../queues/lane.ts'
 import type { Queues } from '../queues/queues.ts'
 import type { Registry, Slot } from '../registry/registry.ts'
+import type { Signing } from '../registry/signing.ts'
 import { loggedFailure, type AttemptEnd, type Begun, type Finished } from '../tasks/attempt.ts'
 import type { Tasks } from '../tasks/tasks.ts'
 import { isEnd } from '../contracts/task.ts'
@@ -33,6 +34,7 @@ export type DispatchDeps = {
   registry: Registry
   queues: Queues
   transport: Transport
+  signing: Signing
   locks: Locks
   stops: Stops
   log: Logger
@@ -61,14 +63,16 @@ export type Dispatch = ReturnType<typeof createDispatch>
 /** So long a step may take beside the attempt itself: longer than any that Redis answers. */
 const STEP_MS = 30_000
 
-const targetOf = ({ agentId, name, host, port }: Slot): Target => ({ agentId, name, host, port })
+/** When an attempt began, ms of Redis time. */
+const begunMs = (attemptId: string): number => Number.parseInt(attemptId, 10)
 
 export const createDispatch = (deps: DispatchDeps) => {
-  const { id, tasks, registry, queues, transport, locks, stops, log, metrics } = deps
+  const { id, tasks, registry, queues, transport, signing, locks, stops, log, metrics } = deps
   /** Attempts at agents now, by attempt id. */
   const sent = new Map<string, { cut: (why: 'cancelled' | 'drained') => void; extend: (ms: number) => void }>()
   /** Attempts to be cancelled that we do not know yet: a cancel may overtake the answer of its `begin`, on the other connection. */
   const early = new Set<string>()
+  const targetOf = ({ agentId, name, host, port, salts }: Slot): Target => ({ agentId, name, host, port, keys: signing.keys(agentId, salts) })
   let hurry = false
   const steps = new Set<Step>()
   let attempts = 0
@@ -152,12 +156,12 @@ export const createDispatch = (deps: DispatchDeps) => {
     const target = targetOf(slot)
     const sending = transport.send({
       target,
-      taskId, taskType: go.taskType, attempt: go.attempt, attemptId: go.attemptId, parameters: go.parameters, metadata: go.metadata, priority: go.priority, timeoutMs: go.timeoutMs, traceparent: go.traceparent,
+      taskId, taskType: go.taskType, attempt: go.attempt, attemptId: go.attemptId, timeMs: begunMs(go.attemptId), parameters: go.parameters, metadata: go.metadata, priority: go.priority, timeoutMs: go.timeoutMs, traceparent: go.traceparent,
     })
     const cut = (reason: typeof why) => {
       why = reason
       sending.abort()
-      if (reason === 'cancelled') stops.tell({ target, taskId, attemptId: go.attemptId })
+      if (reason === 'cancelled') stops.tell({ target, taskId, attemptId: go.attemptId, timeMs: begunMs(go.attemptId) + performance.now() - began })
     }
     attempts++
     step.until = began + go.timeoutMs + STEP_MS
@@ -246,7 +250,7 @@ export const createDispatch = (deps: DispatchDeps) => {
       const at = begun.movedTo === null ? slot : { ...begun.movedTo, queue: slot.queue }
       const ended = await attempt(at, job, begun, current)
       if (ended === 'accepted' && (await park(at, lane, job, lock, begun))) return null // the attempt keeps the slot
-      if (ended === 'accepted') stops.tell({ target: targetOf(at), taskId: job.id!, attemptId: begun.attemptId })
+      if (ended === 'accepted') stops.tell({ target: targetOf(at), taskId: job.id!, attemptId: begun.attemptId, timeMs: begunMs(begun.attemptId) + performance.now() - asked })
       const end = ended === 'accepted' ? endOf({ kind: 'aborted' }, 'cancelled', job.id!, at.agentId, begun) : ended
 
       // Said once: a slot that `finish` gives away must not have a fetch right behind it.

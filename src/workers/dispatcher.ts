@@ -12,6 +12,7 @@ import { isStoreFailure, reconnect, type Redis } from '../redis/client.ts'
 import type { Keys } from '../redis/keys.ts'
 import { loadScript } from '../redis/scripts.ts'
 import type { Presence } from '../registry/presence.ts'
+import type { Signing } from '../registry/signing.ts'
 import type { Registry, Slot } from '../registry/registry.ts'
 import type { Types } from '../registry/types.ts'
 import type { Webhooks } from '../tasks/webhooks/webhooks.ts'
@@ -50,6 +51,7 @@ export type DispatcherDeps = {
   keys: Keys
   types: Types
   registry: Registry
+  signing: Signing
   tasks: Tasks
   queues: Queues
   presence: Presence
@@ -265,8 +267,8 @@ export const createDispatcher = (deps: DispatcherDeps) => {
       if (first === 'cancel') return dispatch.cancel(second!)
       if (first === 'extend') return dispatch.extend(second!, Number(inMs))
       if (first === 'stop') {
-        const [agentId, host, port, name] = more as [string, string, string, string]
-        return stops.tell({ target: { agentId, name, host, port: Number(port) }, taskId: second!, attemptId: inMs! })
+        const [agentId, host, port, name, salts, nowMs] = more as [string, string, string, string, string, string]
+        return stops.tell({ target: { agentId, name, host, port: Number(port), keys: deps.signing.keys(agentId, salts) }, taskId: second!, attemptId: inMs!, timeMs: Number(nowMs) })
       }
     }
     if (stopping) return

@@ -2,7 +2,7 @@
 import { createHostPolicy, isLoopback } from '../contracts/host.ts'
 import { listen, type Role } from '../process.ts'
 import { createRedis, whenReady } from '../redis/client.ts'
-import { createSecrets } from '../tasks/webhooks/secret.ts'
+import { createSecrets } from '../redis/secret.ts'
 import { createTransports } from '../transports/index.ts'
 import { createWebhookSender } from '../transports/webhook.ts'
 import { createDispatcher } from './dispatcher.ts'
@@ -23,7 +23,7 @@ export const worker: Role = {
     const own = () => [{ host: config.host, port: config.healthPort }, ...core.redisAt()]
     const transports = createTransports({ policy: createHostPolicy({ cidrs: config.agentCidrs, own, loopback: isLoopback(config.host) }) })
     onEnd(() => transports.http.close())
-    const secrets = createSecrets({ redis: core.redis, keys: core.keys, configured: config.webhookSecrets })
+    const secrets = createSecrets({ redis: core.redis, key: core.keys.webhookSecret, configured: config.webhookSecrets })
     const sender = createWebhookSender({ policy: core.callbacks, system: config.webhookCidrs.length > 0 })
     const deliverer = createWebhookDeliverer({ webhooks: core.webhooks, sender, keys: secrets.keys, log })
     onEnd(() => deliverer.stop()) // behind the dispatcher: what ends while it drains is told

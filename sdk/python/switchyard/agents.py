@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Dict, Iterator, List, Optional
 
 from .calls import Calls, members, part
-from .shapes import AgentRecord, AgentStatus, CleanedUp, HeartbeatAnswer, Registered, ReportedStatus, Unregistered
+from .shapes import AgentRecord, AgentStatus, CleanedUp, HeartbeatAnswer, Registered, ReportedStatus, SecretRotated, Unregistered
 
 
 class Agents:
@@ -40,6 +40,7 @@ class Agents:
         ttl_seconds: Optional[float] = None,
         max_concurrency: Optional[int] = None,
         instance_id: Optional[str] = None,
+        rotate_secret: Optional[bool] = None,
         metadata: Optional[Dict[str, Any]] = None,
     ) -> Registered:
         """Registers an agent that does not do so itself; ``port`` may stand in ``host`` instead."""
@@ -55,6 +56,7 @@ class Agents:
             ttl_seconds=ttl_seconds,
             max_concurrency=max_concurrency,
             instance_id=instance_id,
+            rotate_secret=rotate_secret,
             metadata=metadata,
         )
         registered: Registered = self._calls.json("POST", "/agents/register", body)
@@ -64,6 +66,12 @@ class Agents:
         """A sign of life. ``running=None`` means unknown; ``[]`` means nothing, and frees the agent's slots. ``timestamp`` is that of the last answer."""
         body = members(status=status, metadata=metadata, running=running, timestamp=timestamp, max_concurrency=max_concurrency)
         answer: HeartbeatAnswer = self._calls.json("POST", f"/agents/{part(agent_id)}/heartbeat", body)
+        return answer
+
+    def rotate_secret(self, agent_id: str, *, overlap_seconds: Optional[float] = None) -> SecretRotated:
+        """Gives it another signing secret; the agent hears of it with its next heartbeat, and fetches it. For ``overlap_seconds`` (a day) what it
+        is sent is signed with its present one as well: 0 when that is in wrong hands."""
+        answer: SecretRotated = self._calls.json("POST", f"/agents/{part(agent_id)}/rotate-secret", members(overlap_seconds=overlap_seconds))
         return answer
 
     def unregister(self, agent_id: str) -> Unregistered:

@@ -252,6 +252,8 @@ class AgentRecord(TypedDict):
 class Registered(AgentRecord):
     heartbeat_url: str
     heartbeat_interval_seconds: float
+    signing_secret: str
+    signing_secret_id: str
 
 
 class HeartbeatAnswer(TypedDict):
@@ -261,6 +263,12 @@ class HeartbeatAnswer(TypedDict):
     cancel: List[str]
     lost: List[str]
     drain: bool
+    signing_secret_id: Optional[str]
+
+
+class SecretRotated(TypedDict):
+    agent_id: str
+    old_secret_until: str
 
 
 class Unregistered(TypedDict):
