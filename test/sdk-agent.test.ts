@@ -313,18 +313,19 @@ describe('signatures', () => {
     expect(sign([readSecret(secret)], message)).toBe('v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=')
   })
 
-  const signed = (body: string, by: string[], at = now()) => ({ 'webhook-id': 'm1', 'webhook-timestamp': String(at), 'webhook-signature': sign(by.map(readSecret), { id: 'm1', timestamp: String(at), body }) })
+  const signed = (body: string, by: string[], at = now(), id = 'task_1') => ({ 'webhook-id': id, 'webhook-timestamp': String(at), 'webhook-signature': sign(by.map(readSecret), { id, timestamp: String(at), body }) })
   const body = JSON.stringify({ task_id: 't', task_type: 'work', parameters: { text: 'ä' } })
   const mended = (headers: Record<string, string>, name: string, value: string) => ({ ...headers, [name]: value })
   test.each<[string, number, () => Record<string, string>]>([
     ['signed with the secret', 200, () => signed(body, [secret])],
     ['signed with the other of two secrets', 200, () => signed(body, [other])],
-    ['with a right signature behind others', 200, () => mended(signed(body, [secret]), 'webhook-signature', `v1,AAAA v1a,xyz ${sign([readSecret(secret)], { id: 'm1', timestamp: String(now()), body })}`)],
+    ['with a right signature behind others', 200, () => mended(signed(body, [secret]), 'webhook-signature', `v1,AAAA v1a,xyz ${sign([readSecret(secret)], { id: 'task_1', timestamp: String(now()), body })}`)],
     ['four minutes old', 200, () => signed(body, [secret], now() - 240)],
     ['not signed', 401, () => ({})],
     ['without an id', 401, () => mended(signed(body, [secret]), 'webhook-id', '')],
     ['of another body', 401, () => signed(`${body} `, [secret])],
-    ['of another id', 401, () => mended(signed(body, [secret]), 'webhook-id', 'm2')],
+    ['of another id', 401, () => mended(signed(body, [secret]), 'webhook-id', 'task_2')],
+    ['signed as a cancellation', 401, () => signed(body, [secret], now(), 'stop_1')],
     ['with another secret', 401, () => signed(body, [`whsec_${Buffer.alloc(24).toString('base64')}`])],
     ['six minutes old', 401, () => signed(body, [secret], now() - 360)],
     ['from in six minutes', 401, () => signed(body, [secret], now() + 360)],
@@ -336,6 +337,11 @@ describe('signatures', () => {
     expect(done).toBe(status === 200 ? 1 : 0)
   })
 
+  test('how old one may be can be said', async () => {
+    await using it = await startAgent({ work: () => 1 }, { secret, toleranceSeconds: 60 })
+    expect([(await call('POST', `${it.url}/task`, body, signed(body, [secret], now() - 90))).status, (await call('POST', `${it.url}/task`, body, signed(body, [secret], now() - 20))).status]).toEqual([401, 200])
+  })
+
   test('a cancellation needs one too, health does not', async () => {
     const { handler, calls } = gate()
     await using it = await startAgent({ wait: handler }, { secret })
@@ -343,8 +349,10 @@ describe('signatures', () => {
     const answer = call('POST', `${it.url}/task`, task, signed(task, [secret]))
     await until('it runs', () => calls.length === 1)
     expect((await call('DELETE', `${it.url}/task/t`)).status).toBe(401)
+    for (const [id, of] of [['task_t', {}], ['stop_u', {}], ['stop_t', { 'switchyard-attempt': 'u' }], ['stop_u', {}]] as const) expect((await call('DELETE', `${it.url}/task/t`, undefined, { ...signed('', [secret], now(), id), ...of })).status).toBe(401)
+    expect((await call('DELETE', `${it.url}/task/t`, task, signed(task, [secret]))).status).toBe(401)
     expect(calls[0]!.ctx.signal.aborted).toBe(false)
-    expect((await call('DELETE', `${it.url}/task/t`, undefined, signed('', [secret]))).status).toBe(200)
+    expect((await call('DELETE', `${it.url}/task/t`, undefined, signed('', [secret], now(), 'stop_t'))).status).toBe(200)
     expect((await answer).json.error).toBe('cancelled')
     expect((await it.get('/health')).status).toBe(200)
   })
@@ -359,7 +367,10 @@ describe('settings', () => {
     const options = { name: 'N', host: 'H', port: 0, bind: '::', agentId: 'I', url: 'https://R', apiKey: 'K', secret: `whsec_${'C'.repeat(32)}` }
     expect(read(options, env)).toMatchObject({ name: 'N', host: 'H', port: 0, bind: '::', agentId: 'I', url: 'https://R', apiKey: 'K', secrets: [expect.any(Buffer)] })
     const none = read({ type: 'cost' }, { AGENT_NAME: '', AGENT_PORT: '', SWITCHYARD_URL: '' })
-    expect(none).toMatchObject({ name: 'cost-agent', url: 'http://127.0.0.1:8080', host: '127.0.0.1', bind: '127.0.0.1', port: 0, maxConcurrency: 10, ttlSeconds: 60, drainMs: 25_000, register: true, secrets: [] })
+    expect(none).toMatchObject({ name: 'cost-agent', url: 'http://127.0.0.1:8080', host: '127.0.0.1', bind: '127.0.0.1', port: 0, maxConcurrency: 10, ttlSeconds: 60, drainMs: 25_000, register: true, secrets: [], verifies: true, toleranceSeconds: 300 })
+    expect([read({}, { AGENT_VERIFY: 'false' }).verifies, read({ verify: true }, { AGENT_VERIFY: 'false' }).verifies, read({ toleranceSeconds: 60 }).toleranceSeconds]).toEqual([false, true, 60])
+    expect(() => read({}, { AGENT_VERIFY: 'no' })).toThrow('AGENT_VERIFY must be true or false')
+    expect(() => read({ verify: false, secret: `whsec_${'C'.repeat(32)}` })).toThrow('leave one of them out')
   })
 
   test('all that is wrong is said at once, and no secret with it', () => {

@@ -185,7 +185,7 @@ print(json.dumps([refused(*r) for r in [("a b", print), ("", print), (5, print),
       `
 import http.client, json, threading
 from switchyard import Agent
-agent = Agent(max_concurrency=1)
+agent = Agent(max_concurrency=1, verify=False)
 agent.task("one")(lambda parameters: 1)
 agent.start()
 def send():
@@ -283,16 +283,17 @@ print(json.dumps([right, [event(), event(**{"webhook-signature": "v1,AAAA"})],
   test('an agent with secrets does only what is signed (S1)', async () => {
     const keys = [randomUUID(), randomUUID()].map((text) => Buffer.from(text))
     await using agent = await startAgent({ AGENT_SECRET: keys.map((key) => `whsec_${key.toString('base64')}`).join(' ') })
-    const signed = (body: string, key: Buffer, at = Math.floor(Date.now() / 1000)) => ({ 'webhook-id': 'm', 'webhook-timestamp': String(at), 'webhook-signature': `v1,${createHmac('sha256', key).update(`m.${at}.${body}`).digest('base64')}` })
+    const signed = (body: string, key: Buffer, at = Math.floor(Date.now() / 1000), id = 'task_1') => ({ 'webhook-id': id, 'webhook-timestamp': String(at), 'webhook-signature': `v1,${createHmac('sha256', key).update(`${id}.${at}.${body}`).digest('base64')}` })
     const body = JSON.stringify({ task_id: 's', task_type: 'wait', parameters: {} })
     const send = (headers: Record<string, string>) => call('POST', `${agent.url}/task`, body, headers)
-    for (const headers of [{}, signed(body, Buffer.from('x')), signed(body, keys[0]!, 1_700_000_000), signed(`${body} `, keys[0]!)]) expect(await send(headers)).toMatchObject({ status: 401, json: { error: expect.any(String) } })
+    for (const headers of [{}, signed(body, Buffer.from('x')), signed(body, keys[0]!, 1_700_000_000), signed(`${body} `, keys[0]!), signed(body, keys[0]!, undefined, 'stop_1')]) expect(await send(headers)).toMatchObject({ status: 401, json: { error: expect.any(String) } })
     expect(agent.output()).not.toContain('began')
     for (const key of keys) {
       const answer = send(signed(body, key))
       await until('it runs', async () => (await agent.health()).running === 1)
       expect((await call('DELETE', `${agent.url}/task/s`)).status).toBe(401)
-      expect((await call('DELETE', `${agent.url}/task/s`, undefined, signed('', key))).status).toBe(200)
+      for (const [sent, id, of] of [[body, 'task_1', {}], ['', 'task_1', {}], ['', 'stop_t', {}], ['', 'stop_s', { 'switchyard-attempt': 't' }]] as const) expect((await call('DELETE', `${agent.url}/task/s`, sent || undefined, { ...signed(sent, key, undefined, id), ...of })).status).toBe(401)
+      expect((await call('DELETE', `${agent.url}/task/s`, undefined, signed('', key, undefined, 'stop_s'))).status).toBe(200)
       expect((await answer).status).toBe(500)
     }
   })
@@ -371,7 +372,7 @@ import json
 from types import SimpleNamespace
 from switchyard.membership import Membership
 def told(*intervals):
-    member = Membership(SimpleNamespace(logger=None, agent_id=None, ttl_seconds=60), 1, [], None)
+    member = Membership(SimpleNamespace(logger=None, agent_id=None, ttl_seconds=60), 1, [], None, None)
     for interval in intervals:
         member._told(interval)
     return member._interval
@@ -402,7 +403,7 @@ print(json.dumps([len(one) for one in work.attempt_ids()]))`)
     await using other = await startAgent({ AGENT_REGISTER: '1', SWITCHYARD_URL: failing.url, AGENT_PORT: '0' })
     await until('it tries on', () => failing.seen.length >= 3)
     expect([router.seen.length, other.child.exitCode]).toEqual([1, null])
-    expect((await agent.send('echo')).status).toBe(200)
+    expect(await agent.send('echo')).toMatchObject({ status: 503, json: { error: expect.stringContaining('not registered') } }) // it cannot tell who asks
     agent.child.kill('SIGTERM')
     expect(await agent.ended).toBe(0)
     expect(router.seen.length).toBe(1) // it was never registered

@@ -5,6 +5,7 @@ import { createMembership } from './membership.ts'
 import { createServing, type Health } from './serve.ts'
 import { readSettings, type AgentOptions } from './settings.ts'
 import { stopOnSignal } from './signals.ts'
+import { createTrust } from './trust.ts'
 
 export type { Fields, Log, Logger } from './log.ts'
 export type { AgentOptions } from './settings.ts'
@@ -46,7 +47,8 @@ export const createAgent = (options: AgentOptions): Agent => {
   let leaving = false
 
   const attempts = createAttempts(settings, { isLeaving: () => leaving, onStopped: () => membership.beatSoon() })
-  const membership = createMembership({ settings, attempts, port: () => serving.port() ?? 0 })
+  const trust = createTrust(settings)
+  const membership = createMembership({ settings, attempts, trust, port: () => serving.port() ?? 0 })
 
   const health = (): Health => {
     const problem = register ? membership.problem() : null
@@ -68,7 +70,7 @@ export const createAgent = (options: AgentOptions): Agent => {
       reason: leaving ? 'leaving' : problem,
     }
   }
-  const serving = createServing({ settings, attempts, health })
+  const serving = createServing({ settings, attempts, trust, health })
 
   const begin = async (): Promise<void> => {
     if (leaving) throw new Error(`${name} was stopped; make another agent`)

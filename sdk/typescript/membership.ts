@@ -6,6 +6,7 @@ import { createCall, reasonOf, wordsOf, type RouterAnswer } from './router.ts'
 import { ID } from './names.ts'
 import { createRest, jitter } from './rest.ts'
 import type { Settings } from './settings.ts'
+import type { Trust } from './trust.ts'
 
 const CALL_MS = 5000
 /** While leaving, a router that does not answer is waited for no longer than this. */
@@ -27,7 +28,7 @@ const isRefusal = (status: number): boolean => status >= 400 && status < 500 && 
 /**
  * @param deps.port where the agent listens, by now
  */
-export const createMembership = ({ settings, attempts, port }: { settings: Settings; attempts: Attempts; port: () => number }) => {
+export const createMembership = ({ settings, attempts, trust, port }: { settings: Settings; attempts: Attempts; trust: Trust; port: () => number }) => {
   const { url, logger, ttlSeconds } = settings
   const call = createCall(url, settings.apiKey)
   // One for the life of the process: by it the router tells a restart, after which nothing runs here, from a mere repeat.
@@ -40,6 +41,8 @@ export const createMembership = ({ settings, attempts, port }: { settings: Setti
   let agentId = settings.agentId
   let isMember = false
   let drained = false
+  /** There is another secret, to be had by registering again. */
+  let isOutdated = false
   let intervalMs = (ttlSeconds * 1000) / 3
   let failures = 0
   /** How many beats are to come soon. */
@@ -77,7 +80,9 @@ export const createMembership = ({ settings, attempts, port }: { settings: Setti
   }
 
   const hear = (time: unknown): void => {
-    if (typeof time === 'string') heard = time
+    if (typeof time !== 'string') return
+    heard = time
+    trust.hear(time)
   }
 
   const where = async (): Promise<{ host: string; port?: number }> => {
@@ -92,7 +97,7 @@ export const createMembership = ({ settings, attempts, port }: { settings: Setti
       at = await where()
       const { name, type, version, metadata, maxConcurrency } = settings
       const capabilities = [...settings.capabilities.keys()]
-      const body = { name, type, ...at, capabilities, max_concurrency: maxConcurrency, ttl_seconds: ttlSeconds, instance_id: instanceId, agent_id: agentId, version, metadata }
+      const body = { name, type, ...at, capabilities, max_concurrency: maxConcurrency, ttl_seconds: ttlSeconds, instance_id: instanceId, agent_id: agentId, version, metadata, ...(drained ? { status: 'draining' } : {}) }
       const answer = await ask('/agents/register', body)
       const { status, json } = answer
       if ((status === 200 || status === 201) && typeof json['agent_id'] === 'string' && ID.test(json['agent_id'])) {
@@ -101,6 +106,7 @@ export const createMembership = ({ settings, attempts, port }: { settings: Setti
         isMember = true
         readInterval(json['heartbeat_interval_seconds'])
         hear(json['last_seen'])
+        trust.learn(json['signing_secret'], json['signing_secret_id'])
         logger.info(`registered at ${url} as ${agentId} (${type}: ${capabilities.join(', ')}), to be reached at ${at.host}${at.port === undefined ? '' : `:${at.port}`}`)
         registered.resolve(agentId)
         return jitter(intervalMs, 0.1)
@@ -134,10 +140,12 @@ export const createMembership = ({ settings, attempts, port }: { settings: Setti
         readInterval(json['next_interval_seconds'])
         hear(json['timestamp'])
         obey(json)
-        return jitter(intervalMs, 0.1)
+        isOutdated = phase === 'member' && trust.isOutdated(json['signing_secret_id'])
+        return isOutdated ? 0 : jitter(intervalMs, 0.1)
       }
       if (status === 404) {
         isMember = false
+        trust.doubt()
         if (phase === 'member') logger.warn(`the router at ${url} does not know this agent any longer; registering again as ${agentId}`)
         return 0
       }
@@ -159,9 +167,14 @@ export const createMembership = ({ settings, attempts, port }: { settings: Setti
   const live = async (): Promise<void> => {
     while (phase === 'member' || (phase === 'draining' && isMember)) {
       const said = phase
-      const ms = await (isMember ? beat() : register())
+      // Should it not be told the secret, it beats on, and hears of it again.
+      const beats = isMember && !isOutdated
+      isOutdated = false
+      const ms = await (beats ? beat() : register())
       if (said === 'draining') drainSaid.resolve()
-      await rest.for(soon > 0 && failures === 0 ? Math.min(ms, SOON_MS) : ms)
+      // A member goes on beating, also when it could not fetch its secret.
+      const pause = isMember ? Math.min(ms, intervalMs * 1.1) : ms
+      await rest.for(soon > 0 && failures === 0 ? Math.min(pause, SOON_MS) : pause)
       soon = Math.max(0, soon - 1)
     }
     drainSaid.resolve()

@@ -4,8 +4,8 @@ import type { AddressInfo, Socket } from 'node:net'
 import { refusal, type Answer } from './answer.ts'
 import type { Attempts } from './attempts.ts'
 import type { Settings } from './settings.ts'
-import { verify } from './signature.ts'
 import { readTask } from './task.ts'
+import type { Trust } from './trust.ts'
 
 /** The most that is read of a body. The router sends hardly more than half of it. */
 const MAX_BODY_BYTES = 2 * 1024 * 1024
@@ -59,30 +59,29 @@ const onClientError = (error: NodeJS.ErrnoException, socket: Socket): void => {
 }
 
 /** @param deps.health asked anew for each request */
-export const createServing = ({ settings, attempts, health }: { settings: Settings; attempts: Attempts; health: () => Health }) => {
-  const { secrets, maxConcurrency, logger } = settings
+export const createServing = ({ settings, attempts, trust, health }: { settings: Settings; attempts: Attempts; trust: Trust; health: () => Health }) => {
+  const { maxConcurrency, logger } = settings
   const open = new Set<ServerResponse>()
   const connections = new Set<Socket>()
   /** Those of the connections on which no whole request waits for its answer, the oldest first. */
   const idle = new Set<Socket>()
 
-  /** The body of a request that may be obeyed; null when it was answered already. */
-  const readTrusted = async (req: IncomingMessage, res: ServerResponse): Promise<Buffer | null> => {
+  /** The body of a request that may be obeyed; null when it was answered already. `isFor`: whether it was signed for this, by its `webhook-id`. */
+  const readTrusted = async (req: IncomingMessage, res: ServerResponse, isFor: (id: string) => boolean): Promise<Buffer | null> => {
     const body = await readBody(req)
     idle.delete(req.socket)
     if (body === null) {
       send(res, { ...refusal(413, `a body may have ${MAX_BODY_BYTES} bytes at most`), headers: req.complete ? {} : { Connection: 'close' } })
       return null
     }
-    const fault = secrets.length > 0 ? verify(secrets, req.headers, body) : null
-    if (fault === null) return body
-    logger.warn(`refused a request that is not signed as agreed: ${fault}`, { from: req.socket.remoteAddress })
-    sendJson(res, 401, { error: fault })
+    const refused = trust.refusalOf(req.headers, body, isFor)
+    if (refused === null) return body
+    send(res, refused)
     return null
   }
 
   const serveTask = async (req: IncomingMessage, res: ServerResponse): Promise<void> => {
-    const body = await readTrusted(req, res)
+    const body = await readTrusted(req, res, (id) => id.startsWith('task_'))
     if (body === null) return
     const task = readTask(body)
     if ('fault' in task) return sendJson(res, 400, { error: task.fault })
@@ -95,9 +94,9 @@ export const createServing = ({ settings, attempts, health }: { settings: Settin
   }
 
   const serveCancel = async (req: IncomingMessage, res: ServerResponse, taskId: string | null): Promise<void> => {
-    if ((await readTrusted(req, res)) === null) return
     // Here it is the attempt's id; in a delivery it counts them.
     const attemptId = req.headers['switchyard-attempt']
+    if ((await readTrusted(req, res, (id) => id === `stop_${attemptId ?? taskId}`)) === null) return
     if (taskId !== null && attempts.cancelTask(taskId, typeof attemptId === 'string' ? attemptId : undefined)) return sendJson(res, 200, { task_id: taskId, status: 'cancelled' })
     sendJson(res, 404, { error: 'no such task is being worked on here' })
   }

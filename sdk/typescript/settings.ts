@@ -2,7 +2,7 @@
 import { bindFor, splitHost } from './address.ts'
 import { createLogger, readLevel, unfailing, type Logger } from './log.ts'
 import { ID, ID_IN_WORDS, MAX_CAPABILITIES, TYPE, TYPE_IN_WORDS } from './names.ts'
-import { readSecret } from './signature.ts'
+import { readSecret, TOLERANCE_SECONDS } from './signature.ts'
 import type { Handler } from './task.ts'
 import { DEFAULT_URL, urlFault } from './url.ts'
 
@@ -37,7 +37,14 @@ export type AgentOptions = {
   metadata?: Readonly<Record<string, unknown>> | undefined
   /** For people. */
   version?: string | undefined
-  /** `whsec_…`: only requests signed with it are taken. Several while it is changed. AGENT_SECRET, where spaces part them. */
+  /**
+   * False: whoever reaches this agent may give it tasks. Else only requests are taken that are signed with the secret that the router gives it at its
+   * registration; a router that gives none is obeyed as it is. AGENT_VERIFY (`false`).
+   */
+  verify?: boolean | undefined
+  /** How far the time of a signed request may be from the router's, s (300). */
+  toleranceSeconds?: number | undefined
+  /** `whsec_…`: a secret of one's own, that requests may be signed with as well. Several while it is changed. AGENT_SECRET, where spaces part them. */
   secret?: string | readonly string[] | undefined
   /** How long tasks may go on after `stop()` or a signal, s (25). */
   drainSeconds?: number | undefined
@@ -72,6 +79,8 @@ export type Settings = {
   metadata: Readonly<Record<string, unknown>> | undefined
   version: string | undefined
   secrets: readonly Buffer[]
+  verifies: boolean
+  toleranceSeconds: number
   drainMs: number
   laterAfterMs: number | undefined
   register: boolean
@@ -80,7 +89,7 @@ export type Settings = {
 }
 
 const TEXT = /^[^\x00-\x1f\x7f-\x9f]{1,256}$/u
-const DEFAULTS = { type: 'default', maxConcurrency: 10, ttlSeconds: 60, drainSeconds: 25 }
+const DEFAULTS = { type: 'default', maxConcurrency: 10, ttlSeconds: 60, drainSeconds: 25, toleranceSeconds: TOLERANCE_SECONDS }
 
 /** @throws TypeError that names every fault */
 export const readSettings = (options: AgentOptions, env: Readonly<Record<string, string | undefined>> = process.env): Settings => {
@@ -128,6 +137,11 @@ export const readSettings = (options: AgentOptions, env: Readonly<Record<string,
   // An empty one must not mean that everybody may come in.
   must(secret.value === undefined || secrets.length > 0, `${secret.said} holds no secret`)
 
+  const verify = read<boolean>(options.verify, 'verify', 'AGENT_VERIFY')
+  must([undefined, true, false, 'true', 'false'].includes(verify.value), `${verify.said} must be true or false`)
+  const verifies = String(verify.value ?? true) === 'true'
+  must(verifies || secrets.length === 0, `${verify.said} is false, and ${secret.said} is given: leave one of them out`)
+
   const capabilities = Object.entries(options.capabilities ?? {})
   must(capabilities.length <= MAX_CAPABILITIES, `an agent has at most ${MAX_CAPABILITIES} capabilities, not ${capabilities.length}`)
   for (const [capability, handler] of capabilities) {
@@ -137,6 +151,7 @@ export const readSettings = (options: AgentOptions, env: Readonly<Record<string,
 
   const maxConcurrency = within(options.maxConcurrency ?? DEFAULTS.maxConcurrency, 'maxConcurrency', 1, 1000, true)
   const ttlSeconds = within(options.ttlSeconds ?? DEFAULTS.ttlSeconds, 'ttlSeconds', 5, 3600)
+  const toleranceSeconds = within(options.toleranceSeconds ?? DEFAULTS.toleranceSeconds, 'toleranceSeconds', 1, 86_400)
   const drainMs = within(options.drainSeconds ?? DEFAULTS.drainSeconds, 'drainSeconds', 0, 86_400) * 1000
   const laterAfterMs = options.laterAfterSeconds === undefined ? undefined : within(options.laterAfterSeconds, 'laterAfterSeconds', 0, 86_400) * 1000
   if (faults.length > 0) throw new TypeError(`this agent cannot be made: ${faults.join('; ')}`)
@@ -157,6 +172,8 @@ export const readSettings = (options: AgentOptions, env: Readonly<Record<string,
     metadata: options.metadata,
     version: options.version,
     secrets,
+    verifies,
+    toleranceSeconds,
     drainMs,
     laterAfterMs,
     register: options.register ?? true,

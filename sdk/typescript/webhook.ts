@@ -30,7 +30,7 @@ export const verifyWebhook = (secret: string | readonly string[], headers: Webho
   const secrets = typeof secret === 'string' ? secret.split(/\s+/).filter(Boolean) : secret
   if (secrets.length === 0) throw new TypeError('the secret is empty')
   const bytes = typeof body === 'string' ? Buffer.from(body) : Buffer.from(body.buffer, body.byteOffset, body.byteLength)
-  const fault = verify(secrets.map(readSecret), Object.fromEntries(NAMES.map((name) => [name, valueOf(headers, name)])), bytes, nowSeconds)
+  const fault = verify(secrets.map(readSecret), Object.fromEntries(NAMES.map((name) => [name, valueOf(headers, name)])), bytes, { nowSeconds })
   if (fault !== null) throw new WebhookVerificationError(fault)
   return JSON.parse(bytes.toString()) as WebhookEvent
 }

@@ -107,10 +107,11 @@ export const serve = async (fault: Fault, { port = 0, secret, tell }: { port?: n
     send(res, said)
   }
 
-  const trusted = (req: IncomingMessage, body: Buffer): boolean => {
+  const trusted = (req: IncomingMessage, body: Buffer, isFor: (id: string) => boolean): boolean => {
     if (secret === undefined || fault === 'takes what is not signed') return true
     const { 'webhook-id': id, 'webhook-timestamp': at, 'webhook-signature': given } = req.headers as Record<string, string | undefined>
     if (!id || !at || !given || (fault !== 'takes old signatures' && !(Math.abs(Date.now() / 1000 - Number(at)) <= 300))) return false
+    if (!isFor(id) && fault !== 'takes a signature for anything') return false
     const due = createHmac('sha256', Buffer.from(secret.slice(6), 'base64')).update(`${id}.${at}.`).update(body).digest()
     return given.split(' ').some((one) => {
       const bytes = Buffer.from(one.replace(/^v1,/, ''), 'base64')
@@ -135,7 +136,7 @@ export const serve = async (fault: Fault, { port = 0, secret, tell }: { port?: n
       if (fault === 'dies of a large body') return die()
       return send(res, { status: 413, json: { error: 'too big' } })
     }
-    if (!trusted(req, body)) return send(res, { status: 401, json: { error: 'not signed' } })
+    if (!trusted(req, body, (id) => id.startsWith('task_'))) return send(res, { status: 401, json: { error: 'not signed' } })
     let task: unknown
     try {
       task = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(body))
@@ -161,7 +162,11 @@ export const serve = async (fault: Fault, { port = 0, secret, tell }: { port?: n
   const handle = async (req: IncomingMessage, res: ServerResponse): Promise<void> => {
     const path = req.url ?? ''
     if (req.method === 'POST' && path === '/task') return post(req, res)
-    if (req.method === 'DELETE' && path.startsWith('/task/')) return send(res, remove(path.slice('/task/'.length), req.headers['switchyard-attempt']))
+    if (req.method === 'DELETE' && path.startsWith('/task/')) {
+      const [taskId, attemptId] = [path.slice('/task/'.length), req.headers['switchyard-attempt']]
+      if (!trusted(req, Buffer.alloc(0), (id) => id === `stop_${attemptId ?? taskId}`)) return send(res, { status: 401, json: { error: 'not signed' } })
+      return send(res, remove(taskId, attemptId))
+    }
     const status = fault === 'says that it is ok' ? 'ok' : state.draining ? 'draining' : 'healthy'
     if (path === '/health') return send(res, { status: 200, json: { status, running: doing, max_concurrency: LIMIT, capabilities } })
     if (path === '/health/live') return send(res, { status: fault === 'is never live' ? 503 : 200, json: {} })

@@ -35,6 +35,7 @@ export const SERVING_FAULTS = {
   'is never ready': 'health-ready',
   'takes what is not signed': 'signature',
   'takes old signatures': 'signature',
+  'takes a signature for anything': 'signature-bound',
 } as const
 /** Those of its life beside the tasks. */
 export const LIVING_FAULTS = {

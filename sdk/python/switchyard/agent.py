@@ -16,6 +16,7 @@ from .attempt import Handler
 from .membership import Membership
 from .settings import WORD, Settings, resolve
 from .telling import LAST_TRY_SECONDS, Telling
+from .trust import Trust
 from .work import Work
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -49,6 +50,8 @@ class Agent:
         ttl_seconds: float = 60,
         metadata: Optional[Dict[str, Any]] = None,
         version: Optional[str] = None,
+        verify: Optional[bool] = None,
+        tolerance_seconds: float = 300,
         secret: Union[str, Sequence[str], None] = None,
         drain_seconds: float = 25,
         later_after_seconds: Optional[float] = None,
@@ -111,11 +114,12 @@ class Agent:
             self._settings = settings
             self._port = sockets[0].getsockname()[1]
             self._work = Work(self._handlers, settings.max_concurrency, settings.logger, Telling(settings.target) if settings.register else None)
-            self._server = server.Server(self._work, settings.keys, self._health, self._ready, settings.max_concurrency, settings.logger, settings.later_after_seconds)
+            trust = Trust(settings)
+            self._server = server.Server(self._work, trust, self._health, self._ready, settings.max_concurrency, settings.logger, settings.later_after_seconds)
             self._server.start(sockets)
             settings.logger.info("listening on port %d", self._port)
             if settings.register:
-                self._membership = Membership(settings, self._port, list(self._handlers), self._work)
+                self._membership = Membership(settings, self._port, list(self._handlers), self._work, trust)
                 self._work.on_stopped = self._membership.beat_soon
                 self._membership.start()
         return self

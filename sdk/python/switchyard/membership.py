@@ -10,6 +10,7 @@ from typing import Any, Callable, Dict, List
 from urllib.parse import quote
 
 from .settings import Settings
+from .trust import Trust
 from .wire import Body, Reply, Unreachable, exchange, is_loopback
 from .work import Work
 
@@ -26,11 +27,12 @@ HOST_AND_PORT = re.compile(r"(\[.*\]|[^:]+):\d+")
 
 
 class Membership:
-    def __init__(self, settings: Settings, port: int, capabilities: List[str], work: Work) -> None:
+    def __init__(self, settings: Settings, port: int, capabilities: List[str], work: Work, trust: Trust) -> None:
         self._settings = settings
         self._port = port
         self._capabilities = capabilities
         self._work = work
+        self._trust = trust
         self._logger = settings.logger
         # One for the life of the process: by it Switchyard tells a restart, after which nothing runs here, from a mere repeat.
         self._instance_id = str(uuid.uuid4())
@@ -119,6 +121,7 @@ class Membership:
             "agent_id": self.agent_id,
             "version": s.version,
             "metadata": s.metadata,
+            "status": "draining" if self._work.told_to_drain else None,
         }
         return {name: value for name, value in body.items() if value is not None}
 
@@ -148,6 +151,16 @@ class Membership:
             pause = min(pause * 2, LONGEST_PAUSE)
         return False
 
+    def _fetch_secret(self) -> None:
+        """There is another one, told to who registers. Should that fail now, the next beat tells of it again."""
+        try:
+            reply = self._call("/agents/register", self._registration)
+            answer = reply.json()
+        except (Unreachable, ValueError, TypeError):
+            return
+        if reply.status in (200, 201) and isinstance(answer, dict) and answer.get("agent_id") == self.agent_id:
+            self._taken(answer)
+
     def _say_refused(self, why: str, said: str) -> None:
         if why != said:
             self._logger.error("SWITCHYARD REFUSED THIS AGENT'S REGISTRATION: %s. It gets no task until that is mended; trying again every %d s", why, REFUSED_PAUSE)
@@ -158,6 +171,7 @@ class Membership:
         self._known = True
         self._told(answer.get("heartbeat_interval_seconds"))
         self._hear(answer.get("last_seen"))
+        self._trust.learn(answer.get("signing_secret"), answer.get("signing_secret_id"))
         self._logger.info("registered at %s as %s (%s: %s), reached at %s:%s", s.target.url, self.agent_id, s.type, ", ".join(self._capabilities) or "no capabilities", answer.get("host"), answer.get("port"))
         if is_loopback(str(answer.get("host"))) and not is_loopback(s.target.host):
             self._logger.warning("Switchyard at %s is told to reach this agent at %s, which is this machine alone; set AGENT_HOST", s.target.url, answer.get("host"))
@@ -172,6 +186,7 @@ class Membership:
     def _hear(self, time: Any) -> None:
         if isinstance(time, str):
             self._heard = time
+            self._trust.hear(time)
 
     # --- beat ---
 
@@ -203,13 +218,17 @@ class Membership:
             if reply.status == 404:
                 self._known = False
                 self.registered.clear()
+                self._trust.doubt()
                 self._logger.warning("Switchyard does not know this agent (any more); registering again as %s", self.agent_id)
                 return False
             if reply.status == 200:
                 if failures:
                     self._logger.info("heartbeats are received again")
                 failures, refused = 0, ""
-                self._obey(reply.json())
+                answer = reply.json()
+                self._obey(answer)
+                if not said_draining and isinstance(answer, dict) and self._trust.is_outdated(answer.get("signing_secret_id")):
+                    self._fetch_secret()
                 continue
             why = reply.words()
             # One that is refused will be so next time: no sooner than usual.

@@ -7,12 +7,13 @@ import errno
 import logging
 import socket
 import threading
-from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence
+from typing import Any, Callable, Dict, List, Optional, Sequence
 from urllib.parse import unquote
 
-from . import answer, delivery, http1, signature
+from . import answer, delivery, http1
 from .answer import Answer
 from .attempt import Attempt
+from .trust import Trust
 from .work import Work
 
 #: Beside those of the attempts: idle ones, health checks, and those that are told 429.
@@ -35,10 +36,10 @@ class Connection:
 
 
 class Server:
-    def __init__(self, work: Work, keys: Sequence[bytes], health: Health, ready: Callable[[], bool], max_concurrency: int, logger: logging.Logger, later_after: Optional[float] = None) -> None:
+    def __init__(self, work: Work, trust: Trust, health: Health, ready: Callable[[], bool], max_concurrency: int, logger: logging.Logger, later_after: Optional[float] = None) -> None:
         self._later_after = later_after
         self._work = work
-        self._keys = keys
+        self._trust = trust
         self._health = health
         self._ready = ready
         self._max_connections = max_concurrency + SPARE_CONNECTIONS
@@ -161,23 +162,21 @@ class Server:
             return answer.of(200, {"status": "ready"}) if self._ready() else answer.of(503, {"status": "not ready"}, Retry_After="1")
         return None
 
-    def _unsigned(self, headers: Mapping[str, str], body: bytes) -> Optional[Answer]:
-        fault = signature.verify(self._keys, headers, body) if self._keys else None
-        return None if fault is None else answer.refused(401, fault)
-
     def _cancel(self, request: http1.Request, task_id: str) -> Answer:
-        unsigned = self._unsigned(request.headers, request.body)
-        if unsigned:
-            return unsigned
         task_id = unquote(task_id)
         # Here it is the attempt's id; in a delivery it counts them.
-        count = self._work.abort_task(task_id, request.headers.get("switchyard-attempt"))
+        attempt_id = request.headers.get("switchyard-attempt")
+        signed_as = f"stop_{task_id if attempt_id is None else attempt_id}"
+        refused = self._trust.refusal(request.headers, request.body, lambda webhook_id: webhook_id == signed_as)
+        if refused:
+            return refused
+        count = self._work.abort_task(task_id, attempt_id)
         return answer.of(200, {"task_id": task_id, "status": "cancelled"}) if count else answer.refused(404, "this agent runs nothing of that task")
 
     async def _task(self, request: http1.Request, reader: http1.Reader) -> Answer:
-        unsigned = self._unsigned(request.headers, request.body)
-        if unsigned:
-            return unsigned
+        refused = self._trust.refusal(request.headers, request.body, lambda webhook_id: webhook_id.startswith("task_"))
+        if refused:
+            return refused
         task = delivery.read(request.body)
         if isinstance(task, Answer):
             return task

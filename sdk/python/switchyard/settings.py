@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Union
 from urllib.parse import urlsplit
 
-from .signature import keys_of
+from .signature import TOLERANCE_SECONDS, keys_of
 from .wire import Target, is_loopback, parse_url
 
 DEFAULT_URL = "http://127.0.0.1:8080"
@@ -33,6 +33,8 @@ class Settings:
     metadata: Optional[Dict[str, Any]]
     version: Optional[str]
     keys: List[bytes]
+    verifies: bool
+    tolerance_seconds: float
     drain_seconds: float
     later_after_seconds: Optional[float]
     register: bool
@@ -53,6 +55,12 @@ def resolve(options: Mapping[str, Any], environ: Optional[Mapping[str, str]] = N
     target = client_target(options.get("url"), options.get("api_key"), env)
     host = setting("host", "AGENT_HOST")
     secret: Union[str, Sequence[str], None] = setting("secret", "AGENT_SECRET")
+    verify = setting("verify", "AGENT_VERIFY")
+    if verify not in (None, True, False, "true", "false"):
+        raise ValueError(f"verify (AGENT_VERIFY) must be true or false; it is {verify!r}")
+    verifies = verify in (None, True, "true")
+    if not verifies and secret is not None:
+        raise ValueError("verify (AGENT_VERIFY) is false, and there is a secret (AGENT_SECRET): leave one of them out")
     if not TYPE.fullmatch(kind):
         raise ValueError(f"type must be 1 to 64 of A-Z a-z 0-9 _ -, beginning with a letter or digit; it is {kind!r}")
     if agent_id is not None and not WORD.fullmatch(agent_id):
@@ -72,6 +80,8 @@ def resolve(options: Mapping[str, Any], environ: Optional[Mapping[str, str]] = N
         metadata=_metadata(options.get("metadata")),
         version=options.get("version"),
         keys=[] if secret is None else keys_of(secret),
+        verifies=verifies,
+        tolerance_seconds=_number({"tolerance_seconds": TOLERANCE_SECONDS, **options}, "tolerance_seconds", 1, 86_400),
         drain_seconds=_number(options, "drain_seconds", 0, 86_400),
         later_after_seconds=None if options.get("later_after_seconds") is None else _number(options, "later_after_seconds", 0, 86_400),
         register=bool(options["register"]),

@@ -1,4 +1,5 @@
 /** The conformance kit: holds an agent, in any language, to the rules of docs/protocol.md. */
+import { randomBytes } from 'node:crypto'
 import { readSecret } from '../../../sdk/typescript/signature.ts'
 import { UsageError } from '../failure.ts'
 import { HINTS, linkOf, type Check, type Experiment, type Need, type Verdict } from './check.ts'
@@ -10,7 +11,8 @@ import { leaving } from './checks/leaving.ts'
 import { limit } from './checks/limit.ts'
 import { registering, starting } from './checks/registering.ts'
 import { duplicate, redelivery } from './checks/repeats.ts'
-import { health, keepAlive, signatures } from './checks/serving.ts'
+import { health, keepAlive } from './checks/serving.ts'
+import { signatures } from './checks/signing.ts'
 import { answering, unknownType } from './checks/tasks.ts'
 import { discover, UnreachableError, type Discovered, type Told } from './discover.ts'
 import { wordsOf } from './launch.ts'
@@ -53,6 +55,9 @@ const SLACK_MS = 4000
 export const agentTest = async (options: AgentTestOptions): Promise<Report> => {
   const { only, onProgress = () => {} } = options
   const target = readTarget(options)
+  // An agent that is started is told one by the kit's router, if it was not given one.
+  const secret = options.secret ?? ('words' in target ? `whsec_${randomBytes(32).toString('base64')}` : undefined)
+  const key = secret === undefined ? null : readSecret(secret)
   const startedAt = performance.now()
   // A longer --timeout makes the whole longer.
   const endsAt = startedAt + WHOLE_MS + 4 * Math.max(0, (options.timeoutMs ?? 0) - DEFAULT_TIMEOUT_MS)
@@ -113,26 +118,27 @@ export const agentTest = async (options: AgentTestOptions): Promise<Report> => {
   }
   const whole = new AbortController()
   const finding = AbortSignal.any([whole.signal, ...(options.signal ? [options.signal] : [])])
+  const starting = { signal: finding, secret: options.secret, told: secret }
   const bound = setTimeout(() => whole.abort(new UnreachableError('the agent could not be tested in the time there is')), endsAt + SLACK_MS - startedAt)
   let found: Discovered | null = null
   let url = ''
   try {
     if ('url' in target) {
       ({ url } = target)
-      found = await discover(url, options, finding)
+      found = await discover(url, options, finding, key)
       await series([...SERVING, leaving], keep(attach(url, options.pid ?? null)), found.known)
     } else {
-      const first = keep(await start(target.words, { judge, signal: finding, secret: options.secret }))
+      const first = keep(await start(target.words, { ...starting, judge }))
       const at = first.said ? first.at().url : ''
       if (at === '') {
         const todo = 'POST to $SWITCHYARD_URL/agents/register when the agent listens, with where it does'
         judge.broken('register-fields', { sent: 'a router at SWITCHYARD_URL', came: first.said ? `a registration that does not say where: ${JSON.stringify(first.said.body).slice(0, 200)}` : 'no registration', todo })
       } else {
         url = at
-        found = await discover(url, options, finding, first.said!.body, first.at().router)
+        found = await discover(url, options, finding, key, first.said!.body, first.at().router)
         const { known } = found
         const serve = (): Promise<void> => series(SERVING, first, known)
-        const live = async (): Promise<void> => series(LIVING, keep(await start(target.words, { otherStart: first.said, signal: finding, secret: options.secret })), known)
+        const live = async (): Promise<void> => series(LIVING, keep(await start(target.words, { ...starting, otherStart: first.said })), known)
         // Two beside each other where the agent takes the port it is given; else one after the other.
         if (first.obedient) await settled([serve(), live()])
         else await serve().then(() => first.close()).then(live)

@@ -1,9 +1,7 @@
 /** What to send to an agent, and how much of it: as told, or as it says of itself. */
-import { readSecret } from '../../../sdk/typescript/signature.ts'
 import { UsageError } from '../failure.ts'
 import { came, did, exchange, member, refused } from './exchange.ts'
 import { seconds } from './shown.ts'
-import { signed } from './sign.ts'
 import type { Router } from './router.ts'
 import { DEFAULT_TIMEOUT_MS } from './waiting.ts'
 import { createSubject, QUICK_MS, type Known, type SlowTask, type Task } from './subject.ts'
@@ -34,19 +32,19 @@ const sleepFor = (later: boolean) => (ms: number): SlowTask => ({ type: 'sleep',
 
 /**
  * @param registered what it said at its registration, which counts more than /health
+ * @param key what it is sent is signed with, if anything
  * @param router where it tells the results of what it answers 202
  */
-export const discover = async (url: string, told: Told, signal: AbortSignal, registered: Record<string, unknown> = {}, router?: Router): Promise<Discovered> => {
-  const key = told.secret === undefined ? null : readSecret(told.secret)
+export const discover = async (url: string, told: Told, signal: AbortSignal, key: Buffer | null, registered: Record<string, unknown> = {}, router?: Router): Promise<Discovered> => {
   const timeoutMs = told.timeoutMs ?? DEFAULT_TIMEOUT_MS
-  const health = await exchange({ method: 'GET', url: `${url}/health`, headers: key ? signed(key, Buffer.alloc(0)) : {}, timeoutMs: QUICK_MS, signal })
+  const health = await exchange({ method: 'GET', url: `${url}/health`, headers: {}, timeoutMs: QUICK_MS, signal })
   if (!health.connected) throw new UnreachableError(`there is no agent at ${url}: ${health.error}`)
   const capabilities = strings(registered['capabilities']) ?? strings(member(health.json, 'capabilities'))
   const limit = told.maxConcurrency ?? count(registered['max_concurrency']) ?? count(member(health.json, 'max_concurrency'))
   const type = told.task ?? (capabilities?.includes('echo') ? 'echo' : capabilities?.[0])
   if (type === undefined) throw new UsageError('it is not known what to send: GET /health names no capabilities. Give --task TYPE, and --param k=v or --json-parameters')
   const task: Task = { type, parameters: told.parameters ?? (type === 'echo' ? { text: 'agent-test' } : {}) }
-  const known: Known = { task, slow: null, later: (ms) => ({ ...task, ms }), limit, key, timeoutMs }
+  const known: Known = { task, slow: null, later: (ms) => ({ ...task, ms }), limit, key, verifies: told.secret !== undefined, timeoutMs }
   const agent = createSubject(known, { url, signal, ...(router ? { router } : {}) })
   if (told.parameters === undefined && type !== 'echo') {
     const x = await agent.deliver()

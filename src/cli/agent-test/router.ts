@@ -69,7 +69,8 @@ const read = async (req: IncomingMessage): Promise<{ body: Record<string, unknow
   return { body: {}, bad: 'a body that is no JSON object' }
 }
 
-export const createRouter = async (): Promise<Router> => {
+/** @param secret told to who registers, if any */
+export const createRouter = async (secret?: string): Promise<Router> => {
   const port = await freePort()
   let gone = false
   const router: Router = {
@@ -120,6 +121,7 @@ export const createRouter = async (): Promise<Router> => {
       version: body['version'] ?? null, ttl_seconds: TTL_SECONDS, max_concurrency: body['max_concurrency'] ?? 10, in_flight: 0, is_alive: true, generation: 1, metadata: body['metadata'] ?? {},
       registered_at: new Date().toISOString(), last_seen: new Date().toISOString(), last_heartbeat: new Date().toISOString(),
       heartbeat_url: `/agents/${agentId}/heartbeat`, heartbeat_interval_seconds: INTERVAL_SECONDS,
+      ...(secret === undefined ? {} : { signing_secret: secret, signing_secret_id: 'agent-test' }),
     })
   }
   const hear = (res: ServerResponse, said: Said): void => {

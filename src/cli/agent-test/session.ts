@@ -34,10 +34,11 @@ export type Started = Session & { said: Said | null; /** It listens where it was
 
 /**
  * Starts an agent with a router of its own.
+ * @param options.secret what it is to verify by, given to it when it is started; `told`: by the router
  * @param judge where given the router comes late, and it is judged how the agent takes that
  */
-export const start = async (words: readonly string[], options: { judge?: Judge<keyof typeof registering.checks>; otherStart?: Said | null; signal?: AbortSignal; secret?: string | undefined } = {}): Promise<Started> => {
-  const router = await createRouter()
+export const start = async (words: readonly string[], options: { judge?: Judge<keyof typeof registering.checks>; otherStart?: Said | null; signal?: AbortSignal; secret?: string | undefined; told?: string | undefined } = {}): Promise<Started> => {
+  const router = await createRouter(options.told)
   let process: AgentProcess | null = null
   let port = 0
   let starts = 0

@@ -5,7 +5,7 @@ import { exchange, member, type Exchange } from './exchange.ts'
 import type { AgentProcess } from './launch.ts'
 import type { Router, Said } from './router.ts'
 import { seconds, shown } from './shown.ts'
-import { signed } from './sign.ts'
+import { deliveryId, signed, stopId } from './sign.ts'
 import { awaited } from './waiting.ts'
 
 export type Task = { type: string; parameters: Record<string, unknown> }
@@ -22,7 +22,10 @@ export type Known = {
   /** A task of about so many ms that is answered 202, if any is. */
   later: (ms: number) => Task & { ms: number }
   limit: number | null
+  /** What it is sent is signed with this: given, or told by the kit's router. */
   key: Buffer | null
+  /** Whoever runs the kit says that it verifies. */
+  verifies: boolean
   timeoutMs: number
 }
 
@@ -67,8 +70,12 @@ export type At = { url: string; process?: AgentProcess; router?: Router; pid?: n
 
 export const createSubject = (known: Known, at: At & { signal: AbortSignal }): Subject => {
   const { url, signal } = at
-  const headersOf = (body: Buffer): Record<string, string> => (known.key ? signed(known.key, body) : {})
-  const ask: Subject['ask'] = (method, path, headers = {}, timeoutMs = QUICK_MS) => exchange({ method, url: url + path, headers: { ...headers, ...headersOf(Buffer.alloc(0)) }, timeoutMs, signal })
+  const headersOf = (id: string, body: Buffer): Record<string, string> => (known.key ? signed(known.key, id, body) : {})
+  /** A DELETE of a task is signed for what it is to stop. */
+  const stopping = (path: string, headers: Record<string, string>): Record<string, string> => headersOf(stopId(headers['Switchyard-Attempt'] ?? decodeURIComponent(path.slice('/task/'.length))), Buffer.alloc(0))
+  /** A header that is to be empty is left out. */
+  const filled = (headers: Record<string, string>) => Object.fromEntries(Object.entries(headers).filter(([, value]) => value !== ''))
+  const ask: Subject['ask'] = (method, path, headers = {}, timeoutMs = QUICK_MS) => exchange({ method, url: url + path, headers: filled({ ...(method === 'DELETE' ? stopping(path, headers) : {}), ...headers }), timeoutMs, signal })
   return {
     ...known,
     url,
@@ -81,7 +88,7 @@ export const createSubject = (known: Known, at: At & { signal: AbortSignal }): S
     deliver: async ({ task = known.task, taskId = newTaskId(), attemptId = newAttemptId(), attempt = 1, signal: hangUp, timeoutMs = known.timeoutMs, agent, follow = true } = {}) => {
       const text = JSON.stringify(taskBody(task, { taskId, attemptId, attempt }, timeoutMs))
       const body = Buffer.from(text)
-      const headers = { 'content-type': 'application/json', 'accept-encoding': 'identity', 'idempotency-key': taskId, 'switchyard-attempt': String(attempt), ...headersOf(body) }
+      const headers = { 'content-type': 'application/json', 'accept-encoding': 'identity', 'idempotency-key': taskId, 'switchyard-attempt': String(attempt), ...headersOf(deliveryId(attemptId), body) }
       const stop = hangUp ? AbortSignal.any([hangUp, signal]) : signal
       at.router?.attempts.set(attemptId, taskId)
       const x = await exchange({ method: 'POST', url: `${url}/task`, headers, body, timeoutMs, signal: stop, ...(agent ? { agent } : {}) })
@@ -90,8 +97,7 @@ export const createSubject = (known: Known, at: At & { signal: AbortSignal }): S
     },
     post: async (body, what, headers = { 'content-type': 'application/json' }) => {
       const whole = body === undefined ? Buffer.alloc(0) : Buffer.isBuffer(body) ? body : Buffer.concat(body)
-      // A header that is to be empty is left out.
-      const sent = Object.fromEntries(Object.entries({ ...headersOf(whole), ...headers }).filter(([, value]) => value !== ''))
+      const sent = filled({ ...headersOf(deliveryId(newAttemptId()), whole), ...headers })
       const x = await exchange({ method: 'POST', url: `${url}/task`, headers: sent, ...(body === undefined ? {} : { body }), timeoutMs: QUICK_MS, signal })
       return { ...x, sent: `POST /task with ${what}` }
     },

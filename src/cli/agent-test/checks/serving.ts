@@ -1,10 +1,7 @@
-/** What stands beside the tasks: health routes, connections that stay open, signatures. */
+/** What stands beside the tasks: health routes, and connections that stay open. */
 import { Agent } from 'node:http'
-import { sign } from '../../../../sdk/typescript/signature.ts'
 import { experiment } from '../check.ts'
-import { came, did, member, unserved, type Exchange } from '../exchange.ts'
-import { signed } from '../sign.ts'
-import { newAttemptId, newTaskId, taskBody } from '../subject.ts'
+import { came, did, member, unserved } from '../exchange.ts'
 import { pause } from '../waiting.ts'
 
 export const health = experiment({
@@ -68,35 +65,5 @@ export const keepAlive = experiment({
     } finally {
       connection.destroy()
     }
-  },
-})
-export const signatures = experiment({
-  checks: { signature: { level: 'MUST', rule: 'S1', title: 'answers 401 to what is not rightly signed, and takes what is', needs: ['secret'] } },
-  limitMs: 20_000,
-  run: async (agent, judge) => {
-    const { key } = agent
-    if (!key) return
-    const make = (): Buffer => Buffer.from(JSON.stringify(taskBody(agent.task, { taskId: newTaskId(), attemptId: newAttemptId(), attempt: 1 }, agent.timeoutMs)))
-    const body = make()
-    const unsigned = { 'content-type': 'application/json', 'webhook-id': '', 'webhook-timestamp': '', 'webhook-signature': '' }
-    const right = signed(key, body)
-    const bad: [string, Record<string, string>][] = [
-      ['no signature', unsigned],
-      ['the signature of another key', { ...right, 'webhook-signature': sign([Buffer.from('another')], { id: right['webhook-id']!, timestamp: right['webhook-timestamp']!, body }) }],
-      ['the signature of another body', signed(key, make())],
-      ['a signature that is cut short', { ...right, 'webhook-signature': right['webhook-signature']!.slice(0, 20) }],
-      ['another webhook-id than was signed', { ...right, 'webhook-id': 'msg_another' }],
-      ['a right signature that is 10 minutes old', signed(key, body, 600)],
-    ]
-    const todo = 'check HMAC-SHA256 over id.timestamp.body, with the bytes as they came, against each signature in the header, in constant time, and that the timestamp is within 5 minutes'
-    const broken = (x: Exchange): void => judge.broken('signature', { sent: x.sent, came: came(x), todo })
-    for (const [what, headers] of bad) {
-      const x = await agent.post(body, what, { 'content-type': 'application/json', ...headers })
-      if (x.status !== 401) return broken({ ...x, sent: `${x.sent} (401 is due)` })
-    }
-    const several = { 'content-type': 'application/json', ...right, 'webhook-signature': `v1,${Buffer.alloc(32).toString('base64')} v2,abc ${right['webhook-signature']}` }
-    const x = await agent.post(body, 'several signatures, of which one is right', several)
-    if (!did(x)) return broken(x)
-    judge.passed('signature')
   },
 })
