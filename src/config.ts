@@ -57,7 +57,7 @@ const secrets = (most: number) =>
     .optional()
 
 /** Whose values are not repeated in a message. */
-const SECRET = new Set(['REDIS_URL', 'WEBHOOK_SECRET', 'SIGNING_SECRET'])
+const SECRET = new Set(['REDIS_URL', 'WEBHOOK_SECRET', 'SIGNING_SECRET', 'ADMIN_KEY'])
 
 const Environment = z.object({
   HOST: z
@@ -86,6 +86,10 @@ const Environment = z.object({
   WEBHOOK_SECRET: secrets(8),
   /** What the agents' secrets are derived from, a second one while it is changed; without it one is made and kept in Redis. */
   SIGNING_SECRET: secrets(2),
+  /** A key of role admin while it is set; with it, keys are in force. */
+  ADMIN_KEY: z.string().regex(/^[!-~]{32,256}$/, 'must be 32–256 visible ASCII characters without spaces; `openssl rand -hex 32` makes one').optional(),
+  /** At an address that strangers reach: let everyone do everything as long as there are no keys. */
+  INSECURE_OPEN: z.enum(['0', '1'], 'must be 0 or 1').default('0'),
   RETENTION_COMPLETED_SECONDS: integer(1, 365 * 86_400).default(3600),
   RETENTION_FAILED_SECONDS: integer(1, 365 * 86_400).default(7 * 86_400),
   /** Ended records kept per agent type, of completed and cancelled, and of failed and timed-out ones. */
@@ -125,6 +129,8 @@ export type Config = Readonly<{
   webhookCidrs: readonly string[]
   webhookSecrets: readonly string[]
   signingSecrets: readonly string[]
+  adminKey: string | undefined
+  insecureOpen: boolean
   retention: Readonly<{ completedMs: number; failedMs: number; completedCount: number; failedCount: number }>
   drainMs: number
   leaveMs: number
@@ -160,6 +166,8 @@ export const readConfig = (env: NodeJS.ProcessEnv = process.env): Config => {
     webhookCidrs: e.WEBHOOK_CIDRS,
     webhookSecrets: e.WEBHOOK_SECRET ?? [],
     signingSecrets: e.SIGNING_SECRET ?? [],
+    adminKey: e.ADMIN_KEY,
+    insecureOpen: e.INSECURE_OPEN === '1',
     retention: Object.freeze({
       completedMs: e.RETENTION_COMPLETED_SECONDS * 1000,
       failedMs: e.RETENTION_FAILED_SECONDS * 1000,

@@ -1,4 +1,5 @@
 /** What the API and the workers are both made of: one Redis connection and everything that speaks over it. */
+import { createKeyring } from './access/keyring.ts'
 import type { Config } from './config.ts'
 import { createCallbackPolicy } from './contracts/callback.ts'
 import { ConfigError } from './errors.ts'
@@ -55,5 +56,6 @@ export const createCore = async ({ config, log, name }: { config: Config; log: L
   const schedulers = createSchedulers({ queues })
   const schedules = createSchedules({ redis, keys, types, registry, tasks, stats, schedulers, maxTimeoutSeconds: config.maxTaskTimeoutSeconds, log })
   const presence = createPresence({ redis, keys })
-  return { redisUrl, redis, redisAt, keys, types, signing, registry, queues, tasks, callbacks, webhooks, events, stats, schedulers, schedules, presence }
+  const keyring = createKeyring({ redis, keys })
+  return { redisUrl, redis, redisAt, keys, types, signing, registry, queues, tasks, callbacks, webhooks, events, stats, schedulers, schedules, presence, keyring }
 }

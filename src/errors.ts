@@ -14,6 +14,8 @@ export type ProblemType =
   | 'payload-too-large'
   | 'headers-too-large'
   | 'request-timeout'
+  | 'unauthorized'
+  | 'forbidden'
   | 'not-found'
   | 'method-not-allowed'
   | 'host-not-allowed'
@@ -27,6 +29,7 @@ export type ProblemType =
   | 'too-many-queues'
   | 'too-many-watchers'
   | 'too-many-schedules'
+  | 'too-many-keys'
   | 'queue-full'
   | 'store-full'
   | 'overloaded'
@@ -69,6 +72,20 @@ export class InvalidRequest extends SwitchyardError {
 export class NotFound extends SwitchyardError {
   constructor(detail: string) {
     super('not-found', detail)
+  }
+}
+
+/** Nobody says who asks, or nobody knows whom it says. */
+export class Unauthorized extends SwitchyardError {
+  constructor(detail: string) {
+    super('unauthorized', detail)
+  }
+}
+
+/** Known, and not allowed to do this. */
+export class Forbidden extends SwitchyardError {
+  constructor(detail: string, extra?: Record<string, unknown>) {
+    super('forbidden', detail, extra === undefined ? {} : { extra })
   }
 }
 
@@ -149,6 +166,13 @@ export class TooManyTypes extends SwitchyardError {
 export class TooManySchedules extends SwitchyardError {
   constructor(limit: number) {
     super('too-many-schedules', `there are already ${limit} schedules; delete one that is not needed any more`, { extra: { limit } })
+  }
+}
+
+/** There are as many keys as there may be. */
+export class TooManyKeys extends SwitchyardError {
+  constructor(limit: number) {
+    super('too-many-keys', `there are already ${limit} keys; revoke those that have expired or are not used any more`, { extra: { limit } })
   }
 }
 

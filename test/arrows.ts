@@ -5,7 +5,7 @@
 import { dirname, relative, resolve } from 'node:path'
 
 const base = ['contracts', 'errors', 'config', 'logger', 'lifetime']
-const core = [...base, 'redis', 'registry', 'queues', 'tasks', 'schedules']
+const core = [...base, 'redis', 'access', 'registry', 'queues', 'tasks', 'schedules']
 
 /** What each part of `src` may import, besides itself. */
 const allowed: Record<string, readonly string[]> = {
@@ -17,6 +17,7 @@ const allowed: Record<string, readonly string[]> = {
   contracts: ['errors'],
   transports: ['contracts', 'errors'],
   redis: base,
+  access: [...base, 'redis'],
   registry: [...base, 'redis'],
   queues: [...base, 'redis'],
   // The record decides and the queue only delivers: tasks know queues, never the reverse.

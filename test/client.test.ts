@@ -65,7 +65,16 @@ test('has a method for every route but the pages for people', async () => {
   expect(await client.metrics()).toContain('# TYPE')
   expect((await client.openapi())['openapi']).toMatch(/^3\.1/)
 
-  const patterns = asked.map((a) => a.replace(id, '{id}').replace(agent.id, '{id}').replace(sid, '{id}').replace('/type/routes', '/type/{type}'))
+  // Keys are in force as long as there is one.
+  const { key, key_id: kid } = await client.keys.create({ name: 'me', roles: ['admin'] })
+  expect(await failure(client.tasks.list().page())).toBeInstanceOf(sdk.Unauthorized)
+  const keyed = createClient({ url: system.url(), apiKey: key, fetch: (url, init) => (asked.push(`${init!.method} ${new URL(url as string).pathname}`), fetch(url, init)) })
+  const { key_id: second } = await keyed.keys.rotate(kid)
+  expect((await keyed.keys.list()).keys.map((k) => [k.name, k.roles, k.expires_at === null])).toEqual([['me', ['admin'], false], ['me', ['admin'], true]])
+  expect(await keyed.keys.revoke(second)).toEqual({ key_id: second, revoked: true })
+  await keyed.keys.revoke(kid)
+
+  const patterns = asked.map((a) => a.replace(id, '{id}').replace(agent.id, '{id}').replace(sid, '{id}').replace(kid, '{id}').replace(second, '{id}').replace('/type/routes', '/type/{type}'))
   const forPeople = ([, { answers }]: [string, { answers: Record<number, { contentType?: string }> }]) => answers[200]?.contentType === 'text/html'
   const routes = Object.entries(createOperations(300)).filter((o) => !forPeople(o)).map(([route]) => route)
   // The same as DELETE /agents/{id}, for clients that cannot send that.

@@ -18,10 +18,10 @@ const faultsOf = (env: Record<string, string>): string[] => {
 }
 
 test('all faults are told together, one line each, and no secret among them', () => {
-  const faults = faultsOf({ PORT: '99999', HEALTH_PORT: 'x', HOST: 'http://x', REDIS_URL: 'redis://:sec/ret@h:6379', AGENT_CIDRS: '10.0.0.0/33, fd00::/8, localhost', LOG_LEVEL: 'loud', WEBHOOK_CIDRS: 'here', WEBHOOK_SECRET: 'whsec_c2VjcmV0', DRAIN_SECONDS: '-1' })
-  expect(faults.map((fault) => fault.split(/[=:]/)[0])).toEqual(['HOST', 'PORT', 'HEALTH_PORT', 'REDIS_URL', 'LOG_LEVEL', 'AGENT_CIDRS', 'AGENT_CIDRS', 'WEBHOOK_CIDRS', 'WEBHOOK_SECRET', 'DRAIN_SECONDS'])
+  const faults = faultsOf({ PORT: '99999', HEALTH_PORT: 'x', HOST: 'http://x', REDIS_URL: 'redis://:sec/ret@h:6379', AGENT_CIDRS: '10.0.0.0/33, fd00::/8, localhost', LOG_LEVEL: 'loud', WEBHOOK_CIDRS: 'here', WEBHOOK_SECRET: 'whsec_c2VjcmV0', ADMIN_KEY: 'too-short', INSECURE_OPEN: 'yes', DRAIN_SECONDS: '-1' })
+  expect(faults.map((fault) => fault.split(/[=:]/)[0])).toEqual(['HOST', 'PORT', 'HEALTH_PORT', 'REDIS_URL', 'LOG_LEVEL', 'AGENT_CIDRS', 'AGENT_CIDRS', 'WEBHOOK_CIDRS', 'WEBHOOK_SECRET', 'ADMIN_KEY', 'INSECURE_OPEN', 'DRAIN_SECONDS'])
   expect(faults.filter((fault) => fault.startsWith('AGENT_CIDRS')).join()).toMatch(/10\.0\.0\.0\/33 is not a range.*localhost is not a range/)
-  for (const secret of ['sec/ret', 'c2VjcmV0']) expect(faults.join('\n')).not.toContain(secret)
+  for (const secret of ['sec/ret', 'c2VjcmV0', 'too-short']) expect(faults.join('\n')).not.toContain(secret)
 })
 
 describe('each is told by itself', () => {

@@ -107,7 +107,7 @@ print(json.dumps([took(ConnectionFailed, lambda: Client(serve(drip), timeout=0.5
     const pascal = (type: string): string => type.replace(/(?:^|-)(\w)/g, (_match, letter: string) => letter.toUpperCase())
     expect(classes).toEqual(Object.fromEntries(Object.keys(PROBLEMS).map((type) => [type, [pascal(type), true]])))
 
-    await using router = await standIn((path) => path.includes('/events') ? 204 : ({ tasks: [], agents: [], schedules: [], next_cursor: null, task_id: 't', status: 'queued', agent_id: null, created_at: '', status_url: '', dispatchers: 1 }))
+    await using router = await standIn((path) => path.includes('/events') ? 204 : ({ tasks: [], agents: [], schedules: [], keys: [], next_cursor: null, task_id: 't', status: 'queued', agent_id: null, created_at: '', status_url: '', dispatchers: 1 }))
     await using program = python(
       `
 from switchyard import Client
@@ -116,13 +116,14 @@ c.tasks.submit("a", agent_type="b"); c.tasks.get("1"); c.tasks.explain("1"); lis
 list(c.dead_letters.list(error="x")); c.dead_letters.summary(); c.dead_letters.retry(error="x", limit=5)
 c.agents.register("n", "h", 1); c.agents.heartbeat("1"); c.agents.unregister("1"); c.agents.delete("1"); c.agents.rotate_secret("1"); c.agents.get("1"); list(c.agents.list()); list(c.agents.list_type("1")); c.agents.cleanup()
 c.schedules.put("1", {}); c.schedules.get("1"); list(c.schedules.list()); c.schedules.delete("1"); c.schedules.pause("1"); c.schedules.resume("1")
+c.keys.create("n", ["view"]); c.keys.list(); c.keys.rotate("1"); c.keys.revoke("1")
 c.health(); c.ready(); c.live(); c.metrics(); c.openapi()
 for page in ("/", "/docs", "/docs/errors", "/queues"): c.page(page)`,
       { SWITCHYARD_URL: router.url },
     )
     const methods: string[] = []
     expect(await program.ended, program.output()).toBe(0)
-    for (const s of router.seen) methods.push(s.path.split('?')[0]!.replace(/^\/(tasks|agents|schedules)\/1/, '/$1/{id}').replace('/agents/type/1', '/agents/type/{type}'))
+    for (const s of router.seen) methods.push(s.path.split('?')[0]!.replace(/^\/(tasks|agents|schedules|keys)\/1/, '/$1/{id}').replace('/agents/type/1', '/agents/type/{type}'))
     expect(new Set(methods)).toEqual(new Set(Object.keys(createOperations(300)).map((route) => route.split(' ')[1])))
     expect(router.seen).toHaveLength(Object.keys(createOperations(300)).length)
   })

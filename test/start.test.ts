@@ -156,7 +156,7 @@ describe('why it did not start is the last thing said', () => {
   })
 
   test('HOST is not of this machine', async () => {
-    const { last } = await failedStart('start', { HOST: '192.0.2.1' })
+    const { last } = await failedStart('start', { HOST: '192.0.2.1', INSECURE_OPEN: '1' })
     expect(last).toMatchObject({ level: 'fatal', msg: expect.stringMatching(/did not start: HOST 192\.0\.2\.1 is no address of this machine: set HOST to one/) })
   })
 

@@ -16,6 +16,7 @@ import type * as batch from '../src/contracts/batch.ts'
 import type * as event from '../src/contracts/event.ts'
 import type * as dead from '../src/contracts/dead-letter.ts'
 import type * as explained from '../src/contracts/explain.ts'
+import type * as key from '../src/contracts/key.ts'
 import type * as progress from '../src/contracts/progress.ts'
 import type * as schedule from '../src/contracts/schedule.ts'
 import type * as task from '../src/contracts/task.ts'
@@ -39,6 +40,8 @@ export type Requests = Held<
     Same<wire.ProgressReport, z.input<typeof progress.ProgressReport>>,
     Same<wire.DeliveryAnswer, z.input<typeof task.DeliveryAnswer>>,
     Same<wire.NewSchedule, z.input<ReturnType<typeof schedule.newScheduleSchema>>>,
+    Same<wire.NewKey, z.input<typeof key.NewKey>>,
+    Same<wire.Rotation, z.input<typeof key.Rotation>>,
     Same<keyof wire.ScheduleFilter | 'cursor', keyof z.input<typeof ScheduleQuery>>,
     Same<keyof wire.TaskFilter | 'cursor', keyof z.input<typeof TaskQuery>>,
     Same<wire.RetryDeadLetters, z.input<typeof dead.RetryDeadLetters>>,
@@ -87,6 +90,11 @@ export type Answers = Held<
     Same<wire.Schedule, z.output<typeof schedule.Schedule>>,
     Same<wire.SchedulePage, z.output<typeof schedule.ScheduleList>>,
     Same<wire.ScheduleDeleted, z.output<typeof schedule.ScheduleDeleted>>,
+    Same<wire.Role, z.output<typeof key.Role>>,
+    Same<wire.Key, z.output<typeof key.Key>>,
+    Same<wire.KeyMade, z.output<typeof key.KeyMade>>,
+    Same<wire.KeyList, z.output<typeof key.KeyList>>,
+    Same<wire.KeyRevoked, z.output<typeof key.KeyRevoked>>,
     Same<wire.Ready, z.output<typeof Ready>>,
     Same<wire.Live, z.output<typeof Live>>,
     Same<wire.Fault, Fault>,

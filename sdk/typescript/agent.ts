@@ -2,6 +2,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { createAttempts } from './attempts.ts'
 import { createMembership } from './membership.ts'
+import { createCall } from './router.ts'
 import { createServing, type Health } from './serve.ts'
 import { readSettings, type AgentOptions } from './settings.ts'
 import { stopOnSignal } from './signals.ts'
@@ -44,11 +45,12 @@ const LAST_TASKS_MS = 50
 export const createAgent = (options: AgentOptions): Agent => {
   const settings = readSettings(options)
   const { name, logger, register } = settings
+  const call = createCall(settings.url, settings.apiKey)
   let leaving = false
 
-  const attempts = createAttempts(settings, { isLeaving: () => leaving, onStopped: () => membership.beatSoon() })
+  const attempts = createAttempts(settings, call, { isLeaving: () => leaving, onStopped: () => membership.beatSoon() })
   const trust = createTrust(settings)
-  const membership = createMembership({ settings, attempts, trust, port: () => serving.port() ?? 0 })
+  const membership = createMembership({ settings, call, attempts, trust, port: () => serving.port() ?? 0 })
 
   const health = (): Health => {
     const problem = register ? membership.problem() : null

@@ -1,6 +1,7 @@
 /** What the agent works on: each attempt holds a place from its arrival until its handler has ended and its result is told, whoever still waits for it. */
 import { leftAnswer, refusal, type Answer } from './answer.ts'
 import { createAttempt, type Attempt, type Running } from './attempt.ts'
+import type { Call } from './router.ts'
 import type { Settings } from './settings.ts'
 import type { AbortWhy, Task } from './task.ts'
 import { createTelling } from './telling.ts'
@@ -14,9 +15,9 @@ const STOP_MS = 500
  * @param hooks.isLeaving while true, nothing new is taken
  * @param hooks.onStopped called when a handler has ended that was told to stop
  */
-export const createAttempts = (settings: Settings, { isLeaving, onStopped }: { isLeaving: () => boolean; onStopped: () => void }) => {
+export const createAttempts = (settings: Settings, call: Call, { isLeaving, onStopped }: { isLeaving: () => boolean; onStopped: () => void }) => {
   const { name, capabilities, maxConcurrency, logger, laterAfterMs } = settings
-  const telling = settings.register ? createTelling(settings) : null
+  const telling = settings.register ? createTelling(settings, call) : null
   const running = new Map<string, Running>()
   let whenIdle: (() => void)[] = []
   /** Whatever still runs is no longer this agent's. */

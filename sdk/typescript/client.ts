@@ -8,6 +8,7 @@ import { createAgents, type AgentsClient } from './agents.ts'
 import { watchEvents, type Gap, type WatchOptions } from './events.ts'
 import { createDeadLetters, type DeadLettersClient } from './dead-letters.ts'
 import { createHttp, type CallOptions } from './http.ts'
+import { createKeys, type KeysClient } from './keys.ts'
 import { createSchedules, type SchedulesClient } from './schedules.ts'
 import { createTasks, type TasksClient } from './tasks.ts'
 import { DEFAULT_URL } from './url.ts'
@@ -20,6 +21,7 @@ export type { AgentsClient } from './agents.ts'
 export type { Gap, WatchOptions } from './events.ts'
 export type { DeadLettersClient } from './dead-letters.ts'
 export type { CallOptions } from './http.ts'
+export type { KeysClient } from './keys.ts'
 export type { List } from './list.ts'
 export type { SchedulesClient } from './schedules.ts'
 export { verifyWebhook, WebhookVerificationError, type WebhookHeaders } from './webhook.ts'
@@ -43,6 +45,7 @@ export type Client = {
   deadLetters: DeadLettersClient
   agents: AgentsClient
   schedules: SchedulesClient
+  keys: KeysClient
   /**
    * What happens to the tasks of a type, or to all, from now on, as it happens; broken connections are made again, without a gap or a
    * repeat. An event of type `gap` says that some were forgotten before they could be sent. Leaving the loop ends the watching.
@@ -79,6 +82,7 @@ export const createClient = (o: ClientOptions = {}): Client => {
     deadLetters: createDeadLetters(http),
     agents: createAgents(http),
     schedules: createSchedules(http),
+    keys: createKeys(http),
     events: ({ agentType, ...options } = {}) => watchEvents(http, '/events', { agent_type: agentType }, options, () => false),
     health: (options) => readiness('/health', options),
     ready: (options) => readiness('/health/ready', options),

@@ -58,6 +58,10 @@ export class PayloadTooLarge extends SwitchyardError {}
 export class HeadersTooLarge extends SwitchyardError {}
 /** 408: the request did not arrive within the time the router waits for one. */
 export class RequestTimeout extends SwitchyardError {}
+/** 401: a key is needed, or the one that was sent is not known: it was revoked, has expired, or never was one. */
+export class Unauthorized extends SwitchyardError {}
+/** 403: the key, or the agent's token, may not do this; `roles_needed` in `body` says which roles may. */
+export class Forbidden extends SwitchyardError {}
 /** 404: there is no such path, task, schedule, agent or agent type; ended tasks are forgotten after a while. */
 export class NotFound extends SwitchyardError {}
 /** 405: the path does not take this method. */
@@ -122,6 +126,8 @@ export class TooManyQueues extends SwitchyardError {}
 export class TooManyWatchers extends SwitchyardError {}
 /** 409: there are as many schedules as there may be. */
 export class TooManySchedules extends SwitchyardError {}
+/** 409: there are as many keys as there may be. */
+export class TooManyKeys extends SwitchyardError {}
 /** 429: as many tasks wait in the queue as may; `queue` and `limit` are in `body`. */
 export class QueueFull extends SwitchyardError {}
 /** 503: the router's Redis has so little memory left that it takes no new work. */
@@ -169,6 +175,8 @@ export const ERRORS: Readonly<Record<string, new (init: ErrorInit) => Switchyard
   'payload-too-large': PayloadTooLarge,
   'headers-too-large': HeadersTooLarge,
   'request-timeout': RequestTimeout,
+  unauthorized: Unauthorized,
+  forbidden: Forbidden,
   'not-found': NotFound,
   'method-not-allowed': MethodNotAllowed,
   'host-not-allowed': HostNotAllowed,
@@ -182,6 +190,7 @@ export const ERRORS: Readonly<Record<string, new (init: ErrorInit) => Switchyard
   'too-many-queues': TooManyQueues,
   'too-many-watchers': TooManyWatchers,
   'too-many-schedules': TooManySchedules,
+  'too-many-keys': TooManyKeys,
   'queue-full': QueueFull,
   'store-full': StoreFull,
   overloaded: Overloaded,

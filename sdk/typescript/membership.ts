@@ -2,7 +2,7 @@
 import { randomUUID } from 'node:crypto'
 import { localAddress, splitHost } from './address.ts'
 import type { Attempts } from './attempts.ts'
-import { createCall, reasonOf, wordsOf, type RouterAnswer } from './router.ts'
+import { reasonOf, wordsOf, type Call, type RouterAnswer } from './router.ts'
 import { ID } from './names.ts'
 import { createRest, jitter } from './rest.ts'
 import type { Settings } from './settings.ts'
@@ -28,9 +28,8 @@ const isRefusal = (status: number): boolean => status >= 400 && status < 500 && 
 /**
  * @param deps.port where the agent listens, by now
  */
-export const createMembership = ({ settings, attempts, trust, port }: { settings: Settings; attempts: Attempts; trust: Trust; port: () => number }) => {
+export const createMembership = ({ settings, call, attempts, trust, port }: { settings: Settings; call: Call; attempts: Attempts; trust: Trust; port: () => number }) => {
   const { url, logger, ttlSeconds } = settings
-  const call = createCall(url, settings.apiKey)
   // One for the life of the process: by it the router tells a restart, after which nothing runs here, from a mere repeat.
   const instanceId = randomUUID()
   const rest = createRest()

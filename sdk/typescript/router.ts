@@ -51,20 +51,39 @@ const readJson = (text: string): Record<string, unknown> => {
   }
 }
 
+const REGISTER = '/agents/register'
+
 /**
+ * To be made once for an agent: from its registration on it shows the token that it was given then, which is good for itself alone.
  * @param url where the router is, without a slash at the end
  * @param apiKey sent as `Authorization: Bearer`
  */
-export const createCall =
-  (url: string, apiKey: string | undefined): Call =>
-  async (path, body, { timeoutMs, signal }) => {
+export const createCall = (url: string, apiKey: string | undefined): Call => {
+  let token: string | undefined
+  const send = async (path: string, body: object | string, shown: string | undefined, signal: AbortSignal): Promise<RouterAnswer> => {
     const res = await fetch(url + path, {
       method: 'POST',
-      headers: { 'content-type': 'application/json', ...(apiKey === undefined ? {} : { authorization: `Bearer ${apiKey}` }) },
+      headers: { 'content-type': 'application/json', ...(shown === undefined ? {} : { authorization: `Bearer ${shown}` }) },
       body: typeof body === 'string' ? body : JSON.stringify(body),
       // A followed redirect would arrive as a GET.
       redirect: 'manual',
-      signal: AbortSignal.any([signal, AbortSignal.timeout(timeoutMs)]),
+      signal,
     })
     return { status: res.status, json: readJson(await readBody(res)), retryAfterMs: retryAfterMs(res.headers) }
   }
+  return async (path, body, { timeoutMs, signal: given }) => {
+    const signal = AbortSignal.any([given, AbortSignal.timeout(timeoutMs)])
+    const own = path === REGISTER ? undefined : token
+    const answer = await send(path, body, own ?? apiKey, signal)
+    if (own !== undefined && apiKey !== undefined && (answer.status === 401 || answer.status === 403)) {
+      // Another has registered under our id, or the router has lost what tokens are made with: the key counts still.
+      token = undefined
+      return send(path, body, apiKey, signal)
+    }
+    if (path === REGISTER && (answer.status === 200 || answer.status === 201)) {
+      const { agent_token: text } = answer.json
+      token = typeof text === 'string' && /^[!-~]{1,512}$/.test(text) ? text : undefined
+    }
+    return answer
+  }
+}

@@ -1,7 +1,7 @@
 /** What an agent tells the router of an attempt, beside its answer to the delivery: how far it is, and a result that comes later. */
 import { refusedResult, resultBody, type Answer } from './answer.ts'
 import { createRest, jitter } from './rest.ts'
-import { createCall, reasonOf, wordsOf, type RouterAnswer } from './router.ts'
+import { reasonOf, wordsOf, type Call, type RouterAnswer } from './router.ts'
 import type { Logger } from './log.ts'
 import type { Settings } from './settings.ts'
 import type { Progress, Task } from './task.ts'
@@ -36,8 +36,7 @@ export type ResultLimits = {
 }
 
 /** To be made once for an agent. */
-export const createTelling = ({ url, apiKey }: Settings) => {
-  const call = createCall(url, apiKey)
+export const createTelling = ({ url }: Pick<Settings, 'url'>, call: Call) => {
   const pathOf = (task: Task, what: string): string => `/tasks/${encodeURIComponent(task.taskId)}/${what}`
 
   /**

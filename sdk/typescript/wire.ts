@@ -360,6 +360,8 @@ export type Registered = Agent & {
   signing_secret: string
   /** Changes with the secret; heartbeats are answered with it. */
   signing_secret_id: string
+  /** What the agent may send as a bearer token from now on instead of a key, for what concerns itself. */
+  agent_token: string
 }
 
 /** A sign of life; every member may be left out. */
@@ -683,4 +685,47 @@ export type ScheduleDeleted = {
   schedule_id: string
   /** False when there was none. */
   deleted: boolean
+}
+
+/** `submit` brings work and looks after it, `agent` registers agents and speaks for them, `view` looks, `admin` may all of that, and makes keys. */
+export type Role = 'submit' | 'agent' | 'view' | 'admin'
+
+export type NewKey = {
+  /** For people: whose it is. */
+  name: string
+  roles: Role[]
+  /** It never expires unless given. */
+  expires_in_seconds?: number | undefined
+}
+
+export type Rotation = {
+  /** So long the old key goes on beside the new one; a day unless given. */
+  old_expires_in_seconds?: number | undefined
+  /** Of the new key; it never expires unless given. */
+  expires_in_seconds?: number | undefined
+}
+
+export type Key = {
+  /** The part of the key between its underscores. */
+  key_id: string
+  name: string
+  roles: Role[]
+  created_at: string
+  expires_at: string | null
+  expired: boolean
+  /** To the minute or so. */
+  last_used_at: string | null
+}
+
+export type KeyMade = Key & {
+  /** Told now and never again. */
+  key: string
+}
+
+export type KeyList = { keys: Key[]; count: number }
+
+export type KeyRevoked = {
+  key_id: string
+  /** False when there was none. */
+  revoked: boolean
 }

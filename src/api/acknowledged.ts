@@ -12,7 +12,7 @@ export const acknowledgedCore = (core: Core, { begin }: Acknowledgement): Core =
       await onReplica()
       return answer
     }
-  const { tasks, schedules, webhooks } = core
+  const { tasks, schedules, webhooks, keyring } = core
   const submitMany: typeof tasks.submitMany = async (many) => {
     const onReplica = begin()
     const taken = await tasks.submitMany(many)
@@ -31,6 +31,7 @@ export const acknowledgedCore = (core: Core, { begin }: Acknowledgement): Core =
       deadLetters: { ...tasks.deadLetters, retry: acknowledged(tasks.deadLetters.retry) },
     },
     schedules: { ...schedules, put: acknowledged(schedules.put), delete: acknowledged(schedules.delete), pause: acknowledged(schedules.pause) },
+    keyring: { ...keyring, create: acknowledged(keyring.create), rotate: acknowledged(keyring.rotate), revoke: acknowledged(keyring.revoke) },
     webhooks: { ...webhooks, redeliver: acknowledged(webhooks.redeliver) },
   }
 }

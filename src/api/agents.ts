@@ -1,12 +1,14 @@
 /** Routes of agents: they register, beat and leave; people look. */
-import { Router, type Request } from 'express'
+import { Router, type Request, type Response } from 'express'
 import { z } from 'zod'
+import type { Guard } from '../access/guard.ts'
 import { AgentId, AgentStatus, AgentType, Capability, Heartbeat, Registration, SecretRotation } from '../contracts/agent.ts'
 import { parseHost, type HostPolicy } from '../contracts/host.ts'
 import { rawMember, rawMembers } from '../contracts/raw.ts'
 import { NotFound } from '../errors.ts'
 import type { Logger } from '../logger.ts'
 import type { AgentView, MetadataFields, Registry } from '../registry/registry.ts'
+import { callerOf, type Own } from './caller.ts'
 import { body, Cursor, Empty, Flag, Limit, noQuery, query, readBody, type Body } from './input.ts'
 import { pageText, rawJson, sendJson, stringify } from './json.ts'
 import { notAllowed } from './problem.ts'
@@ -40,7 +42,7 @@ const agentId = (id: string): string => {
   return id
 }
 
-export const agentRoutes = ({ registry, policy, log }: { registry: Registry; policy: HostPolicy; log: Logger }): Router => {
+export const agentRoutes = ({ registry, policy, own, guard, log }: { registry: Registry; policy: HostPolicy; own: Own; guard: Guard; log: Logger }): Router => {
   const routes = Router()
 
   routes.post('/agents/register', ...readBody(), async (req, res) => {
@@ -50,7 +52,8 @@ export const agentRoutes = ({ registry, policy, log }: { registry: Registry; pol
     const { created, agent, secret } = await registry.register(registration, at, metadataOf(req))
     log.info({ agent: agent.id, agent_type: agent.type, host: agent.host, port: agent.port, generation: agent.generation }, created ? 'an agent registered' : 'an agent registered again')
     res.set('Location', `/agents/${agent.id}`)
-    sendJson(res, created ? 201 : 200, stringify({ ...wire(agent), heartbeat_url: `/agents/${agent.id}/heartbeat`, heartbeat_interval_seconds: agent.ttl_seconds / 3, signing_secret: secret.secret, signing_secret_id: secret.id }))
+    const agentToken = guard.tokenFor({ agentId: agent.id, generation: agent.generation, registeredMs: Date.parse(agent.registered_at) })
+    sendJson(res, created ? 201 : 200, stringify({ ...wire(agent), heartbeat_url: `/agents/${agent.id}/heartbeat`, heartbeat_interval_seconds: agent.ttl_seconds / 3, signing_secret: secret.secret, signing_secret_id: secret.id, agent_token: agentToken }))
   })
   routes.all('/agents/register', notAllowed('POST'))
 
@@ -76,7 +79,9 @@ export const agentRoutes = ({ registry, policy, log }: { registry: Registry; pol
 
   routes.post('/agents/:id/heartbeat', ...readBody({ optional: true }), async (req, res) => {
     const id = agentId(String(req.params.id))
-    const answer = await registry.heartbeat(id, body(Heartbeat, req), metadataOf(req))
+    const beat = body(Heartbeat, req)
+    await own.agent(res, id)
+    const answer = await registry.heartbeat(id, beat, metadataOf(req))
     if (!answer) throw new NotFound(`agent ${id} is not registered; register it (POST /agents/register)`)
     sendJson(res, 200, stringify(answer))
   })
@@ -91,14 +96,16 @@ export const agentRoutes = ({ registry, policy, log }: { registry: Registry; pol
   })
   routes.all('/agents/:id/rotate-secret', notAllowed('POST'))
 
-  const unregister = async (id: string) => {
-    const was = await registry.unregister(agentId(id))
+  const unregister = async (id: string, res: Response) => {
+    const caller = callerOf(res)
+    await own.agent(res, agentId(id))
+    const was = await registry.unregister(id, caller.kind === 'agent' ? caller : undefined)
     if (was) log.info({ agent: id }, 'an agent unregistered')
     return stringify({ agent_id: id, unregistered: was })
   }
-  routes.post('/agents/:id/unregister', noQuery, async (req, res) => sendJson(res, 200, await unregister(String(req.params.id))))
+  routes.post('/agents/:id/unregister', noQuery, async (req, res) => sendJson(res, 200, await unregister(String(req.params.id), res)))
   routes.all('/agents/:id/unregister', notAllowed('POST'))
-  routes.delete('/agents/:id', noQuery, async (req, res) => sendJson(res, 200, await unregister(String(req.params.id))))
+  routes.delete('/agents/:id', noQuery, async (req, res) => sendJson(res, 200, await unregister(String(req.params.id), res)))
   routes.get('/agents/:id', noQuery, async (req, res) => {
     const agent = await registry.get(agentId(String(req.params.id)))
     if (!agent) throw new NotFound(`agent ${req.params.id} is not registered`)

@@ -1,6 +1,7 @@
 /** The API's Express app: every route, and what happens to everything else. */
 import { readFileSync } from 'node:fs'
 import express, { type Express, type RequestHandler } from 'express'
+import type { Guard } from '../access/guard.ts'
 import type { Config } from '../config.ts'
 import type { HostPolicy } from '../contracts/host.ts'
 import type { Core } from '../core.ts'
@@ -11,15 +12,19 @@ import { createCensus } from '../registry/census.ts'
 import { createHeldUp } from '../registry/held-up.ts'
 import { createExplain } from '../tasks/explain.ts'
 import type { Feed } from '../tasks/feed.ts'
+import { accountFor, createAccess } from './access.ts'
 import { agentRoutes } from './agents.ts'
 import { batchRoutes } from './batch.ts'
+import { createOwn } from './caller.ts'
 import { eventRoutes } from './events.ts'
 import { deadLetterRoutes } from './dead-letters.ts'
 import { explainRoutes } from './explain.ts'
 import { healthRoutes } from './health.ts'
 import { createGate } from './gate.ts'
+import { keyRoutes } from './keys.ts'
 import { createMetrics } from './metrics.ts'
 import { createDocument } from './openapi.ts'
+import { createOperations } from './operations.ts'
 import { pageRoutes } from './pages.ts'
 import { createPlaces } from './places.ts'
 import { notAllowed, notFound, problemHandler } from './problem.ts'
@@ -48,7 +53,7 @@ const atFirstUse = (make: () => Promise<RequestHandler>): RequestHandler => {
   }
 }
 
-export type AppDeps = { core: Core; feed: Feed; config: Config; policy: HostPolicy; log: Logger; isStopping: () => boolean }
+export type AppDeps = { core: Core; feed: Feed; config: Config; policy: HostPolicy; guard: Guard; log: Logger; isStopping: () => boolean }
 
 /** Pages of lists that are made at once: each may take tens of megabytes. */
 const PAGES_AT_ONCE = 2
@@ -83,12 +88,15 @@ const once = (act: () => void): (() => void) => {
   }
 }
 
-export const createApp = ({ core, feed, config, policy, log, isStopping }: AppDeps): Express => {
-  const { redis, keys, types, queues, callbacks, webhooks, events, schedules, presence } = core
+export const createApp = ({ core, feed, config, policy, guard, log, isStopping }: AppDeps): Express => {
+  const { redis, keys, types, queues, callbacks, webhooks, events, schedules, presence, keyring } = core
   const { tasks, registry, onePage } = boundReads(core)
   const { version } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as { version: string }
   const maxTimeoutSeconds = config.maxTaskTimeoutSeconds
   const metrics = createMetrics({ census: createCensus({ redis, keys, types }) })
+
+  const operations = createOperations(maxTimeoutSeconds)
+  const own = createOwn({ registry, tasks })
 
   const app = express()
   app.disable('x-powered-by')
@@ -96,20 +104,23 @@ export const createApp = ({ core, feed, config, policy, log, isStopping }: AppDe
   app.set('query parser', false) // input.ts reads queries
   app.use(metrics.measured)
   app.use(namesHost)
+  app.use(createAccess({ guard, operations }))
   app.use(createGate({ pressure: createPressure({ redis, fullPercent: config.admission.maxRedisPercent }), room: createRoom() }))
   app.use(batchRoutes({ tasks, callbacks, registry, maxTimeoutSeconds, shed: metrics.shed, log })) // before /tasks/:id
-  app.use(taskRoutes({ tasks, callbacks, whenEnded: createWaiter({ tasks, feed }), registry, maxTimeoutSeconds, log }))
+  app.use(taskRoutes({ tasks, callbacks, whenEnded: createWaiter({ tasks, feed }), registry, own, maxTimeoutSeconds, log }))
   app.use(eventRoutes({ events, feed, types, log }))
   app.use(explainRoutes({ explain: createExplain({ redis, keys, presence }), tasks }))
   app.use(webhookRoutes({ webhooks, log }))
   app.use(deadLetterRoutes({ tasks, log }))
-  app.use(progressRoutes({ tasks }))
+  app.use(progressRoutes({ tasks, own }))
   app.use(scheduleRoutes({ schedules, callbacks, registry, maxTimeoutSeconds, log }))
-  app.use(agentRoutes({ registry, policy, log }))
+  app.use(agentRoutes({ registry, policy, own, guard, log }))
+  app.use(keyRoutes({ keyring, guard, log }))
   app.use(healthRoutes({ redis, presence, heldUp: createHeldUp({ redis, keys, types }), isStopping }))
   app.use(metrics.routes)
   app.use('/queues', readOnly, onePage, atFirstUse(async () => (await import('../queues/board.ts')).createBoard({ redis, keys, types, queues, describe: describeTask(core.tasks), describeSchedule: describeSchedule(schedules), path: '/queues' })))
   app.use(pageRoutes(() => createDocument({ version, maxTimeoutSeconds })))
+  accountFor(app, operations)
   app.use(notFound)
   app.use(problemHandler(log, metrics.shed))
   return app

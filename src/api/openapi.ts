@@ -1,6 +1,7 @@
 /** The API's document, OpenAPI 3.1, made from the zod schemas that check requests and the table of operations. */
 import { z } from 'zod'
 import { AgentId, AgentType } from '../contracts/agent.ts'
+import { KeyId } from '../contracts/key.ts'
 import { ScheduleId } from '../contracts/schedule.ts'
 import { Delivery, DeliveryAnswer, WebhookEvent } from '../contracts/task.ts'
 import type { ProblemType } from '../errors.ts'
@@ -24,7 +25,7 @@ export type Schema = {
 export type Parameter = { name: string; in: 'path' | 'query' | 'header'; required?: boolean; description?: string; schema: Schema }
 export type Content = Record<string, { schema?: Schema; example?: unknown }>
 export type Answer = { description: string; content?: Content; headers?: Record<string, { description: string; schema: Schema }> }
-export type Described = { operationId: string; summary: string; description?: string; tags?: string[]; parameters?: Parameter[]; requestBody?: { required: boolean; content: Content }; responses: Record<string, Answer> }
+export type Described = { operationId: string; summary: string; description?: string; tags?: string[]; parameters?: Parameter[]; security?: Record<string, string[]>[]; requestBody?: { required: boolean; content: Content }; responses: Record<string, Answer> }
 export type Document = {
   openapi: string
   info: { title: string; version: string; description: string; license: { name: string; identifier: string } }
@@ -32,7 +33,7 @@ export type Document = {
   tags: { name: string; description: string }[]
   paths: Record<string, Record<string, Described>>
   webhooks: Record<string, Record<string, Described>>
-  components: { schemas: Record<string, Schema> }
+  components: { schemas: Record<string, Schema>; securitySchemes: Record<string, Schema> }
 }
 
 const DESCRIPTION = `A task router for fleets of HTTP agents. Agents register what they can do, clients submit tasks, and each task is handed to the least-loaded
@@ -43,12 +44,18 @@ const COMPONENTS = '#/components/schemas/'
 const HEADERS: Record<string, { description: string; schema: Schema }> = {
   Location: { description: 'The path of what was made.', schema: { type: 'string' } },
   'Retry-After': { description: 'Seconds after which to try again.', schema: { type: 'integer' } },
+  'WWW-Authenticate': { description: 'How to say who asks.', schema: { type: 'string' } },
   'Idempotent-Replayed': { description: '`true` when the task was taken before, under the same key.', schema: { type: 'string', enum: ['true'] } },
+}
+
+const SECURITY_SCHEMES: Record<string, Schema> = {
+  key: { type: 'http', scheme: 'bearer', bearerFormat: 'sy_<id>_<secret>', description: 'A key, made by `POST /keys` or `switchyard keys create`. What stands with an operation are the roles of which it must have one. On a loopback address no key is needed until the first one is made.' },
+  agent_token: { type: 'http', scheme: 'bearer', bearerFormat: 'sya_…', description: 'The `agent_token` of an agent’s latest registration: for what concerns that agent, and the attempts sent to it.' },
 }
 
 /** Where ids stand in paths, and their form. One of another form is simply not there: 404. */
 const pathParameter = (path: string, name: string): Parameter => {
-  const schema = name === 'type' ? AgentType : path.startsWith('/agents') ? AgentId : path.startsWith('/schedules') ? ScheduleId : z.string().meta({ examples: ['cost.01980a1c-6f0e-7c3a-9d2b-1f6a2b3c4d5e'] })
+  const schema = name === 'type' ? AgentType : path.startsWith('/agents') ? AgentId : path.startsWith('/schedules') ? ScheduleId : path.startsWith('/keys') ? KeyId : z.string().meta({ examples: ['cost.01980a1c-6f0e-7c3a-9d2b-1f6a2b3c4d5e'] })
   return { name, in: 'path', required: true, schema: plain(schema) }
 }
 
@@ -101,7 +108,8 @@ const answer = ({ description, schema, contentType, headers }: OperationAnswer, 
 })
 
 const problemsOf = (path: string, o: Operation): ProblemType[] => {
-  const types = new Set<ProblemType>(o.problems ?? [])
+  const types = new Set<ProblemType>(o.access === 'open' ? [] : ['unauthorized', 'forbidden'])
+  for (const type of o.problems ?? []) types.add(type)
   if (o.body) for (const type of ['invalid-json', 'payload-too-large', 'unsupported-media-type', 'invalid-request'] as const) types.add(type)
   if (!o.storeless) for (const type of ['invalid-request', 'store-unavailable', 'overloaded'] as const) types.add(type)
   if (path.includes('{')) types.add('malformed-request')
@@ -116,11 +124,19 @@ const problemAnswers = (path: string, o: Operation, components: Components): Rec
       status,
       {
         description: types.map((type) => `[${type}](/docs/errors#${type}): ${PROBLEMS[type].title}`).join('; '),
+        ...(status === 401 ? { headers: { 'WWW-Authenticate': HEADERS['WWW-Authenticate']! } } : {}),
         ...(status === 503 || status === 429 ? { headers: { 'Retry-After': HEADERS['Retry-After']! } } : {}),
         content: { 'application/problem+json': { schema: components.add(Problem) } },
       },
     ]),
   )
+}
+
+/** `{}`: without either, which works as long as no keys are in force, and where `access` is open for ever. The roles of a bearer scheme stand for what may be asked by it. */
+const securityOf = ({ access }: Operation): Record<string, string[]>[] => {
+  if (access === 'open') return []
+  const roles = [...new Set([...access.filter((one) => one !== 'token'), 'admin'])]
+  return [{ key: roles }, ...(access.includes('token') ? [{ agent_token: [] }] : []), {}]
 }
 
 const describe = (method: string, path: string, o: Operation, components: Components): Described => {
@@ -132,6 +148,7 @@ const describe = (method: string, path: string, o: Operation, components: Compon
     summary: o.summary,
     ...(o.description === undefined ? {} : { description: o.description }),
     ...(parameters.length === 0 ? {} : { parameters }),
+    security: securityOf(o),
     ...(o.body ? { requestBody: { required: !o.body.optional, content: { 'application/json': { schema: components.add(o.body.schema), example: o.body.example } } } } : {}),
     responses: { ...problemAnswers(path, o, components), ...answers },
   }
@@ -181,6 +198,6 @@ export const createDocument = ({ version, maxTimeoutSeconds }: { version: string
     tags: Object.entries(TAGS).map(([name, description]) => ({ name, description })),
     paths,
     webhooks,
-    components: { schemas: components.schemas() },
+    components: { schemas: components.schemas(), securitySchemes: SECURITY_SCHEMES },
   }
 }

@@ -3,6 +3,7 @@ import type { z } from 'zod'
 import { Agent, AgentList, CleanedUp, Heartbeat, HeartbeatAnswer, Registered, Registration, SecretRotated, SecretRotation, Unregistered } from '../contracts/agent.ts'
 import { Explanation } from '../contracts/explain.ts'
 import { batchSchema, BatchTaken } from '../contracts/batch.ts'
+import { KeyList, KeyMade, KeyRevoked, NewKey, ROLES, Rotation, type Role } from '../contracts/key.ts'
 import { ProgressReport, ProgressTaken } from '../contracts/progress.ts'
 import { newScheduleSchema, Schedule, ScheduleDeleted, ScheduleList } from '../contracts/schedule.ts'
 import { AttemptResult, Cancelled, newTaskSchema, ResultTaken, Submitted, Task, TaskList } from '../contracts/task.ts'
@@ -24,12 +25,16 @@ export const TAGS = {
   'Dead letters': 'Tasks that failed or timed out, until they are retried.',
   Schedules: 'Tasks that are submitted again and again, by cron or every so many seconds.',
   Agents: 'HTTP services that perform tasks. They register, send heartbeats and leave; several agents of one type share its tasks.',
+  Keys: 'By which one comes in, sent as `Authorization: Bearer`. On a loopback address none are needed until the first one is made.',
   Service: 'Health, metrics and pages for people.',
 } as const
 
 export type OperationAnswer = { description: string; schema?: z.ZodType; contentType?: string; headers?: readonly string[] }
+/** Who may ask it: `open`, whoever can reach us; else keys of these roles (`admin` always), and where `token` stands the agent that it is about, by its own token. */
+export type Access = 'open' | readonly (Role | 'token')[]
 export type Operation = {
   tag: keyof typeof TAGS
+  access: Access
   summary: string
   description?: string
   query?: z.ZodObject
@@ -48,15 +53,18 @@ const STREAM =
 const requestHeaders = { 'Last-Event-ID': 'The id of the last event that was received; what happened since is told first.' }
 const events: OperationAnswer = { description: 'Events, as they happen.', schema: TaskEvent, contentType: 'text/event-stream' }
 
+const ANY_ROLE: Access = ROLES
+
 const KEY = 'Makes it safe to send the request again: under one key an agent type takes one task, and every repeat gets the first answer. Another body or `require_agent` under it is refused. 1 to 255 visible ASCII characters, plain or as a quoted string.'
 const KEY_SECONDS = 'For how long keys are kept, from 1 to 86400: a day unless given.'
 
-const page = (summary: string, contentType = 'text/html'): Operation => ({ tag: 'Service', summary, answers: { 200: { description: 'The page.', contentType } }, storeless: true })
+const page = (summary: string, access: Access, contentType = 'text/html'): Operation => ({ tag: 'Service', access, summary, answers: { 200: { description: 'The page.', contentType } }, storeless: true })
 
 /** @param maxTimeoutSeconds the operator's upper bound for `timeout_seconds` */
 export const createOperations = (maxTimeoutSeconds: number): Record<string, Operation> => ({
   'POST /tasks': {
     tag: 'Tasks',
+    access: ['submit'],
     summary: 'Submit a task',
     description: 'The task is taken even when no agent for it is alive: it waits. What is sent in `parameters` reaches the agent byte for byte, big integers and white space included.',
     query: SubmitQuery,
@@ -67,6 +75,7 @@ export const createOperations = (maxTimeoutSeconds: number): Record<string, Oper
   },
   'POST /tasks/batch': {
     tag: 'Tasks',
+    access: ['submit'],
     summary: 'Submit many tasks',
     description:
       'Up to 1,000 tasks and 10 MiB. Each is taken or refused by itself, as it would be alone, and answered in its place; 200 says only that the request could be read. `require_agent` holds for all. A task that is to be sent again safely has a member `idempotency_key`.',
@@ -78,6 +87,7 @@ export const createOperations = (maxTimeoutSeconds: number): Record<string, Oper
   },
   'GET /tasks': {
     tag: 'Tasks',
+    access: ['submit', 'view'],
     summary: 'List tasks, newest first',
     description: 'Over all agent types unless one is named. A page that is searched by `task_type` or `agent_id` may hold fewer than `limit` and still have a `next_cursor`.',
     query: TaskQuery,
@@ -85,6 +95,7 @@ export const createOperations = (maxTimeoutSeconds: number): Record<string, Oper
   },
   'GET /tasks/{id}': {
     tag: 'Tasks',
+    access: ['submit', 'view'],
     summary: 'Read a task, or wait for its end',
     query: WaitQuery,
     answers: { 200: { description: 'The task, with every attempt made.', schema: Task } },
@@ -92,6 +103,7 @@ export const createOperations = (maxTimeoutSeconds: number): Record<string, Oper
   },
   'GET /tasks/{id}/events': {
     tag: 'Events',
+    access: ['submit', 'view'],
     summary: 'Watch a task',
     description: `${STREAM} Begins with what the task has been through, and ends with its end.`,
     requestHeaders,
@@ -100,6 +112,7 @@ export const createOperations = (maxTimeoutSeconds: number): Record<string, Oper
   },
   'GET /events': {
     tag: 'Events',
+    access: ['submit', 'view'],
     summary: 'Watch the tasks of a type, or all',
     description: `${STREAM} Begins now, or where \`Last-Event-ID\` says. The log of a type holds about 50,000 events: an event \`gap\` says that some were forgotten before they could be sent.`,
     query: EventQuery,
@@ -109,6 +122,7 @@ export const createOperations = (maxTimeoutSeconds: number): Record<string, Oper
   },
   'GET /tasks/{id}/explain': {
     tag: 'Tasks',
+    access: ['submit', 'view'],
     summary: 'Say why a task waits, and which agents it may go to',
     description: 'Of any task, also one that is at an agent or has ended. `reason` and the reasons of agents are codes that stay; `summary` is for people. All of one moment, but for `dispatchers`.',
     answers: { 200: { description: 'Why it is where it is.', schema: Explanation } },
@@ -116,6 +130,7 @@ export const createOperations = (maxTimeoutSeconds: number): Record<string, Oper
   },
   'DELETE /tasks/{id}': {
     tag: 'Tasks',
+    access: ['submit'],
     summary: 'Cancel a task',
     answers: {
       200: { description: 'Cancelled: it will not be started.', schema: Cancelled },
@@ -125,6 +140,7 @@ export const createOperations = (maxTimeoutSeconds: number): Record<string, Oper
   },
   'POST /tasks/{id}/retry': {
     tag: 'Tasks',
+    access: ['submit'],
     summary: 'Submit an ended task again',
     description: 'As a new task with the same parameters; once. The old one does not change, but for its `retried_as`.',
     body: { schema: Empty, optional: true, example: {} },
@@ -133,6 +149,7 @@ export const createOperations = (maxTimeoutSeconds: number): Record<string, Oper
   },
   'POST /tasks/{id}/result': {
     tag: 'Tasks',
+    access: ['agent', 'token'],
     summary: 'Say how an attempt has ended (from its agent)',
     description: 'For an attempt that the agent answered with 202. Only the current attempt of a task may speak; the same said again is answered alike. What a former attempt says, or any behind the end, is refused, and kept in the task’s `late_results`.',
     body: { schema: AttemptResult, example: { attempt_id: '1763638423123.8f3c', status: 'completed', result: { total: 12.5 }, execution_time_ms: 61_200 } },
@@ -141,6 +158,7 @@ export const createOperations = (maxTimeoutSeconds: number): Record<string, Oper
   },
   'POST /tasks/{id}/webhooks/redeliver': {
     tag: 'Tasks',
+    access: ['submit'],
     summary: 'Send the webhook of an ended task again',
     description: 'At once, under the same `webhook-id`, and on the whole schedule should that fail; whatever came of it before, also when its URL was turned off by a 410.',
     body: { schema: Empty, optional: true, example: {} },
@@ -149,6 +167,7 @@ export const createOperations = (maxTimeoutSeconds: number): Record<string, Oper
   },
   'GET /dead-letters': {
     tag: 'Dead letters',
+    access: ['submit', 'view'],
     summary: 'List dead letters, newest first',
     description: 'Tasks that failed or timed out and were not retried. A page may hold fewer than `limit` and still have a `next_cursor`, where many do not match.',
     query: DeadLetterQuery,
@@ -156,12 +175,14 @@ export const createOperations = (maxTimeoutSeconds: number): Record<string, Oper
   },
   'GET /dead-letters/summary': {
     tag: 'Dead letters',
+    access: ['submit', 'view'],
     summary: 'Count dead letters by type and error',
     query: DeadLetterSummaryQuery,
     answers: { 200: { description: 'How many there are of each kind.', schema: DeadLetterSummary } },
   },
   'POST /dead-letters/retry': {
     tag: 'Dead letters',
+    access: ['submit'],
     summary: 'Retry dead letters',
     description: 'All that match, at most 1,000 a call, each as a new task as `POST /tasks/{id}/retry` does, once. May be repeated at will, also when a call broke off: what was retried is passed over. Without a filter: all of them.',
     body: { schema: RetryDeadLetters, example: { agent_type: 'cost', task_type: 'analyze_cost', error: 'connection refused' } },
@@ -170,6 +191,7 @@ export const createOperations = (maxTimeoutSeconds: number): Record<string, Oper
   },
   'POST /tasks/{id}/progress': {
     tag: 'Tasks',
+    access: ['agent', 'token'],
     summary: 'Say how far an attempt is (from its agent)',
     description:
       'For an attempt under way, answered with 202 or not yet answered. The latest report is kept, as a whole; a call without percent, message and data leaves it. The deadline moves only when asked to, never nearer, and never beyond the operator’s MAX_TASK_TIMEOUT_SECONDS from when the attempt was sent: `deadline_at` is what counts.',
@@ -179,6 +201,7 @@ export const createOperations = (maxTimeoutSeconds: number): Record<string, Oper
   },
   'PUT /schedules/{id}': {
     tag: 'Schedules',
+    access: ['submit'],
     summary: 'Make a schedule, or change it',
     description:
       'May be repeated: as long as `cron`, `tz` or `every_seconds` stay as they are, so does the time of the next run. Each time that is due becomes one task, however many processes run and whichever of them die. A run does not wait for the end of the one before. Put for agents of another type it begins anew.',
@@ -186,10 +209,11 @@ export const createOperations = (maxTimeoutSeconds: number): Record<string, Oper
     answers: { 201: { description: 'A new schedule.', schema: Schedule, headers: ['Location'] }, 200: { description: 'There was one of this id; it is as was put now.', schema: Schedule } },
     problems: ['not-found', 'host-not-allowed', 'too-many-schedules', 'too-many-queues', 'store-full'],
   },
-  'GET /schedules': { tag: 'Schedules', summary: 'List schedules, by id', query: ScheduleQuery, answers: { 200: { description: 'A page of schedules.', schema: ScheduleList } } },
-  'GET /schedules/{id}': { tag: 'Schedules', summary: 'Read a schedule', answers: { 200: { description: 'The schedule, and what has come of it.', schema: Schedule } }, problems: ['not-found'] },
+  'GET /schedules': { tag: 'Schedules', access: ['submit', 'view'], summary: 'List schedules, by id', query: ScheduleQuery, answers: { 200: { description: 'A page of schedules.', schema: ScheduleList } } },
+  'GET /schedules/{id}': { tag: 'Schedules', access: ['submit', 'view'], summary: 'Read a schedule', answers: { 200: { description: 'The schedule, and what has come of it.', schema: Schedule } }, problems: ['not-found'] },
   'DELETE /schedules/{id}': {
     tag: 'Schedules',
+    access: ['submit'],
     summary: 'Delete a schedule',
     description: 'No further task comes of it. Those submitted go on. May be repeated.',
     answers: { 200: { description: 'There is none of this id any more.', schema: ScheduleDeleted } },
@@ -197,6 +221,7 @@ export const createOperations = (maxTimeoutSeconds: number): Record<string, Oper
   },
   'POST /schedules/{id}/pause': {
     tag: 'Schedules',
+    access: ['submit'],
     summary: 'Pause a schedule',
     description: 'What comes due meanwhile is neither made up for nor missed.',
     body: { schema: Empty, optional: true, example: {} },
@@ -205,6 +230,7 @@ export const createOperations = (maxTimeoutSeconds: number): Record<string, Oper
   },
   'POST /schedules/{id}/resume': {
     tag: 'Schedules',
+    access: ['submit'],
     summary: 'Let a paused schedule go on',
     description: 'As if it were put anew: with `every_seconds` the next run is so long from now.',
     body: { schema: Empty, optional: true, example: {} },
@@ -213,6 +239,7 @@ export const createOperations = (maxTimeoutSeconds: number): Record<string, Oper
   },
   'POST /agents/register': {
     tag: 'Agents',
+    access: ['agent'],
     summary: 'Register an agent',
     description: 'Without an `agent_id`, or with one that is not known, a new agent. With a known one an update, which may be sent at will; the metadata is replaced.',
     body: { schema: Registration, example: { name: 'cost-1', type: 'cost', host: '127.0.0.1', port: 8001, capabilities: ['analyze_cost'] } },
@@ -224,6 +251,7 @@ export const createOperations = (maxTimeoutSeconds: number): Record<string, Oper
   },
   'POST /agents/{id}/heartbeat': {
     tag: 'Agents',
+    access: ['agent', 'token'],
     summary: 'Send a sign of life',
     description: 'Also brings back an agent that fell silent or died less than a day ago: it need not register again. The body may be left out.',
     body: { schema: Heartbeat, optional: true, example: { status: 'healthy' } },
@@ -232,6 +260,7 @@ export const createOperations = (maxTimeoutSeconds: number): Record<string, Oper
   },
   'POST /agents/{id}/rotate-secret': {
     tag: 'Agents',
+    access: ['agent'],
     summary: 'Give an agent another signing secret',
     description: 'The agent hears of it with its next heartbeat, and fetches it by registering again. Asked again within a minute it is the same rotation, and `overlap_seconds` may only make it end sooner. The body may be left out.',
     body: { schema: SecretRotation, optional: true, example: { overlap_seconds: 3600 } },
@@ -240,6 +269,7 @@ export const createOperations = (maxTimeoutSeconds: number): Record<string, Oper
   },
   'POST /agents/{id}/unregister': {
     tag: 'Agents',
+    access: ['agent', 'token'],
     summary: 'Unregister an agent',
     description: 'It gets no new task. What it is running may still end; tasks pinned to it wait for it to come back, or expire. May be repeated. A body is not read.',
     answers: { 200: { description: 'It is not registered any more.', schema: Unregistered } },
@@ -247,15 +277,17 @@ export const createOperations = (maxTimeoutSeconds: number): Record<string, Oper
   },
   'DELETE /agents/{id}': {
     tag: 'Agents',
+    access: ['agent', 'token'],
     summary: 'Unregister an agent',
     description: 'The same as `POST /agents/{id}/unregister`.',
     answers: { 200: { description: 'It is not registered any more.', schema: Unregistered } },
     problems: ['not-found'],
   },
-  'GET /agents/{id}': { tag: 'Agents', summary: 'Read an agent', answers: { 200: { description: 'The agent.', schema: Agent } }, problems: ['not-found'] },
-  'GET /agents': { tag: 'Agents', summary: 'List agents, by type and id', query: AgentQuery, answers: { 200: { description: 'A page of agents.', schema: AgentList } } },
+  'GET /agents/{id}': { tag: 'Agents', access: ['submit', 'agent', 'view'], summary: 'Read an agent', answers: { 200: { description: 'The agent.', schema: Agent } }, problems: ['not-found'] },
+  'GET /agents': { tag: 'Agents', access: ['submit', 'agent', 'view'], summary: 'List agents, by type and id', query: AgentQuery, answers: { 200: { description: 'A page of agents.', schema: AgentList } } },
   'GET /agents/type/{type}': {
     tag: 'Agents',
+    access: ['submit', 'agent', 'view'],
     summary: 'List the agents of a type',
     query: AgentOfTypeQuery,
     answers: { 200: { description: 'A page of agents.', schema: AgentList } },
@@ -263,13 +295,42 @@ export const createOperations = (maxTimeoutSeconds: number): Record<string, Oper
   },
   'POST /agents/cleanup': {
     tag: 'Agents',
+    access: ['admin'],
     summary: 'Remove the dead agents now',
     description: 'They would be forgotten by themselves a day after their last heartbeat.',
     body: { schema: Empty, optional: true, example: {} },
     answers: { 200: { description: 'Removed.', schema: CleanedUp } },
   },
+  'POST /keys': {
+    tag: 'Keys',
+    access: ['admin'],
+    summary: 'Make a key',
+    description: 'The answer holds the key; what is kept of it is a digest. The first key must have the role `admin`, unless the operator has set ADMIN_KEY.',
+    body: { schema: NewKey, example: { name: 'billing', roles: ['admin'], expires_in_seconds: 7_776_000 } },
+    answers: { 201: { description: 'The key, which is never told again.', schema: KeyMade } },
+    problems: ['too-many-keys'],
+  },
+  'GET /keys': { tag: 'Keys', access: ['admin'], summary: 'List keys, the oldest first', answers: { 200: { description: 'All of them, those that have expired too.', schema: KeyList } } },
+  'DELETE /keys/{id}': {
+    tag: 'Keys',
+    access: ['admin'],
+    summary: 'Revoke a key',
+    description: 'No API process takes it any longer, within 2 s. May be repeated.',
+    answers: { 200: { description: 'There is no such key any more.', schema: KeyRevoked } },
+    problems: ['not-found'],
+  },
+  'POST /keys/{id}/rotate': {
+    tag: 'Keys',
+    access: ['admin'],
+    summary: 'Make a key that takes the place of another',
+    description: 'Of the same name and roles. The old one goes on beside it for a day, or as long as is said.',
+    body: { schema: Rotation, optional: true, example: { old_expires_in_seconds: 3600 } },
+    answers: { 201: { description: 'The new key, which is never told again.', schema: KeyMade } },
+    problems: ['not-found', 'too-many-keys'],
+  },
   'GET /health': {
     tag: 'Service',
+    access: 'open',
     summary: 'Whether work goes on',
     description: 'The same as `/health/ready`.',
     answers: { 200: { description: 'Redis answers and a dispatcher makes progress.', schema: Ready }, 503: { description: 'One of the two does not.', schema: Ready, headers: ['Retry-After'] } },
@@ -277,18 +338,19 @@ export const createOperations = (maxTimeoutSeconds: number): Record<string, Oper
   },
   'GET /health/ready': {
     tag: 'Service',
+    access: 'open',
     summary: 'Whether work goes on',
     answers: { 200: { description: 'Redis answers and a dispatcher makes progress.', schema: Ready }, 503: { description: 'One of the two does not.', schema: Ready, headers: ['Retry-After'] } },
     storeless: true,
   },
-  'GET /health/live': { tag: 'Service', summary: 'Whether this process runs', answers: { 200: { description: 'It does.', schema: Live } }, storeless: true },
+  'GET /health/live': { tag: 'Service', access: 'open', summary: 'Whether this process runs', answers: { 200: { description: 'It does.', schema: Live } }, storeless: true },
   'GET /metrics': {
-    ...page('Metrics for Prometheus', 'text/plain'),
+    ...page('Metrics for Prometheus', ['view'], 'text/plain'),
     description: 'Totals over all processes, read from Redis; what waits in each queue (the 1,000 used last); agents and slots by type; and what this process measures of itself.',
   },
-  'GET /queues': { ...page('Bull Board: a look into every queue'), description: 'Shows the 500 queues used last. Nothing can be changed there.', problems: ['store-unavailable'] },
-  'GET /': page('Where to find what'),
-  'GET /docs': page('This reference'),
-  'GET /docs/errors': page('What each problem type means, and what to do'),
-  'GET /openapi.json': page('This document, OpenAPI 3.1', 'application/json'),
+  'GET /queues': { ...page('Bull Board: a look into every queue', ['view']), description: 'Shows the 500 queues used last. Nothing can be changed there.', problems: ['store-unavailable'] },
+  'GET /': page('Where to find what', ANY_ROLE),
+  'GET /docs': page('This reference', ANY_ROLE),
+  'GET /docs/errors': page('What each problem type means, and what to do', ANY_ROLE),
+  'GET /openapi.json': page('This document, OpenAPI 3.1', ANY_ROLE, 'application/json'),
 })

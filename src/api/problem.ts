@@ -18,6 +18,8 @@ export const PROBLEMS: Record<ProblemType, { status: number; title: string }> = 
   'payload-too-large': { status: 413, title: 'The body is too large' },
   'headers-too-large': { status: 431, title: 'The headers are too large' },
   'request-timeout': { status: 408, title: 'The request took too long to arrive' },
+  unauthorized: { status: 401, title: 'A key is needed' },
+  forbidden: { status: 403, title: 'This key may not do that' },
   'not-found': { status: 404, title: 'There is no such thing' },
   'method-not-allowed': { status: 405, title: 'The method is not allowed here' },
   'host-not-allowed': { status: 403, title: 'This host is never posted to' },
@@ -31,6 +33,7 @@ export const PROBLEMS: Record<ProblemType, { status: number; title: string }> = 
   'too-many-queues': { status: 429, title: 'Too many queues' },
   'too-many-watchers': { status: 503, title: 'Too many requests that wait or watch' },
   'too-many-schedules': { status: 409, title: 'Too many schedules' },
+  'too-many-keys': { status: 409, title: 'Too many keys' },
   'queue-full': { status: 429, title: 'The queue is full' },
   'store-full': { status: 503, title: 'The store is nearly full' },
   overloaded: { status: 503, title: 'Too much at once' },
@@ -77,6 +80,7 @@ const problemText = (instance: string, error: SwitchyardError): string => JSON.s
 /** Sends a problem document. `error` repeats the detail as a string, which older clients read. */
 export const sendProblem = (res: Response, path: string, error: SwitchyardError): void => {
   if (error.retryAfterSeconds !== undefined) res.set('Retry-After', String(error.retryAfterSeconds))
+  if (error.type === 'unauthorized') res.set('WWW-Authenticate', 'Bearer realm="switchyard"')
   res.status(PROBLEMS[error.type].status).type('application/problem+json').send(problemText(path, error))
 }
 

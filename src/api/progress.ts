@@ -6,15 +6,17 @@ import { iso } from '../contracts/time.ts'
 import { bounded } from '../contracts/words.ts'
 import { InvalidRequest } from '../errors.ts'
 import type { Tasks } from '../tasks/tasks.ts'
+import type { Own } from './caller.ts'
 import { body, readBody, taskId, type Body } from './input.ts'
 import { sendJson } from './json.ts'
 import { notAllowed } from './problem.ts'
 
-export const progressRoutes = ({ tasks }: { tasks: Tasks }): Router => {
+export const progressRoutes = ({ tasks, own }: { tasks: Tasks; own: Own }): Router => {
   const routes = Router()
   routes.post('/tasks/:id/progress', ...readBody(), async (req, res) => {
     const id = taskId(String(req.params.id))
     const told = body(ProgressReport, req)
+    await own.attempt(res, id, told.attempt_id)
     const { data } = rawMembers((req.body as Body).text, ['data'] as const)
     if (data !== undefined && Buffer.byteLength(data) > MAX_DATA_BYTES) throw new InvalidRequest([{ pointer: '/data', detail: `must be at most ${MAX_DATA_BYTES} bytes of JSON` }])
     const report =

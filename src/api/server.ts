@@ -1,8 +1,12 @@
 /** What an API process is made of, in the order in which it comes up. */
 import { createServer, type Server, type ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
+import { createGuard, type Guard } from '../access/guard.ts'
+import type { Config } from '../config.ts'
 import { createHostPolicy, isLoopback } from '../contracts/host.ts'
 import type { Core } from '../core.ts'
+import { ConfigError } from '../errors.ts'
+import type { Logger } from '../logger.ts'
 import { listen, type Frame, type Role } from '../process.ts'
 import { createAcknowledgement } from '../redis/acknowledgement.ts'
 import { createRedis, whenReady } from '../redis/client.ts'
@@ -84,6 +88,16 @@ const withAcknowledgement = async ({ config, core, log, onEnd }: Pick<Frame, 'co
   return acknowledgedCore(core, acknowledgement)
 }
 
+/**
+ * Where strangers may reach us nobody may do anything without a key.
+ * @throws ConfigError when there is none, so that nobody could
+ */
+const checkDoor = (guard: Guard, { host, insecureOpen }: Config, log: Logger): void => {
+  if (isLoopback(host) || guard.hasAdminKey || guard.hasKeys()) return
+  if (!insecureOpen) throw new ConfigError(`HOST ${host} can be reached from other machines, and there is no key yet: set ADMIN_KEY (\`openssl rand -hex 32\` makes one), make a key with \`switchyard keys create --local --role admin\`, or set HOST=127.0.0.1; INSECURE_OPEN=1 lets everyone do everything.`)
+  log.warn({ host }, 'INSECURE_OPEN: whoever reaches this address may do everything, until the first key is made')
+}
+
 export const api: Role = {
   name: 'api',
   endsWithinMs: (config) => config.leaveMs + LAST_ANSWERS_MS + LAST_REQUESTS_MS + 5_000,
@@ -97,6 +111,10 @@ export const api: Role = {
     onEnd(() => subscriber.disconnect())
     await whenReady(subscriber, core.redisUrl)
     const feed = createFeed({ ...core, subscriber, log })
+    const guard = createGuard({ redis: core.redis, subscriber, keys: core.keys, adminKey: config.adminKey, closed: !isLoopback(config.host) && !config.insecureOpen, log })
+    await guard.start()
+    onEnd(guard.stop)
+    checkDoor(guard, config, log)
     const server = createServer({ maxHeaderSize: MAX_HEADER_BYTES, keepAliveTimeout: 65_000, headersTimeout: 15_000, requestTimeout: 60_000, connectionsCheckingInterval: 5_000, requireHostHeader: false }) // app.ts requires it
     const doors = createDoors(server)
     const { isStopping, serves, leave } = createLeaving(server, doors, config.leaveMs)
@@ -111,7 +129,7 @@ export const api: Role = {
     // so nothing may be awaited here.
     const { port } = server.address() as { port: number }
     const policy = createHostPolicy({ cidrs: config.agentCidrs, own: () => [{ host: config.host, port }, ...core.redisAt()], loopback: isLoopback(config.host) })
-    const app = createApp({ core, feed, config, policy, log, isStopping })
+    const app = createApp({ core, feed, config, policy, guard, log, isStopping })
     const serve = createTurns()((req, res) => {
       serves(res)
       app(req, res)

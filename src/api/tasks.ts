@@ -14,6 +14,7 @@ import { queueName } from '../redis/keys.ts'
 import type { Registry } from '../registry/registry.ts'
 import type { Tasks } from '../tasks/tasks.ts'
 import { wire } from '../tasks/wire.ts'
+import type { Own } from './caller.ts'
 import { body, bodyAndQuery, Cursor, Empty, Flag, Limit, noQuery, query, readBody, taskId, type Body } from './input.ts'
 import { pageText, sendJson, stringify } from './json.ts'
 import { agentTypeOf, checkCallback, keepSecondsOf, keyOf, traceparentOf } from './new-task.ts'
@@ -68,7 +69,7 @@ export const WaitQuery = z.strictObject({
     .describe('Answer when the task ends, or after so many seconds with the task as it is then.'),
 })
 
-export const taskRoutes = ({ tasks, callbacks, whenEnded, registry, maxTimeoutSeconds, log }: { tasks: Tasks; callbacks: CallbackPolicy; whenEnded: Waiter; registry: Registry; maxTimeoutSeconds: number; log: Logger }): Router => {
+export const taskRoutes = ({ tasks, callbacks, whenEnded, registry, own, maxTimeoutSeconds, log }: { tasks: Tasks; callbacks: CallbackPolicy; whenEnded: Waiter; registry: Registry; own: Own; maxTimeoutSeconds: number; log: Logger }): Router => {
   const routes = Router()
   const NewTaskBody = newTaskSchema(maxTimeoutSeconds)
 
@@ -134,6 +135,7 @@ export const taskRoutes = ({ tasks, callbacks, whenEnded, registry, maxTimeoutSe
     delete said.result // kept as text
     delete said.metadata
     if (said.task_id !== undefined && said.task_id !== id) throw new InvalidRequest([{ pointer: '/task_id', detail: 'is not the task of this path' }])
+    await own.attempt(res, id, said.attempt_id)
     const outcome = said.status === 'completed' ? 'completed' : said.retryable === false ? 'rejected' : 'failed'
     const status = await tasks.callback(id, said.attempt_id, {
       outcome,

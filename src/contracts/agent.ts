@@ -119,7 +119,7 @@ const SIGNING = {
 }
 
 /** The answer to a registration: the agent, and how to stay alive. */
-export const Registered = Agent.extend({ heartbeat_url: z.string(), heartbeat_interval_seconds: z.number().describe('A third of the TTL.'), ...SIGNING }).meta({ id: 'Registered' })
+export const Registered = Agent.extend({ heartbeat_url: z.string(), heartbeat_interval_seconds: z.number().describe('A third of the TTL.'), ...SIGNING, agent_token: z.string().describe('What the agent may send as `Authorization: Bearer` from now on instead of a key: good for its heartbeats, its leaving and the attempts sent to it, until another process registers under its id, or from another place.') }).meta({ id: 'Registered' })
 
 /** The answer to a heartbeat: a control channel from us to the agent. */
 export const HeartbeatAnswer = z

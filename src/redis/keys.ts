@@ -76,6 +76,8 @@ const SINGLE = {
   schedule_ids: 'schedule-ids',
   /** of the empty type only, string: written behind what a replica is to have (acknowledgement.ts); expires by itself */
   acknowledged: 'acknowledged',
+  /** of the empty type only, hash: the keys by which one comes in, and what agents' tokens are made with (src/access) */
+  access: 'access',
   /** of the empty type only, zset: agent type → ms at which it was last seen in use (types.ts) */
   types: 'types',
   /** of the empty type only, hash: agent id → its type; written before the agent, and again behind it */
@@ -87,6 +89,7 @@ export const luaNames: Record<string, string> = Object.fromEntries([
   ...Object.entries(WITH_ID).map(([name, part]) => [`${name}_key`, `local function ${name}_key(id) return base .. '${part}' .. id end`]),
   ...Object.entries(SINGLE).map(([name, part]) => [name.toUpperCase(), `local ${name.toUpperCase()} = base .. '${part}'`]),
   ['events_channel', "local function events_channel() return prefix .. ':events:' .. scope end"],
+  ['access_channel', "local function access_channel() return prefix .. ':access' end"],
   ['wake_channel', "local function wake_channel(dispatcher) return prefix .. ':wake:' .. dispatcher end"],
 ])
 /** What every script begins with: `sy:{default/cost}:` gives prefix sy, scope default/cost, agent_type cost. */
@@ -137,10 +140,13 @@ export const createKeys = (prefix: string, namespace = 'default') => {
     schedules: single('schedules'),
     scheduleIds: single('schedule_ids')(''),
     acknowledged: single('acknowledged')(''),
+    access: single('access')(''),
     types: single('types')(''),
     agentTypes: single('agent_types')(''),
     /** says `namespace/type` when one is new */
     typesChannel: `${prefix}:types`,
+    /** says that the keys have changed */
+    accessChannel: `${prefix}:access`,
     /** of a type, or of all: a pattern */
     eventsChannel: (type: string) => `${prefix}:events:${namespace}/${type}`,
     wakeChannel: (dispatcher: string) => `${prefix}:wake:${dispatcher}`,

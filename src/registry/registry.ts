@@ -156,6 +156,13 @@ export const createRegistry = ({ redis, keys, types, signing }: { redis: Redis; 
     return agent ?? null
   }
 
+  /** Which life of an agent is the present one; null when it is not known. */
+  const lifeOf = async (id: string): Promise<{ generation: number; registeredMs: number } | null> => {
+    const type = await indexed(id)
+    const [generation, registered] = type === null ? [] : await redis.hmget(keys.agent(type, id), 'generation', 'registered')
+    return generation && registered ? { generation: Number(generation), registeredMs: Number(registered) } : null
+  }
+
   /**
    * Registers an agent, or updates it: idempotent for a known `agent_id`.
    * @param at where it is, host and port apart
@@ -167,7 +174,7 @@ export const createRegistry = ({ redis, keys, types, signing }: { redis: Redis; 
     const known = r.agent_id === undefined ? null : await get(id)
     if (known && known.type !== r.type) {
       if (known.is_alive) throw new AgentTypeConflict(id, known.type)
-      await scripts.unregister(keys.base(known.type), id)
+      await scripts.unregister(keys.base(known.type), id, '')
     }
     await types.ensure(r.type)
     await redis.hset(keys.agentTypes, id, r.type)
@@ -238,10 +245,10 @@ export const createRegistry = ({ redis, keys, types, signing }: { redis: Redis; 
   }
 
   /** Idempotent. The index goes last, so a crash in between leaves something to repeat. */
-  const unregister = async (id: string): Promise<boolean> => {
+  const unregister = async (id: string, life?: { generation: number; registeredMs: number }): Promise<boolean> => {
     const type = await indexed(id)
     if (type === null) return false
-    const was = await scripts.unregister(keys.base(type), id)
+    const was = await scripts.unregister(keys.base(type), id, life ? `${life.generation} ${life.registeredMs}` : '')
     await unindex(type, [id])
     return was === 1
   }
@@ -320,5 +327,5 @@ export const createRegistry = ({ redis, keys, types, signing }: { redis: Redis; 
     return { died, more: more === 1, silence }
   }
 
-  return { typeOf, register, heartbeat, rotateSecret, unregister, get, list, cleanup, reserve, release, offer, sweep }
+  return { typeOf, lifeOf, register, heartbeat, rotateSecret, unregister, get, list, cleanup, reserve, release, offer, sweep }
 }

@@ -84,6 +84,7 @@ export const createFeed = ({ subscriber, events, keys, types, log }: FeedDeps) =
   }
 
   const heard = (channel: string, message: string): void => {
+    if (!channel.startsWith(channelStart)) return // for others that listen on this connection
     const type = channel.slice(channelStart.length)
     // Unknown, it is new: those that there were have been named when all were subscribed to.
     const source = sources.get(type) ?? (allLive ? meet(type) : undefined)

@@ -16,6 +16,7 @@ import { loadScript, text } from '../redis/scripts.ts'
 import type { SubmitExtra } from './admission.ts'
 import type { AttemptEnd, Begun, Finished, Parked } from './attempt.ts'
 import { createDeadLetters } from './dead-letters.ts'
+import { createAgentOf } from './agent-of.ts'
 import { createLate } from './late.ts'
 import { createList } from './list.ts'
 import { createParked } from './parked.ts'
@@ -226,9 +227,10 @@ export const createTasks = ({ redis, keys, types, queues, stats, webhooks, reten
   const keepLate = createLate({ redis, keys })
   const parked = createParked({ redis, keys, queues, finish, keepLate, wake, log })
   const progress = createProgress({ redis, keys, maxAttemptMs, log })
+  const agentOf = createAgentOf({ redis, keys })
   const list = createList({ redis, keys, types, queues, readOne })
   const deadLetters = createDeadLetters({ redis, keys, types, readOne, retry })
   const sweeping = createSweeping({ redis, keys, queues, retention, readOne, wake, tell })
 
-  return { submit, submitOnce, submitMany, refuseFull, anyFull, begin, finish, park, progress, keepLate, callback: parked.callback, timeOut: parked.timeOut, cameBack: parked.settle, get, cancel, retry, list, deadLetters, ...sweeping, wake }
+  return { agentOf, submit, submitOnce, submitMany, refuseFull, anyFull, begin, finish, park, progress, keepLate, callback: parked.callback, timeOut: parked.timeOut, cameBack: parked.settle, get, cancel, retry, list, deadLetters, ...sweeping, wake }
 }

@@ -14,6 +14,7 @@ from typing import Any, Callable, Dict, Optional, Sequence, TypeVar, Union
 from . import server
 from .attempt import Handler
 from .membership import Membership
+from .router import Router
 from .settings import WORD, Settings, resolve
 from .telling import LAST_TRY_SECONDS, Telling
 from .trust import Trust
@@ -113,13 +114,14 @@ class Agent:
             sockets = server.listen(settings.bind, settings.port)
             self._settings = settings
             self._port = sockets[0].getsockname()[1]
-            self._work = Work(self._handlers, settings.max_concurrency, settings.logger, Telling(settings.target) if settings.register else None)
+            router = Router(settings.target)
+            self._work = Work(self._handlers, settings.max_concurrency, settings.logger, Telling(settings.target.url, router) if settings.register else None)
             trust = Trust(settings)
             self._server = server.Server(self._work, trust, self._health, self._ready, settings.max_concurrency, settings.logger, settings.later_after_seconds)
             self._server.start(sockets)
             settings.logger.info("listening on port %d", self._port)
             if settings.register:
-                self._membership = Membership(settings, self._port, list(self._handlers), self._work, trust)
+                self._membership = Membership(settings, self._port, list(self._handlers), self._work, trust, router)
                 self._work.on_stopped = self._membership.beat_soon
                 self._membership.start()
         return self

@@ -9,6 +9,7 @@ from .calls import Calls, members
 from .dead_letters import DeadLetters
 from .errors import error_of
 from .events import watch
+from .keys import Keys
 from .schedules import Schedules
 from .settings import client_target
 from .shapes import Live, Ready, TaskEvent
@@ -28,6 +29,7 @@ class Client:
         self.dead_letters = DeadLetters(self._calls)
         self.agents = Agents(self._calls)
         self.schedules = Schedules(self._calls)
+        self.keys = Keys(self._calls)
 
     def __repr__(self) -> str:
         return f"Client({self.url!r})"

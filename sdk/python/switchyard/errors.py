@@ -60,6 +60,18 @@ class RequestTimeout(SwitchyardError):
     problem = "request-timeout"
 
 
+class Unauthorized(SwitchyardError):
+    """A key is needed, or the one that was sent is not known: it was revoked, has expired, or never was one."""
+
+    problem = "unauthorized"
+
+
+class Forbidden(SwitchyardError):
+    """The key, or the agent's token, may not do this: ``extra["roles_needed"]`` says which roles may."""
+
+    problem = "forbidden"
+
+
 class NotFound(SwitchyardError):
     problem = "not-found"
 
@@ -120,6 +132,10 @@ class TooManyWatchers(SwitchyardError):
 
 class TooManySchedules(SwitchyardError):
     problem = "too-many-schedules"
+
+
+class TooManyKeys(SwitchyardError):
+    problem = "too-many-keys"
 
 
 class QueueFull(SwitchyardError):

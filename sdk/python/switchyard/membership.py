@@ -9,9 +9,10 @@ import uuid
 from typing import Any, Callable, Dict, List
 from urllib.parse import quote
 
+from .router import Router
 from .settings import Settings
 from .trust import Trust
-from .wire import Body, Reply, Unreachable, exchange, is_loopback
+from .wire import Body, Reply, Unreachable, is_loopback
 from .work import Work
 
 CALL_SECONDS = 5.0
@@ -27,12 +28,13 @@ HOST_AND_PORT = re.compile(r"(\[.*\]|[^:]+):\d+")
 
 
 class Membership:
-    def __init__(self, settings: Settings, port: int, capabilities: List[str], work: Work, trust: Trust) -> None:
+    def __init__(self, settings: Settings, port: int, capabilities: List[str], work: Work, trust: Trust, router: Router) -> None:
         self._settings = settings
         self._port = port
         self._capabilities = capabilities
         self._work = work
         self._trust = trust
+        self._router = router
         self._logger = settings.logger
         # One for the life of the process: by it Switchyard tells a restart, after which nothing runs here, from a mere repeat.
         self._instance_id = str(uuid.uuid4())
@@ -99,7 +101,7 @@ class Membership:
             self._wake.wait_for(until, seconds)
 
     def _call(self, path: str, body: Body) -> Reply:
-        return exchange(self._settings.target, "POST", path, body, timeout=CALL_SECONDS, max_bytes=MAX_ANSWER_BYTES)
+        return self._router.post(path, body, timeout=CALL_SECONDS, max_bytes=MAX_ANSWER_BYTES)
 
     def _path(self, verb: str) -> str:
         return f"/agents/{quote(self.agent_id or '', safe='')}/{verb}"

@@ -254,6 +254,7 @@ class Registered(AgentRecord):
     heartbeat_interval_seconds: float
     signing_secret: str
     signing_secret_id: str
+    agent_token: str
 
 
 class HeartbeatAnswer(TypedDict):
@@ -308,6 +309,28 @@ class Schedule(TypedDict):
 class ScheduleDeleted(TypedDict):
     schedule_id: str
     deleted: bool
+
+
+Role = Literal["submit", "agent", "view", "admin"]
+
+
+class Key(TypedDict):
+    key_id: str
+    name: str
+    roles: List[Role]
+    created_at: str
+    expires_at: Optional[str]
+    expired: bool
+    last_used_at: Optional[str]
+
+
+class KeyMade(Key):
+    key: str
+
+
+class KeyRevoked(TypedDict):
+    key_id: str
+    revoked: bool
 
 
 class Live(TypedDict):

@@ -14,7 +14,8 @@ from . import answer
 from .answer import Answer
 from .calls import part
 from .errors import retry_after_of
-from .wire import Reply, Target, Unreachable, exchange
+from .router import Router
+from .wire import Reply, Unreachable
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.25, 5.0
 #: A result may be 1 MiB, and the way slow.
@@ -68,11 +69,12 @@ class Stop:
 class Telling:
     """For all attempts of an agent; may be called from any thread."""
 
-    def __init__(self, target: Target) -> None:
-        self._target = target
+    def __init__(self, url: str, router: Router) -> None:
+        self._url = url
+        self._router = router
 
     def _post(self, task_id: str, what: str, body: bytes, timeout: float) -> Reply:
-        return exchange(self._target, "POST", f"/tasks/{part(task_id)}/{what}", body, timeout=timeout, max_bytes=MAX_ANSWER_BYTES)
+        return self._router.post(f"/tasks/{part(task_id)}/{what}", body, timeout=timeout, max_bytes=MAX_ANSWER_BYTES)
 
     def result(self, task_id: str, attempt_id: str, given: Answer, until: Callable[[], float], stop: Stop, logger: Log) -> bool:
         """Tells how an attempt has ended, until Switchyard has heard it. False when the attempt is over: nobody wants it any more."""
@@ -95,7 +97,7 @@ class Telling:
                 asked = retry_after_of(reply)
                 wait = wait if asked is None or asked > LONGEST_RETRY_AFTER else max(wait, asked)
                 if final(reply.status):
-                    logger.error("%s does not take the result of task %s: %s", self._target.url, task_id, why)
+                    logger.error("%s does not take the result of task %s: %s", self._url, task_id, why)
                     if refused:
                         return True
                     refused = True
@@ -104,10 +106,10 @@ class Telling:
             except Unreachable as error:
                 why = str(error)
             if last:
-                logger.error("could not tell the result of task %s to %s (%s); the task will time out", task_id, self._target.url, why)
+                logger.error("could not tell the result of task %s to %s (%s); the task will time out", task_id, self._url, why)
                 return True
             if tries == 1:
-                logger.warning("could not tell the result of task %s to %s (%s); trying on", task_id, self._target.url, why)
+                logger.warning("could not tell the result of task %s to %s (%s); trying on", task_id, self._url, why)
             stop.sleep(min(wait, until() - time.monotonic()))
         return False
 
@@ -127,7 +129,7 @@ class Telling:
             return Heard(False, over=True)
         said = reply.json()
         if reply.status != 200 or not isinstance(said, dict):
-            logger.log(logging.WARNING if final(reply.status) else logging.DEBUG, "%s does not take the progress of task %s: %s", self._target.url, task_id, reply.words())
+            logger.log(logging.WARNING if final(reply.status) else logging.DEBUG, "%s does not take the progress of task %s: %s", self._url, task_id, reply.words())
             return Heard(False)
         return Heard(True, deadline_at=_time_of(said.get("deadline_at")), cancel_requested=said.get("cancel_requested") is True)
 

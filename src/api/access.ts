@@ -1,0 +1,90 @@
+/**
+ * Who is let in, and to what. It comes before the gate: a stranger is sent away before there is a place for the request, or its body is read. What each route asks
+ * for is said in operations.ts, and nowhere else.
+ */
+import { Router, type Express, type Request, type RequestHandler } from 'express'
+import type { Caller, Guard } from '../access/guard.ts'
+import { Forbidden, Unauthorized } from '../errors.ts'
+import { callerOf, setCaller } from './caller.ts'
+import type { Access, Operation } from './operations.ts'
+
+const BEARER = /^Bearer +([!-~]{1,512}) *$/i
+const NO_KEY = 'a key is needed here: send it as `Authorization: Bearer sy_…`; whoever runs this Switchyard makes one with `switchyard keys create`'
+const WRONG_KEY = 'this key is not known here: it was revoked, has expired, or was never one; ask whoever runs this Switchyard for another'
+
+/** @throws Unauthorized */
+const shownBy = (req: Request): string => {
+  const { authorization } = req.headers
+  if (authorization === undefined) throw new Unauthorized(NO_KEY)
+  const shown = BEARER.exec(authorization)?.[1]
+  if (shown === undefined) throw new Unauthorized('this is no key: send one as `Authorization: Bearer sy_…`')
+  return shown
+}
+
+const listed = (words: readonly string[]): string => (words.length < 2 ? words.join('') : `${words.slice(0, -1).join(', ')} or ${words.at(-1)}`)
+
+/** @throws Forbidden, which names the roles that may */
+const check = (caller: Caller, access: Access, route: string): void => {
+  if (access === 'open' || caller.kind === 'open') return
+  const may = access.filter((one) => one !== 'token')
+  const roles = [...new Set([...may, 'admin'])]
+  if (caller.kind === 'agent') {
+    if (access.includes('token')) return // and which agent's it is, the route sees
+    throw new Forbidden(`an agent’s token is only for its heartbeats, its leaving and the tasks sent to it; ${route} needs a key of role ${listed(roles)}`, { roles_needed: roles })
+  }
+  if (caller.roles.some((role) => role === 'admin' || access.includes(role))) return
+  throw new Forbidden(`this key has the role ${listed(caller.roles)}; ${route} needs one of role ${listed(roles)}`, { roles_needed: roles })
+}
+
+/** Says for each request which operation it is, by the very rules that lead it to its route. */
+const createOperationRouter = (operations: Record<string, Operation>): Router => {
+  const router = Router()
+  for (const [route, { access }] of Object.entries(operations)) {
+    const [method, path] = route.split(' ') as [string, string]
+    const pass: RequestHandler = (_req, res, next) => {
+      check(callerOf(res), access, route)
+      next('router')
+    }
+    if (path === '/queues') router.use(path, pass) // an app of its own
+    else router[method.toLowerCase() as 'get' | 'post' | 'put' | 'delete'](path.replace(/\{(\w+)\}/g, ':$1'), pass)
+  }
+  return router
+}
+
+/** Lets in who may, as long as keys are in force. */
+export const createAccess = ({ guard, operations }: { guard: Guard; operations: Record<string, Operation> }): RequestHandler => {
+  const router = createOperationRouter(operations)
+  const open = new Set(Object.entries(operations).flatMap(([route, { access }]) => (access === 'open' ? [route.split(' ')[1]!] : [])))
+  const isOpen = (path: string): boolean => open.has(path) || open.has(path.toLowerCase().replace(/\/$/, ''))
+
+  return async (req, res, next) => {
+    if (!guard.inForce() || isOpen(req.path)) return next()
+    const shown = shownBy(req)
+    const caller = guard.whoShows(shown) ?? (await guard.lookFor(shown))
+    if (!caller) throw new Unauthorized(WRONG_KEY)
+    setCaller(res, caller)
+    // OPTIONS asks for nothing, and what is not there is not there for everybody who has a key.
+    if (req.method === 'OPTIONS') return next()
+    router(req, res, next)
+  }
+}
+
+type Layer = { route?: { path: string | string[]; methods: Record<string, boolean> }; handle: { stack?: Layer[] } }
+/** Every `METHOD /path/{id}` that an app or router answers; `all` is for what it does not. */
+const routesOf = (layers: readonly Layer[]): string[] =>
+  layers.flatMap(({ route, handle }) =>
+    route
+      ? [route.path].flat().flatMap((path) => Object.keys(route.methods).flatMap((method) => (method === '_all' ? [] : [`${method.toUpperCase()} ${path.replace(/:(\w+)/g, '{$1}')}`])))
+      : routesOf(handle.stack ?? []),
+  )
+
+/**
+ * What an app answers.
+ * @throws Error when it has a route of which operations.ts does not say who may ask it: the process must not start
+ */
+export const accountFor = (app: Express, operations: Record<string, Operation>): string[] => {
+  const routes = routesOf((app as unknown as { router: { stack: Layer[] } }).router.stack)
+  const unsaid = routes.filter((route) => !Object.hasOwn(operations, route))
+  if (unsaid.length > 0) throw new Error(`say in operations.ts who may ask ${unsaid.join(', ')}`)
+  return routes
+}

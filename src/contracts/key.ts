@@ -1,0 +1,59 @@
+/** Keys: what each role may, what is asked for one and what is told of it. The key itself is told once, when it is made. */
+import { z } from 'zod'
+import { Name } from './agent.ts'
+import { list, number, oneOf, pattern } from './members.ts'
+
+/** `submit`: bring work and look after it · `agent`: register agents and speak for them · `view`: look · `admin`: all of it, and keys. */
+export const ROLES = ['submit', 'agent', 'view', 'admin'] as const
+export const Role = oneOf(...ROLES)
+export type Role = z.infer<typeof Role>
+
+/** A key's id: the part of it that may be seen. */
+export const KeyId = pattern(/^[A-Za-z0-9]{12}$/, 'must be 12 of A–Z a–z 0–9')
+
+const DAY_SECONDS = 86_400
+export const DEFAULT_OVERLAP_SECONDS = DAY_SECONDS
+const Lifetime = number(1, 3650 * DAY_SECONDS)
+const roles = list(Role, ROLES.length, 'roles').refine((all) => all.length > 0, 'must name at least one role').describe('What it may: `submit` brings work and looks after it, `agent` registers agents and speaks for them, `view` looks, `admin` may all of that, and makes keys.')
+
+/** POST /keys */
+export const NewKey = z
+  .strictObject({
+    name: Name.describe('For people: whose it is.'),
+    roles,
+    expires_in_seconds: Lifetime.optional().describe('It is of no use after that; it never expires unless given.'),
+  })
+  .meta({ id: 'NewKey' })
+export type NewKey = z.infer<typeof NewKey>
+
+/** POST /keys/{id}/rotate; the body may be left out. */
+export const Rotation = z
+  .strictObject({
+    old_expires_in_seconds: number(0, 30 * DAY_SECONDS).default(DEFAULT_OVERLAP_SECONDS).describe('So long the old key goes on beside the new one, if it does not expire before.'),
+    expires_in_seconds: Lifetime.optional().describe('Of the new key; it never expires unless given.'),
+  })
+  .meta({ id: 'Rotation' })
+export type Rotation = z.infer<typeof Rotation>
+
+/** A key as lists show it. */
+export const Key = z
+  .object({
+    key_id: z.string().describe('The part of the key between its underscores.'),
+    name: z.string(),
+    roles: z.array(Role),
+    created_at: z.iso.datetime(),
+    expires_at: z.iso.datetime().nullable(),
+    expired: z.boolean(),
+    last_used_at: z.iso.datetime().nullable().describe('To the minute or so.'),
+  })
+  .meta({ id: 'Key' })
+export type Key = z.infer<typeof Key>
+
+/** The only answer that holds the key. */
+export const KeyMade = Key.extend({ key: z.string().describe('`sy_<id>_<secret>`, sent as `Authorization: Bearer`. It is told now and never again.') }).meta({ id: 'KeyMade' })
+export type KeyMade = z.infer<typeof KeyMade>
+
+export const KeyList = z.object({ keys: z.array(Key), count: z.int() }).meta({ id: 'KeyList' })
+
+/** What DELETE /keys/{id} answers. */
+export const KeyRevoked = z.object({ key_id: z.string(), revoked: z.boolean().describe('False when there was none.') }).meta({ id: 'KeyRevoked' })
