@@ -4,14 +4,14 @@
  *
  *   node examples/plain-agent.ts
  *
- * Settings: SWITCHYARD_URL, AGENT_NAME, AGENT_HOST, AGENT_PORT (0 takes a free one).
+ * Settings: SWITCHYARD_URL, SWITCHYARD_API_KEY (where keys are in force), AGENT_NAME, AGENT_HOST, AGENT_PORT (0 takes a free one).
  */
 import { createHash, getHashes, randomUUID } from 'node:crypto'
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
 
-const { SWITCHYARD_URL: url = 'http://127.0.0.1:8080', AGENT_NAME: name = 'plain-agent', AGENT_HOST: host = '127.0.0.1', AGENT_PORT = '0' } = process.env
+const { SWITCHYARD_URL: url = 'http://127.0.0.1:8080', SWITCHYARD_API_KEY: key, AGENT_NAME: name = 'plain-agent', AGENT_HOST: host = '127.0.0.1', AGENT_PORT = '0' } = process.env
 const MAX_CONCURRENCY = 4
 const MAX_BODY_BYTES = 2 * 1024 * 1024
 
@@ -103,7 +103,7 @@ const instance_id = randomUUID()
 let agentId: string | undefined
 
 const call = async (path: string, body: object): Promise<{ status: number; json: any }> => {
-  const res = await fetch(url + path, { method: 'POST', headers: { 'content-type': 'application/json' }, body: JSON.stringify(body), signal: AbortSignal.timeout(5000) })
+  const res = await fetch(url + path, { method: 'POST', headers: { 'content-type': 'application/json', ...(key ? { authorization: `Bearer ${key}` } : {}) }, body: JSON.stringify(body), signal: AbortSignal.timeout(5000) })
   return { status: res.status, json: await res.json() }
 }
 

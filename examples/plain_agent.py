@@ -4,7 +4,7 @@ It compares texts: ``diff_texts`` of ``{before, after}``.
 
     python3 examples/plain_agent.py
 
-Settings: SWITCHYARD_URL, AGENT_NAME, AGENT_HOST, AGENT_PORT.
+Settings: SWITCHYARD_URL, SWITCHYARD_API_KEY (where keys are in force), AGENT_NAME, AGENT_HOST, AGENT_PORT.
 """
 
 import difflib
@@ -18,6 +18,7 @@ import uuid
 from http.server import BaseHTTPRequestHandler
 from socketserver import TCPServer, ThreadingMixIn
 
+SWITCHYARD_API_KEY = os.environ.get("SWITCHYARD_API_KEY")
 SWITCHYARD_URL = (os.environ.get("SWITCHYARD_URL") or "http://127.0.0.1:8080").rstrip("/")
 NAME = os.environ.get("AGENT_NAME") or "plain-agent-py"
 HOST, PORT = os.environ.get("AGENT_HOST") or "127.0.0.1", int(os.environ.get("AGENT_PORT") or 0)
@@ -109,7 +110,10 @@ http = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 def call(path, body):
     """Status and answer of one POST; OSError when there is none."""
-    request = urllib.request.Request(SWITCHYARD_URL + path, json.dumps(body).encode(), {"Content-Type": "application/json"})
+    headers = {"Content-Type": "application/json"}
+    if SWITCHYARD_API_KEY:
+        headers["Authorization"] = f"Bearer {SWITCHYARD_API_KEY}"
+    request = urllib.request.Request(SWITCHYARD_URL + path, json.dumps(body).encode(), headers)
     try:
         with http.open(request, timeout=5) as response:
             return response.status, json.load(response)

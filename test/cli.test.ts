@@ -445,6 +445,29 @@ test('webhooks secret prints what all processes sign with, made once', async () 
   expect(none).toEqual({ code: 1, out: '', err: expect.stringContaining('No Redis runs') })
 })
 
+test('keys: the first one on the router’s machine, then create, list, rotate and revoke by it', async () => {
+  await using keyed = await startSystem({ workers: 0 })
+  const at = { SWITCHYARD_URL: keyed.url() }
+  const settings = { ...at, REDIS_URL: keyed.redisUrl, REDIS_PREFIX: keyed.prefix }
+  const refused = await sy(['keys', 'create', '--local', '--role', 'view'], { env: settings })
+  expect(refused).toMatchObject({ code: 1, out: '', err: expect.stringContaining('must hold admin') })
+  const first = await sy(['keys', 'create', 'mine', '--local', '--role', 'admin'], { env: settings })
+  expect(first).toMatchObject({ code: 0, out: expect.stringMatching(/^sy_\w{12}_\w{43}\n$/), err: '' })
+  await until('it is needed', async () => (await sy(['keys', 'list'], { env: at })).code === 1)
+  expect(await sy(['tasks', 'list'], { env: at })).toMatchObject({ code: 1, out: '', err: expect.stringMatching(/a key is needed here.*\n.*keys create --local --role admin/) })
+  const env = { ...at, SWITCHYARD_API_KEY: first.out.trim() }
+  const made = await sy(['keys', 'create', '--role', 'view', '--role', 'submit', 'two', '--expires', '3600'], { env })
+  expect(made).toMatchObject({ code: 0, out: expect.stringMatching(/^sy_\w+\n$/), err: expect.stringMatching(/of role view, submit, which expires in .*not shown again/) })
+  const id = made.out.split('_')[1]!
+  const rotated = await sy(['keys', 'rotate', id, '--keep', '60', '--json'], { env })
+  expect(JSON.parse(rotated.out)).toMatchObject({ name: 'two', roles: ['view', 'submit'], key: expect.any(String) })
+  const list = await sy(['keys', 'list'], { env })
+  expect(list.out.split('\n').map((line) => line.replace(/ {2,}/g, '|').split('|')[1])).toEqual(['NAME', 'mine', 'two', 'two', undefined])
+  expect(list.out).not.toContain(made.out.trim())
+  expect((await sy(['keys', 'revoke', id, id], { env })).out).toBe(`${id} is revoked\n${id} was no key\n`)
+  expect(await sy(['keys', 'create', '--role', 'boss'], { env })).toMatchObject({ code: 2, err: expect.stringContaining('submit, agent, view, admin') })
+})
+
 test('starts the router’s processes, which end with it: by Ctrl-C with 0, and when it is killed', async () => {
   const env = { REDIS_URL: system.redisUrl, REDIS_PREFIX: system.prefix, PORT: '0', HEALTH_PORT: '0', HOST: '127.0.0.1', SWITCHYARD_SKIP_SETUP: '1' }
   const api = start(['api'], { env })

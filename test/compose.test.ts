@@ -45,8 +45,12 @@ test('its store forgets nothing: AOF on, nothing evicted', () => {
 
 test('the settings of api and workers are ones that they accept, and there are two workers', () => {
   for (const name of ['api', 'worker']) {
-    const env = Object.fromEntries(Object.entries(services[name]?.environment ?? {}).map(([k, v]) => [k, v.replace(/^\$\{\w+:-(.*)\}$/, '$1')]))
+    const env = Object.fromEntries(Object.entries(services[name]?.environment ?? {}).map(([k, v]) => [k, v.replace(/^\$\{\w+:-(.*)\}$/, '$1').replace(/^\$\{\w+:\?.*\}$/, 'k'.repeat(64))]))
     expect(readConfig(env).redisUrl).toBe('redis://valkey:6379')
   }
   expect(services['worker']?.deploy?.replicas).toBe(2)
+  // Where it listens nobody comes in without a key: there is one, and who needs one has it.
+  expect(services['api']?.environment?.['ADMIN_KEY']).toMatch(/^\$\{ADMIN_KEY:\?/)
+  expect(services['worker']?.environment).not.toHaveProperty('ADMIN_KEY')
+  for (const agent of ['text-agent', 'cost-agent']) expect(services[agent]?.environment?.['SWITCHYARD_API_KEY']).toBe('${AGENT_KEY:-${ADMIN_KEY}}')
 })

@@ -23,6 +23,9 @@ export class BrokenPipe extends Error {}
 
 /** What to do next, by problem type, where the detail does not say it. */
 const NEXT: Record<string, string> = {
+  unauthorized: 'Set SWITCHYARD_API_KEY (or --api-key). On the router’s machine, with its settings: switchyard keys create --local --role admin',
+  forbidden: 'Use another key: SWITCHYARD_API_KEY or --api-key.',
+  'too-many-keys': 'See which are not used any more: switchyard keys list',
   'not-found': 'See what there is: switchyard tasks list, switchyard schedules list, switchyard agents list --include-dead',
   'no-agent': 'Start one, or leave out --require-agent: then the task waits for one.',
   'store-unavailable': 'Try again in a moment; tasks that were taken are safe.',

@@ -8,12 +8,13 @@ import { deadLetterCommands } from './dead-letters.ts'
 import { EXIT, explain, spoken } from './failure.ts'
 import { initCommand } from './init/command.ts'
 import { scheduleCommands } from './schedules.ts'
+import { keyCommands } from './keys.ts'
 import { openSession, withShared, type Register, type Runner, type Session, type World } from './session.ts'
 import { startCommands } from './start.ts'
 import { taskCommands } from './tasks.ts'
 import { webhookCommands } from './webhooks.ts'
 
-const COMMANDS: readonly Register[] = [startCommands, agentCommands, taskCommands, deadLetterCommands, eventsCommand, scheduleCommands, webhookCommands, agentTestCommand, initCommand, completionCommand]
+const COMMANDS: readonly Register[] = [startCommands, agentCommands, taskCommands, deadLetterCommands, eventsCommand, scheduleCommands, webhookCommands, keyCommands, agentTestCommand, initCommand, completionCommand]
 
 const HELP = `
 Examples:

@@ -31,11 +31,11 @@ const isSource = import.meta.url.endsWith('.ts')
 const home = (env: Environment): Record<string, string> => (env['DATA_DIR'] ? { DATA_DIR: resolve(env['DATA_DIR']) } : isSource ? { DATA_DIR: fileURLToPath(new URL('../../.data', import.meta.url)) } : {})
 
 /** Runs a main file as a child that gets our signals and whose end is ours. */
-export const become = (script: string, env: Environment): Promise<number> =>
+export const become = (script: string, env: Environment, args: readonly string[] = []): Promise<number> =>
   new Promise((done, fail) => {
     const path = fileURLToPath(new URL(`${script}${isSource ? '.ts' : '.js'}`, import.meta.url))
     // By the channel it learns when we are gone, however we went; it then drains and stops.
-    const child = spawn(process.execPath, [path], { stdio: ['inherit', 'inherit', 'inherit', 'ipc'], env: { ...ALLOCATOR, ...env, ...home(env) } })
+    const child = spawn(process.execPath, [path, ...args], { stdio: ['inherit', 'inherit', 'inherit', 'ipc'], env: { ...ALLOCATOR, ...env, ...home(env) } })
     for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => child.kill(signal))
     // And we, when the launcher is gone.
     if (process.send) process.once('disconnect', () => child.kill('SIGTERM'))
