@@ -208,6 +208,17 @@ describe('with a router that misbehaves', () => {
     expect([it.said('cannot register').length, it.said('answers again').length <= 1]).toEqual([1, true])
   })
 
+  test('shows the token that it was given, its key to register, and its key where the token is refused', async () => {
+    await using router = await standIn((its, nth) => (its.path === REGISTER ? { ...REGISTERED, agent_token: `sya_${nth}` } : its.path === BEAT ? ([null, BEATEN, BEATEN, 403, BEATEN, BEATEN, 404][nth] ?? BEATEN) : {}))
+    await using it = await startAgent(router.url, { apiKey: 'k' })
+    await until('it beats again', () => router.to(BEAT).length >= 7)
+    expect(router.to(REGISTER).map((c) => c.headers['authorization'])).toEqual(['Bearer k', 'Bearer k'])
+    expect(router.to(BEAT).slice(0, 7).map((c) => c.headers['authorization'])).toEqual(['sya_1', 'sya_1', 'sya_1', 'k', 'k', 'k', 'sya_2'].map((shown) => `Bearer ${shown}`))
+    await it.agent.stop()
+    expect(router.to(UNREGISTER)[0]!.headers['authorization']).toBe('Bearer sya_2')
+    expect(it.logs.join()).not.toContain('sya_')
+  })
+
   test('takes no registration for one whose answer is huge, or gives an id that no router gives', async () => {
     const odd = [{ ...REGISTERED, padding: 'x'.repeat(2 * 1024 * 1024) }, { ...REGISTERED, agent_id: '\ud800' }, { ...REGISTERED, agent_id: '../tasks' }]
     await using router = await standIn((its, nth) => (its.path === REGISTER ? (odd[nth - 1] ?? REGISTERED) : its.path === BEAT ? BEATEN : {}))

@@ -300,6 +300,18 @@ print(json.dumps([right, [event(), event(**{"webhook-signature": "v1,AAAA"})],
 
   // --- its life at the router ----------------------------------------------------------------------------------------------
 
+  test('it shows the token that it was given, its key to register, and its key where the token is refused', async () => {
+    await using router = await standIn((path) => {
+      if (path === '/agents/register') return { ...REGISTERED, agent_token: `sya_${router.registrations().length}` }
+      return path.endsWith('/heartbeat') ? ({ 3: 403, 6: 404 }[router.beats().length] ?? BEAT) : {}
+    })
+    await using agent = await startAgent({ AGENT_REGISTER: '1', SWITCHYARD_URL: router.url, SWITCHYARD_API_KEY: 'k' })
+    await until('it beats again', () => router.beats().length >= 7)
+    expect(router.registrations().map((s) => s.headers.authorization)).toEqual(['Bearer k', 'Bearer k'])
+    expect(router.beats().slice(0, 7).map((s) => s.headers.authorization)).toEqual(['sya_1', 'sya_1', 'sya_1', 'k', 'k', 'k', 'sya_2'].map((shown) => `Bearer ${shown}`))
+    expect(agent.output()).not.toContain('sya_')
+  })
+
   test('it registers when the router comes up, beats as told, obeys, and registers again when forgotten (R1-R4, B1-B5)', async () => {
     const free = await standIn(() => 404)
     await free[Symbol.asyncDispose]()
