@@ -30,6 +30,7 @@ export type ProblemType =
   | 'too-many-watchers'
   | 'too-many-schedules'
   | 'too-many-keys'
+  | 'rate-limited'
   | 'queue-full'
   | 'store-full'
   | 'overloaded'
@@ -185,6 +186,13 @@ export class NotOnReplica extends SwitchyardError {
 
 /** Whole seconds from `least` to `most`: those who are turned away together do not come back together. */
 const jittered = (least: number, most: number): number => least + Math.floor(Math.random() * (most - least + 1))
+
+/** A key has made as many requests as it may, for now. */
+export class RateLimited extends SwitchyardError {
+  constructor(limit: number, seconds: number) {
+    super('rate-limited', `this key may make ${limit} requests a second, and has; send this one again later`, { retryAfterSeconds: seconds + jittered(0, 1), extra: { limit } })
+  }
+}
 
 /** As many tasks wait in a queue as may. */
 export class QueueFull extends SwitchyardError {

@@ -128,6 +128,8 @@ export class TooManyWatchers extends SwitchyardError {}
 export class TooManySchedules extends SwitchyardError {}
 /** 409: there are as many keys as there may be. */
 export class TooManyKeys extends SwitchyardError {}
+/** 429: the key may make no more requests a second. */
+export class RateLimited extends SwitchyardError {}
 /** 429: as many tasks wait in the queue as may; `queue` and `limit` are in `body`. */
 export class QueueFull extends SwitchyardError {}
 /** 503: the router's Redis has so little memory left that it takes no new work. */
@@ -191,6 +193,7 @@ export const ERRORS: Readonly<Record<string, new (init: ErrorInit) => Switchyard
   'too-many-watchers': TooManyWatchers,
   'too-many-schedules': TooManySchedules,
   'too-many-keys': TooManyKeys,
+  'rate-limited': RateLimited,
   'queue-full': QueueFull,
   'store-full': StoreFull,
   overloaded: Overloaded,

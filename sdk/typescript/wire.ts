@@ -696,6 +696,8 @@ export type NewKey = {
   roles: Role[]
   /** It never expires unless given. */
   expires_in_seconds?: number | undefined
+  /** No limit unless given. */
+  requests_per_second?: number | undefined
 }
 
 export type Rotation = {
@@ -710,6 +712,8 @@ export type Key = {
   key_id: string
   name: string
   roles: Role[]
+  /** Null: no limit. */
+  requests_per_second: number | null
   created_at: string
   expires_at: string | null
   expired: boolean

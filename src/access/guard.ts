@@ -21,9 +21,9 @@ const NOTE_USE_MS = 60_000
 const TOKEN_START = 'sya_'
 
 /** Who asks. `open`: no keys are in force, so whoever it is. */
-export type Caller = { kind: 'open' } | { kind: 'key'; id: string; roles: readonly Role[] } | ({ kind: 'agent' } & AgentLife)
+export type Caller = { kind: 'open' } | { kind: 'key'; id: string; roles: readonly Role[]; requestsPerSecond: number | null } | ({ kind: 'agent' } & AgentLife)
 export const OPEN: Caller = { kind: 'open' }
-const ADMIN: Caller = { kind: 'key', id: 'ADMIN_KEY', roles: ['admin'] }
+const ADMIN: Caller = { kind: 'key', id: 'ADMIN_KEY', roles: ['admin'], requestsPerSecond: null }
 
 type Known = { digest: Buffer; expiresMs: number | null; caller: Caller & { kind: 'key' } }
 
@@ -63,7 +63,7 @@ export const createGuard = ({ redis, subscriber, keys, adminKey, closed, log }: 
 
   const take = (fields: Record<string, string>): void => {
     known = new Map(
-      [...readRecords(fields)].map(([id, { digest, expiresMs, roles }]) => [id, { digest: Buffer.from(digest, 'base64url'), expiresMs, caller: { kind: 'key', id, roles } }]),
+      [...readRecords(fields)].map(([id, { digest, expiresMs, roles, requestsPerSecond }]) => [id, { digest: Buffer.from(digest, 'base64url'), expiresMs, caller: { kind: 'key', id, roles, requestsPerSecond } }]),
     )
     for (const id of noted.keys()) if (!known.has(id)) noted.delete(id)
     const theirs = fields['token_secret']

@@ -12,7 +12,7 @@ import { digestOf, newKey, newKeyId } from './secret.ts'
 export const MAX_KEYS = 1_000
 
 /** As it stands in Redis, as JSON; but for `expiresMs`, which a rotation may set, it never changes. */
-export type KeyRecord = { name: string; roles: readonly Role[]; digest: string; createdMs: number; expiresMs: number | null }
+export type KeyRecord = { name: string; roles: readonly Role[]; digest: string; createdMs: number; expiresMs: number | null; requestsPerSecond: number | null }
 
 const KEY_FIELD = 'key:'
 const USED_FIELD = 'used:'
@@ -27,6 +27,7 @@ const view = (id: string, record: KeyRecord, used: string | undefined, now: numb
   key_id: id,
   name: record.name,
   roles: [...record.roles],
+  requests_per_second: record.requestsPerSecond,
   created_at: iso(record.createdMs),
   expires_at: record.expiresMs === null ? null : iso(record.expiresMs),
   expired: isOver(record, now),
@@ -62,13 +63,13 @@ export const createKeyring = ({ redis, keys }: { redis: Redis; keys: Keys }) => 
      * @param hasAdmin whether there is an admin beside the keys: without one the first key must be one, or nobody could make another
      * @throws InvalidRequest, TooManyKeys
      */
-    create: async ({ name, roles, expires_in_seconds }: NewKey, hasAdmin: boolean): Promise<KeyMade> => {
+    create: async ({ name, roles, expires_in_seconds, requests_per_second }: NewKey, hasAdmin: boolean): Promise<KeyMade> => {
       const now = await time()
       if (!hasAdmin && !roles.includes('admin')) {
         const records = [...readRecords(await redis.hgetall(keys.access)).values()]
         if (!records.some((record) => record.roles.includes('admin') && !isOver(record, now))) throw new InvalidRequest([{ pointer: '/roles', detail: 'must hold admin while no key has that role: nobody could make another one' }])
       }
-      return (await make(now, { name, roles: [...new Set(roles)], expiresMs: inMs(now, expires_in_seconds) }))!
+      return (await make(now, { name, roles: [...new Set(roles)], expiresMs: inMs(now, expires_in_seconds), requestsPerSecond: requests_per_second ?? null }))!
     },
 
     /** The oldest first. */
@@ -88,7 +89,7 @@ export const createKeyring = ({ redis, keys }: { redis: Redis; keys: Keys }) => 
         if (was === null) throw new NotFound(`there is no key ${id}; GET /keys lists those there are`)
         const old = JSON.parse(was) as KeyRecord
         const becomes: KeyRecord = { ...old, expiresMs: Math.min(old.expiresMs ?? Infinity, now + Math.ceil(old_expires_in_seconds * 1000)) }
-        const made = await make(now, { name: old.name, roles: old.roles, expiresMs: inMs(now, expires_in_seconds) }, { id, was, becomes: JSON.stringify(becomes) })
+        const made = await make(now, { name: old.name, roles: old.roles, expiresMs: inMs(now, expires_in_seconds), requestsPerSecond: old.requestsPerSecond }, { id, was, becomes: JSON.stringify(becomes) })
         if (made) return made
         // It was rotated or revoked in the same moment: what it is now decides.
       }

@@ -54,11 +54,11 @@ const createOperationRouter = (operations: Record<string, Operation>): Router =>
 /** Lets in who may, as long as keys are in force. */
 export const createAccess = ({ guard, operations }: { guard: Guard; operations: Record<string, Operation> }): RequestHandler => {
   const router = createOperationRouter(operations)
-  const open = new Set(Object.entries(operations).flatMap(([route, { access }]) => (access === 'open' ? [route.split(' ')[1]!] : [])))
-  const isOpen = (path: string): boolean => open.has(path) || open.has(path.toLowerCase().replace(/\/$/, ''))
+  const open = new Set(Object.entries(operations).flatMap(([route, { access }]) => (access === 'open' ? [route] : [])))
+  const isOpen = ({ method, path }: Request): boolean => (method === 'GET' || method === 'HEAD') && open.has(`GET ${path.toLowerCase().replace(/\/$/, '')}`)
 
   return async (req, res, next) => {
-    if (!guard.inForce() || isOpen(req.path)) return next()
+    if (!guard.inForce() || isOpen(req)) return next()
     const shown = shownBy(req)
     const caller = guard.whoShows(shown) ?? (await guard.lookFor(shown))
     if (!caller) throw new Unauthorized(WRONG_KEY)

@@ -22,6 +22,7 @@ import { explainRoutes } from './explain.ts'
 import { healthRoutes } from './health.ts'
 import { createGate } from './gate.ts'
 import { keyRoutes } from './keys.ts'
+import { createLimit } from './limit.ts'
 import { createMetrics } from './metrics.ts'
 import { createDocument } from './openapi.ts'
 import { createOperations } from './operations.ts'
@@ -105,6 +106,7 @@ export const createApp = ({ core, feed, config, policy, guard, log, isStopping }
   app.use(metrics.measured)
   app.use(namesHost)
   app.use(createAccess({ guard, operations }))
+  app.use(createLimit({ redis, keys }))
   app.use(createGate({ pressure: createPressure({ redis, fullPercent: config.admission.maxRedisPercent }), room: createRoom() }))
   app.use(batchRoutes({ tasks, callbacks, registry, maxTimeoutSeconds, shed: metrics.shed, log })) // before /tasks/:id
   app.use(taskRoutes({ tasks, callbacks, whenEnded: createWaiter({ tasks, feed }), registry, own, maxTimeoutSeconds, log }))

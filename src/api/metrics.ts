@@ -111,7 +111,7 @@ const measured = (register: Registry): RequestHandler => {
 }
 
 /** What is refused because there is too much, or because Redis is away: to be sent again. */
-const SHED: ReadonlySet<string> = new Set<ProblemType>(['queue-full', 'store-full', 'overloaded', 'store-unavailable', 'too-many-watchers'])
+const SHED: ReadonlySet<string> = new Set<ProblemType>(['queue-full', 'store-full', 'overloaded', 'store-unavailable', 'too-many-watchers', 'rate-limited'])
 
 /** Counts those that are shed, by problem type; others it passes over. */
 export type CountShed = (type: ProblemType) => void

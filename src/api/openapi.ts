@@ -108,7 +108,7 @@ const answer = ({ description, schema, contentType, headers }: OperationAnswer, 
 })
 
 const problemsOf = (path: string, o: Operation): ProblemType[] => {
-  const types = new Set<ProblemType>(o.access === 'open' ? [] : ['unauthorized', 'forbidden'])
+  const types = new Set<ProblemType>(o.access === 'open' ? [] : ['unauthorized', 'forbidden', 'rate-limited'])
   for (const type of o.problems ?? []) types.add(type)
   if (o.body) for (const type of ['invalid-json', 'payload-too-large', 'unsupported-media-type', 'invalid-request'] as const) types.add(type)
   if (!o.storeless) for (const type of ['invalid-request', 'store-unavailable', 'overloaded'] as const) types.add(type)

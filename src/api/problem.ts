@@ -34,6 +34,7 @@ export const PROBLEMS: Record<ProblemType, { status: number; title: string }> = 
   'too-many-watchers': { status: 503, title: 'Too many requests that wait or watch' },
   'too-many-schedules': { status: 409, title: 'Too many schedules' },
   'too-many-keys': { status: 409, title: 'Too many keys' },
+  'rate-limited': { status: 429, title: 'Too many requests by this key' },
   'queue-full': { status: 429, title: 'The queue is full' },
   'store-full': { status: 503, title: 'The store is nearly full' },
   overloaded: { status: 503, title: 'Too much at once' },

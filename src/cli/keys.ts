@@ -14,6 +14,7 @@ const COLUMNS: readonly Column<Key>[] = [
   { title: 'ID', of: (k) => k.key_id },
   { title: 'NAME', of: (k) => plain(k.name), least: 8 },
   { title: 'ROLES', of: (k) => k.roles.join(' '), least: 6 },
+  { title: 'LIMIT', of: (k) => (k.requests_per_second === null ? '-' : `${k.requests_per_second}/s`), least: 5 },
   { title: 'EXPIRES', of: (k) => (k.expires_at === null ? 'never' : ago(k.expires_at)), style: (k) => (k.expired ? 'red' : undefined), least: 8 },
   { title: 'USED', of: (k) => (k.last_used_at === null ? 'never' : ago(k.last_used_at)), least: 8 },
   { title: 'MADE', of: (k) => ago(k.created_at), least: 8 },
@@ -43,17 +44,18 @@ export const keyCommands: Register = (program, run, { env, end }) => {
   const add = (name: string, description: string): Command => keys.command(name).description(description)
   const expires = () => new Option('--expires <seconds>', 'it is of no use after that; it never expires unless given').argParser(number())
 
-  type CreateOptions = { role: Role[]; expires?: number; local?: true; json?: true }
-  const create = run<[string, CreateOptions]>(async (session, name, o) => tell(session, await session.client.keys.create({ name, roles: o.role, expires_in_seconds: o.expires }, { signal: session.signal })))
+  type CreateOptions = { role: Role[]; limit?: number; expires?: number; local?: true; json?: true }
+  const create = run<[string, CreateOptions]>(async (session, name, o) => tell(session, await session.client.keys.create({ name, roles: o.role, expires_in_seconds: o.expires, requests_per_second: o.limit }, { signal: session.signal })))
   add('create', 'make a key and print it')
     .argument('[name]', 'for people: whose it is', 'key')
     .addOption(new Option('--role <role>', `what it may, also several: ${ROLES.join(', ')}`).argParser(role).makeOptionMandatory())
     .addOption(expires())
+    .addOption(new Option('--limit <requests>', 'so many a second at most; heartbeats, results and cancels are not counted').argParser(number({ whole: true, least: 1 })))
     .option('--local', LOCAL)
     .addHelpText('after', HELP)
     .action(async (name: string, o: CreateOptions, command: Command) => {
       if (!o.local) return create(name, o, command)
-      end(await become('../access/main', env, [JSON.stringify({ name, roles: o.role, expires_in_seconds: o.expires, json: o.json })]))
+      end(await become('../access/main', env, [JSON.stringify({ name, roles: o.role, expires_in_seconds: o.expires, requests_per_second: o.limit, json: o.json })]))
     })
 
   add('list', 'list keys, the oldest first').action(

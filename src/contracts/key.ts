@@ -1,7 +1,7 @@
 /** Keys: what each role may, what is asked for one and what is told of it. The key itself is told once, when it is made. */
 import { z } from 'zod'
 import { Name } from './agent.ts'
-import { list, number, oneOf, pattern } from './members.ts'
+import { integer, list, number, oneOf, pattern } from './members.ts'
 
 /** `submit`: bring work and look after it · `agent`: register agents and speak for them · `view`: look · `admin`: all of it, and keys. */
 export const ROLES = ['submit', 'agent', 'view', 'admin'] as const
@@ -13,6 +13,7 @@ export const KeyId = pattern(/^[A-Za-z0-9]{12}$/, 'must be 12 of A–Z a–z 0�
 
 const DAY_SECONDS = 86_400
 export const DEFAULT_OVERLAP_SECONDS = DAY_SECONDS
+const RequestsPerSecond = integer(1, 100_000)
 const Lifetime = number(1, 3650 * DAY_SECONDS)
 const roles = list(Role, ROLES.length, 'roles').refine((all) => all.length > 0, 'must name at least one role').describe('What it may: `submit` brings work and looks after it, `agent` registers agents and speaks for them, `view` looks, `admin` may all of that, and makes keys.')
 
@@ -22,6 +23,7 @@ export const NewKey = z
     name: Name.describe('For people: whose it is.'),
     roles,
     expires_in_seconds: Lifetime.optional().describe('It is of no use after that; it never expires unless given.'),
+    requests_per_second: RequestsPerSecond.optional().describe('More are refused (429). Heartbeats, registrations, results, progress and cancels are not counted. No limit unless given.'),
   })
   .meta({ id: 'NewKey' })
 export type NewKey = z.infer<typeof NewKey>
@@ -41,6 +43,7 @@ export const Key = z
     key_id: z.string().describe('The part of the key between its underscores.'),
     name: z.string(),
     roles: z.array(Role),
+    requests_per_second: z.int().nullable().describe('Null: no limit.'),
     created_at: z.iso.datetime(),
     expires_at: z.iso.datetime().nullable(),
     expired: z.boolean(),

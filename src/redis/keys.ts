@@ -32,6 +32,8 @@ const WITH_ID = {
   webhook_queue: 'webhook-queue:',
   /** string: what an Idempotency-Key was first answered, by the key's digest (tasks/submit.lua); expires by itself */
   idempotency: 'idempotency:',
+  /** string: the requests of a key within a second (api/limit.ts); expires by itself */
+  rate: 'rate:',
   /** hash: a schedule's record (schedules/schedule.lua) */
   schedule: 'schedule:',
 } as const
@@ -145,6 +147,8 @@ export const createKeys = (prefix: string, namespace = 'default') => {
     agentTypes: single('agent_types')(''),
     /** says `namespace/type` when one is new */
     typesChannel: `${prefix}:types`,
+    /** What the library puts in front of `:<key>`. */
+    rate: `${base('')}rate`,
     /** says that the keys have changed */
     accessChannel: `${prefix}:access`,
     /** of a type, or of all: a pattern */

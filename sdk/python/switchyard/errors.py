@@ -138,6 +138,12 @@ class TooManyKeys(SwitchyardError):
     problem = "too-many-keys"
 
 
+class RateLimited(SwitchyardError):
+    """The key may make no more requests a second: ``extra["limit"]``."""
+
+    problem = "rate-limited"
+
+
 class QueueFull(SwitchyardError):
     """As many tasks wait in the queue as may: ``extra["queue"]``, ``extra["limit"]``."""
 

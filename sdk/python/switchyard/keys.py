@@ -12,9 +12,9 @@ class Keys:
     def __init__(self, calls: Calls) -> None:
         self._calls = calls
 
-    def create(self, name: str, roles: "List[Role]", *, expires_in_seconds: Optional[float] = None) -> KeyMade:
+    def create(self, name: str, roles: "List[Role]", *, expires_in_seconds: Optional[float] = None, requests_per_second: Optional[int] = None) -> KeyMade:
         """The answer's ``key`` is never told again. Should the answer be lost there is a key that nobody has: revoke it."""
-        made: KeyMade = self._calls.json("POST", "/keys", members(name=name, roles=roles, expires_in_seconds=expires_in_seconds))
+        made: KeyMade = self._calls.json("POST", "/keys", members(name=name, roles=roles, expires_in_seconds=expires_in_seconds, requests_per_second=requests_per_second))
         return made
 
     def list(self) -> "List[Key]":
