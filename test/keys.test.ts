@@ -142,9 +142,12 @@ test('a revoked key is out at every process within 2 s, also when nobody hears o
   const { key, key_id } = await makeKey({ name: 'gone', roles: ['view'] })
   const [here, there] = system.api.map((a) => a.url) as [string, string]
   expect((await as(key, 'GET', '/tasks', undefined, there)).status).toBe(200)
+  const stream = await fetch(`${there}/events`, { headers: bearer(key) })
+  const ended = stream.text().catch(() => 'cut off')
   expect((await as(ADMIN_KEY, 'DELETE', `/keys/${key_id}`, undefined, here)).json).toEqual({ key_id, revoked: true })
   expect((await as(key, 'GET', '/tasks', undefined, here)).status).toBe(401)
   await until(async () => (await as(key, 'GET', '/tasks', undefined, there)).status === 401)
+  expect(await ended).toBe('cut off') // what goes on ends with it
   expect((await as(ADMIN_KEY, 'DELETE', `/keys/${key_id}`)).json).toEqual({ key_id, revoked: false })
 
   const tookMs = await atBest(2_000, async () => {

@@ -72,6 +72,7 @@ export const createGuard = ({ redis, subscriber, keys, adminKey, closed, log }: 
     tokens = createTokens(secret, keys.namespace)
   }
 
+  const watchers = new Set<() => void>()
   const lookOnce = async (): Promise<void> => {
     const telling = used
     used = new Set()
@@ -80,6 +81,7 @@ export const createGuard = ({ redis, subscriber, keys, adminKey, closed, log }: 
       clock = { redisMs: Number(at), heardAt: performance.now() }
       if (flat) take(fieldsOf(flat))
       version = newest
+      for (const tell of watchers) tell()
     } catch (error) {
       for (const id of telling) used.add(id)
       throw error
@@ -157,6 +159,14 @@ export const createGuard = ({ redis, subscriber, keys, adminKey, closed, log }: 
       else if (performance.now() - lookedAt > LOOK_FOR_UNKNOWN_MS) await look().catch(() => {})
       return whoShows(presented)
     },
+    /** Whether who came in with a key would still be let in. */
+    isGood: (caller: Caller): boolean => {
+      if (caller.kind !== 'key' || caller === ADMIN) return true
+      const key = known.get(caller.id)
+      return key !== undefined && (key.expiresMs === null || key.expiresMs > now())
+    },
+    /** Is told after each look, whatever it found. */
+    onLook: (tell: () => void): void => void watchers.add(tell),
     /** What this agent may show from now on. */
     tokenFor: (life: AgentLife): string => tokens.make(life),
   }

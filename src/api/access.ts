@@ -2,7 +2,7 @@
  * Who is let in, and to what. It comes before the gate: a stranger is sent away before there is a place for the request, or its body is read. What each route asks
  * for is said in operations.ts, and nowhere else.
  */
-import { Router, type Express, type Request, type RequestHandler } from 'express'
+import { Router, type Express, type NextFunction, type Request, type RequestHandler, type Response } from 'express'
 import type { Caller, Guard } from '../access/guard.ts'
 import { Forbidden, Unauthorized } from '../errors.ts'
 import { callerOf, setCaller } from './caller.ts'
@@ -36,19 +36,47 @@ const check = (caller: Caller, access: Access, route: string): void => {
   throw new Forbidden(`this key has the role ${listed(caller.roles)}; ${route} needs one of role ${listed(roles)}`, { roles_needed: roles })
 }
 
+type Onward = { onward?: NextFunction }
+const onwardOf = (res: Response): NextFunction => (res.locals as Onward).onward!
+const setOnward = (res: Response, onward: NextFunction): void => {
+  const locals = res.locals as Onward
+  locals.onward = onward
+}
+
 /** Says for each request which operation it is, by the very rules that lead it to its route. */
 const createOperationRouter = (operations: Record<string, Operation>): Router => {
   const router = Router()
   for (const [route, { access }] of Object.entries(operations)) {
     const [method, path] = route.split(' ') as [string, string]
-    const pass: RequestHandler = (_req, res, next) => {
+    // Out of the router at once: its own way out takes a turn of the event loop. But where it has changed the path, it puts that back.
+    const pass: RequestHandler = (_req, res) => {
+      check(callerOf(res), access, route)
+      onwardOf(res)()
+    }
+    const passMounted: RequestHandler = (_req, res, next) => {
       check(callerOf(res), access, route)
       next('router')
     }
-    if (path === '/queues') router.use(path, pass) // an app of its own
+    if (path === '/queues') router.use(path, passMounted) // an app of its own
     else router[method.toLowerCase() as 'get' | 'post' | 'put' | 'delete'](path.replace(/\{(\w+)\}/g, ':$1'), pass)
   }
   return router
+}
+
+const STREAM = /\/events\/?$/i
+
+/** Answers that go on for as long as the client likes: they end with the key. */
+const createStreams = (guard: Guard) => {
+  const open = new Map<Response, Caller>()
+  guard.onLook(() => {
+    for (const [res, caller] of open) if (!guard.isGood(caller)) res.destroy()
+  })
+  return {
+    hold: (res: Response, caller: Caller): void => {
+      open.set(res, caller)
+      res.once('close', () => open.delete(res))
+    },
+  }
 }
 
 /** Lets in who may, as long as keys are in force. */
@@ -57,15 +85,25 @@ export const createAccess = ({ guard, operations }: { guard: Guard; operations: 
   const open = new Set(Object.entries(operations).flatMap(([route, { access }]) => (access === 'open' ? [route] : [])))
   const isOpen = ({ method, path }: Request): boolean => (method === 'GET' || method === 'HEAD') && open.has(`GET ${path.toLowerCase().replace(/\/$/, '')}`)
 
-  return async (req, res, next) => {
-    if (!guard.inForce() || isOpen(req)) return next()
-    const shown = shownBy(req)
-    const caller = guard.whoShows(shown) ?? (await guard.lookFor(shown))
+  const streams = createStreams(guard)
+
+  /** @throws Unauthorized, Forbidden */
+  const admit = (caller: Caller | null, req: Request, res: Response, next: NextFunction): void => {
     if (!caller) throw new Unauthorized(WRONG_KEY)
     setCaller(res, caller)
     // OPTIONS asks for nothing, and what is not there is not there for everybody who has a key.
     if (req.method === 'OPTIONS') return next()
+    if (STREAM.test(req.path)) streams.hold(res, caller)
+    setOnward(res, next)
     router(req, res, next)
+  }
+
+  return (req, res, next) => {
+    if (!guard.inForce() || isOpen(req)) return next()
+    const shown = shownBy(req)
+    const caller = guard.whoShows(shown)
+    if (caller) return admit(caller, req, res, next)
+    return guard.lookFor(shown).then((found) => admit(found, req, res, next))
   }
 }
 

@@ -2,7 +2,7 @@
  * How many requests a key may make: counted in Redis, so over all API processes, by windows of a second. What work under way needs (heartbeats, results, cancels) is
  * not counted. A key without a limit costs nothing; one that is beyond its own is refused from memory for the rest of the second.
  */
-import type { RequestHandler } from 'express'
+import type { NextFunction, RequestHandler, Response } from 'express'
 import type { RateLimiterRedis, RateLimiterRes } from 'rate-limiter-flexible'
 import { RateLimited } from '../errors.ts'
 import type { Redis } from '../redis/client.ts'
@@ -26,14 +26,11 @@ export const createLimit = ({ redis, keys }: { redis: Redis; keys: Keys }): Requ
     return limiter
   }
 
-  return async (req, res, next) => {
-    const caller = callerOf(res)
-    if (caller.kind !== 'key' || caller.requestsPerSecond === null || req.method === 'OPTIONS' || laneOf(req.method, req.url) === 'running') return next()
-    const limit = caller.requestsPerSecond
+  const count = async (id: string, limit: number, res: Response, next: NextFunction): Promise<void> => {
     const limiter = await limiterOf(limit)
     // It rejects with the count what is beyond the limit; of what it refuses from memory the count says nothing.
-    const [passes, counted] = await limiter.consume(caller.id).then(
-      (count) => [true, count] as const,
+    const [passes, counted] = await limiter.consume(id).then(
+      (made) => [true, made] as const,
       (error: RateLimiterRes | Error) => [false, error] as const,
     )
     // The store does not answer: what that means for this request the gate decides.
@@ -43,5 +40,11 @@ export const createLimit = ({ redis, keys }: { redis: Redis; keys: Keys }): Requ
     res.setHeader('RateLimit', `"key";r=${passes ? counted.remainingPoints : 0};t=${seconds}`)
     if (!passes) throw new RateLimited(limit, seconds)
     next()
+  }
+
+  return (req, res, next) => {
+    const caller = callerOf(res)
+    if (caller.kind !== 'key' || caller.requestsPerSecond === null || req.method === 'OPTIONS' || laneOf(req.method, req.url) === 'running') return next()
+    return count(caller.id, caller.requestsPerSecond, res, next)
   }
 }
