@@ -58,7 +58,7 @@ describe.each(Object.entries(OPERATIONS))('%s', (route, operation) => {
     }
   })
 
-  test.each(ROLES)(`a key of role %s`, async (role) => {
+  test.each(ROLES)('a key of role %s', async (role) => {
     const { status, problem } = await headOf(route, operation, keys[role])
     if (mayDo(operation, role)) expect([401, 403], JSON.stringify(problem)).not.toContain(status)
     else {
