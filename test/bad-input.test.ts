@@ -15,6 +15,9 @@ import { exchange, type Exact, type Got } from './exact.ts'
 import { UNDECODABLE_IDS, WRONG_HEADERS, WRONG_IDS, wrongFor, wrongInQuery } from './hostile.ts'
 import { startSystem, until, type System } from './system.ts'
 
+/** Some of what is good makes keys, and one is needed then. */
+const KEY = 'k'.repeat(32)
+const NO_KEY = '0'.repeat(12)
 let system: System
 let agentId: string
 let waiting: string
@@ -22,7 +25,7 @@ let ended: string
 let before: string
 beforeAll(async () => {
   // No worker, and a Redis of its own: whatever changes there was a request's doing.
-  system = await startSystem({ workers: 0, ownRedis: true })
+  system = await startSystem({ workers: 0, ownRedis: true, key: KEY })
   agentId = (await system.post('/agents/register', agentBody({ ttl_seconds: 3600 }))).json.id
   waiting = await system.submit({ agent_type: 'cost' })
   ended = await system.submit({ agent_type: 'cost' })
@@ -54,10 +57,10 @@ const stored = async (): Promise<string> => String(await system.redis.eval(DIGES
 /** A request, its headers as people write them: the usual ones are added, and `none` takes one of them away. */
 type Sent = { method: string; path: string; body?: string | Buffer | undefined; headers?: Record<string, string> }
 const exact = ({ method, path, body, headers = {} }: Sent): Exact => {
-  const usual = { host: 'x', ...(body === undefined ? {} : { 'content-type': 'application/json', 'content-length': String(Buffer.byteLength(body)) }) }
+  const usual = { host: 'x', authorization: `Bearer ${KEY}`, ...(body === undefined ? {} : { 'content-type': 'application/json', 'content-length': String(Buffer.byteLength(body)) }) }
   return { method, path, body, headers: Object.entries({ ...usual, ...headers }).filter(([, value]) => value !== 'none') }
 }
-const rawly = (bytes: string): Promise<Got | null> => exchange(system.url(), bytes)
+const rawly = (bytes: string): Promise<Got | null> => exchange(system.url(), bytes.replace('Host: x\r\n', `Host: x\r\nAuthorization: Bearer ${KEY}\r\n`))
 const send = async (sent: Sent): Promise<Got> => {
   const got = await exchange(system.url(), exact(sent))
   if (!got) throw new Error(`no answer to ${sent.method} ${sent.path.slice(0, 100)}`)
@@ -97,7 +100,7 @@ const goodPasses = async (): Promise<void> => expect((await send({ method: 'GET'
 /** What stands for a `{name}` in a path: something that is there. A name that is new must be told here what that is. */
 const thingFor = (path: string, name: string): string => {
   if (name === 'type') return 'cost'
-  const thing = new Map([['tasks', ended], ['agents', agentId], ['schedules', 'nightly']]).get(path.split('/')[1]!)
+  const thing = new Map([['tasks', ended], ['agents', agentId], ['schedules', 'nightly'], ['keys', NO_KEY]]).get(path.split('/')[1]!)
   if (name !== 'id' || thing === undefined) throw new Error(`what is {${name}} in ${path}?`)
   return thing
 }
@@ -377,7 +380,7 @@ describe('what only several members together, or what is there, make wrong', () 
   test('ids of our form that nothing has are not found', async () => {
     // What makes or forgets things under the id it is given is none of these.
     for (const route of routes.filter(({ path, method }) => path.includes('{id}') && method !== 'PUT' && !(method === 'DELETE' && !path.startsWith('/tasks')) && !path.endsWith('/unregister'))) {
-      const id = route.path.startsWith('/tasks') ? 'cost.01980a1c-6f0e-7c3a-9d2b-1f6a2b3c4d5e' : 'nobody'
+      const id = route.path.startsWith('/tasks') ? 'cost.01980a1c-6f0e-7c3a-9d2b-1f6a2b3c4d5e' : route.path.startsWith('/keys') ? NO_KEY : 'nobody'
       await refused('not-found', { ...good(route), path: filled(route.path, () => id) })
     }
     // One character of the type, or of the id, is another task.

@@ -9,7 +9,7 @@ import { createOperations, type Operation } from '../src/api/operations.ts'
 import { Problem, PROBLEMS } from '../src/api/problem.ts'
 import { MAX_TIMEOUT_SECONDS } from './api-document.ts'
 import { exchange, type Got } from './exact.ts'
-import { isWhole, request, wireOf, type Made } from './fuzz/requests.ts'
+import { KEY, isWhole, request, wireOf, type Made } from './fuzz/requests.ts'
 import { accepts as answersLater, startSystem, until, type Handler, type System, type TestAgent } from './system.ts'
 
 const SEED = Number(process.env.FUZZ_SEED ?? 20_260_101)
@@ -19,7 +19,7 @@ let system: System
 let agent: TestAgent
 let done = 0
 beforeAll(async () => {
-  system = await startSystem({ ownRedis: true })
+  system = await startSystem({ ownRedis: true, key: KEY })
   agent = await system.agent({ type: 'fuzz', capabilities: ['echo', 'a.b', 'analyze_cost'], maxConcurrency: 200, ttlSeconds: 3600, handle: answer })
 })
 afterAll(() => system[Symbol.asyncDispose]())

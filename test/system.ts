@@ -209,11 +209,14 @@ export const startAgent = async (url: () => string, o: AgentOptions = {}) => {
 }
 export type TestAgent = Awaited<ReturnType<typeof startAgent>>
 
+/** The key that is shown to an API unless the call says another, by where that is. */
+const shown = new Map<string, string>()
+
 /** One HTTP exchange; a string body is sent as it is. */
 export const call = async (method: string, url: string, body?: unknown, headers: Record<string, string> = {}): Promise<Answer> => {
   const res = await fetch(url, {
     method,
-    headers: { ...(body === undefined ? {} : { 'content-type': 'application/json' }), ...headers },
+    headers: { ...(body === undefined ? {} : { 'content-type': 'application/json' }), ...(shown.has(new URL(url).origin) ? { authorization: `Bearer ${shown.get(new URL(url).origin)}` } : {}), ...headers },
     ...(body === undefined ? {} : { body: typeof body === 'string' ? body : JSON.stringify(body) }),
     signal: AbortSignal.timeout(15_000),
   })
@@ -225,20 +228,20 @@ export const call = async (method: string, url: string, body?: unknown, headers:
   return { status: res.status, headers: res.headers, json, text }
 }
 
-export type SystemOptions = { apis?: number; workers?: number; ownRedis?: boolean; env?: Record<string, string> }
+export type SystemOptions = { apis?: number; workers?: number; ownRedis?: boolean; env?: Record<string, string>; /** Set as ADMIN_KEY, and shown with every call. */ key?: string }
 
-export const startSystem = async ({ apis = 1, workers = 1, ownRedis = false, env = {} }: SystemOptions = {}) => {
+export const startSystem = async ({ apis = 1, workers = 1, ownRedis = false, env = {}, key }: SystemOptions = {}) => {
   const own = ownRedis ? await startRedis() : null
   const redisUrl = own?.url ?? (await import('vitest')).inject('redisUrl')
   const prefix = `t${randomBytes(5).toString('hex')}`
   const redis = new Redis({ path: redisUrl.slice('unix://'.length), maxRetriesPerRequest: null, retryStrategy: () => 50 })
   redis.on('error', () => {})
   const keys: Keys = createKeys(prefix)
-  const settings = { REDIS_URL: redisUrl, REDIS_PREFIX: prefix, PORT: '0', HEALTH_PORT: '0', HOST: '127.0.0.1', LOG_LEVEL: 'info', ...env }
+  const settings = { REDIS_URL: redisUrl, REDIS_PREFIX: prefix, PORT: '0', HEALTH_PORT: '0', HOST: '127.0.0.1', LOG_LEVEL: 'info', ...(key === undefined ? {} : { ADMIN_KEY: key }), ...env }
   const api: Proc[] = []
   const worker: Proc[] = []
   const agents: TestAgent[] = []
-  const addApi = async (more: Record<string, string> = {}) => { const p = await startProcess('src/api/main.ts', { ...settings, ...more }); api.push(p); return p }
+  const addApi = async (more: Record<string, string> = {}) => { const p = await startProcess('src/api/main.ts', { ...settings, ...more }); api.push(p); if (key !== undefined) shown.set(p.url, key); return p }
   const addWorker = async (more: Record<string, string> = {}) => { const p = await startProcess('src/workers/main.ts', { ...settings, ...more }); worker.push(p); return p }
   await Promise.all([...Array.from({ length: apis }, () => addApi()), ...Array.from({ length: workers }, () => addWorker())])
   let turn = 0

@@ -134,7 +134,7 @@ const queryOf = (route: Route, mood: Mood): Arbitrary<string> => {
 }
 
 const idOf = (path: string, name: string, mood: Mood): Arbitrary<string> => {
-  const kind = name === 'type' ? fc.constantFrom(...TYPES) : /\/(?:result|progress)$/.test(path) ? thing('running', 2) : path.startsWith('/tasks') ? thing('task', 8) : path.startsWith('/schedules') ? fc.constantFrom('s1', 's2', 's.3') : thing('agent', 4)
+  const kind = name === 'type' ? fc.constantFrom(...TYPES) : /\/(?:result|progress)$/.test(path) ? thing('running', 2) : path.startsWith('/tasks') ? thing('task', 8) : path.startsWith('/keys') ? fc.constantFrom('000000000000', 'AAAAAAAAAAAA') : path.startsWith('/schedules') ? fc.constantFrom('s1', 's2', 's.3') : thing('agent', 4)
   if (mood === 'valid') return kind
   const wrong = fc.oneof(fc.constantFrom(...WRONG_IDS, ...UNDECODABLE_IDS), fc.string({ unit: 'binary', minLength: 1, maxLength: 20 }).map((s) => encodeURIComponent(s.toWellFormed()).replace(/^\.+$/, 'x')), fc.uuid().map((id) => `cost.${id}`))
   return fc.oneof({ weight: mood === 'nearly' ? 10 : 2, arbitrary: kind }, { weight: 1, arbitrary: wrong })
@@ -182,12 +182,15 @@ const requestFor = (route: Route, mood: Mood): Arbitrary<Made> => {
 const ONCE = ['content-type', 'content-encoding', 'expect']
 
 /** What goes over the wire. */
+/** Some of the requests make keys, and one is needed then. */
+export const KEY = 'k'.repeat(32)
+
 export const wireOf = ({ method, path, headers, body, framing, blows }: Made, fill: (text: string) => string): Buffer => {
   const sent = body && Buffer.from(fill(body.toString('latin1')), 'latin1')
   const type: [string, string][] = sent && !headers.some(([name]) => name === 'content-type') ? [['content-type', 'application/json']] : []
   const length: [string, string][] = !sent ? [] : framing === 'chunks' ? [['transfer-encoding', 'chunked']] : [['content-length', String(sent.length + (framing === 'lies' ? 7 : 0))]]
   const given = headers.filter(([name], i) => !ONCE.includes(name) || headers.findIndex(([n]) => n === name) === i)
-  const head = `${method} ${fill(path)} HTTP/1.1\r\nhost: x\r\n${[...type, ...length, ...given].map(([name, value]) => `${name}: ${fill(value)}\r\n`).join('')}\r\n`
+  const head = `${method} ${fill(path)} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer ${KEY}\r\n${[...type, ...length, ...given].map(([name, value]) => `${name}: ${fill(value)}\r\n`).join('')}\r\n`
   const chunks = framing === 'chunks' && sent ? [Buffer.from(`${Math.max(1, sent.length).toString(16)}\r\n`), sent.length > 0 ? sent : Buffer.from(' '), Buffer.from('\r\n0\r\n\r\n')] : sent ? [sent] : []
   let bytes = Buffer.concat([Buffer.from(head, 'latin1'), ...chunks])
   for (const { at, bytes: put } of blows) bytes = Buffer.concat([bytes.subarray(0, at), Buffer.from(put, 'latin1'), bytes.subarray(at + 1)])
