@@ -384,7 +384,7 @@ import json
 from types import SimpleNamespace
 from switchyard.membership import Membership
 def told(*intervals):
-    member = Membership(SimpleNamespace(logger=None, agent_id=None, ttl_seconds=60), 1, [], None, None)
+    member = Membership(SimpleNamespace(logger=None, agent_id=None, ttl_seconds=60), 1, [], None, None, None)
     for interval in intervals:
         member._told(interval)
     return member._interval
