@@ -6,7 +6,7 @@ import { getHeapSpaceStatistics, getHeapStatistics, setFlagsFromString } from 'n
 import { runInNewContext } from 'node:vm'
 
 /** So much more than after the last sweep is let lie. */
-const GARBAGE_BYTES = 32 * 1024 * 1024
+const GARBAGE_BYTES = 24 * 1024 * 1024
 
 /** What has come and was let go of again is outside of V8's heap, which begins to look for it at 64 MB. It is young: to sweep it costs little. */
 const LET_GO_BYTES = 8 * 1024 * 1024
