@@ -64,7 +64,7 @@ describe('the first family of agents', () => {
   test('beats with status and metadata, and leaves without a body; twice is no error', async () => {
     await using agent = await startFirst('first-b', {})
     const beat = await system.post(`/agents/${agent.id}/heartbeat`, { status: 'healthy', metadata: {} })
-    expect([beat.status, beat.json]).toEqual([200, { received: true, next_interval_seconds: 20, timestamp: expect.stringMatching(/Z$/), cancel: [], lost: [], drain: false }])
+    expect([beat.status, beat.json]).toEqual([200, { received: true, next_interval_seconds: 20, timestamp: expect.stringMatching(/Z$/), cancel: [], lost: [], drain: false, signing_secret_id: expect.stringMatching(/^[0-9a-f]{16}$/) }])
     for (const was of [true, false]) {
       const left = await system.post(`/agents/${agent.id}/unregister`)
       expect([left.status, left.json]).toEqual([200, { agent_id: agent.id, unregistered: was }])

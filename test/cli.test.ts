@@ -221,7 +221,7 @@ describe('tasks', () => {
     const json = JSON.parse((await sy(['tasks', 'explain', id, '--json'])).out)
     const { json: api } = await system.get(`/tasks/${id}/explain`)
     expect(json).toEqual({ ...api, at: json.at })
-    expect(await sy(['tasks', 'explain', 'nobody'])).toEqual({ code: 1, out: '', err: expect.stringMatching(/^switchyard: there is no task nobody/) })
+    expect(await sy(['tasks', 'explain', 'nobody'])).toEqual({ code: 1, out: '', err: expect.stringMatching(/^switchyard: there is no such task; its id is not of the form that ids have/) })
   })
 
   test('list and show, for people and for machines', async () => {

@@ -9,8 +9,8 @@ import { createTidy } from './tidy.ts'
 const MIB = 1024 * 1024
 /** Bytes of bodies, from when they begin to come until their request is answered. The last part is for the lane `running` alone. */
 const BODY_BYTES = { all: 16 * MIB, running: 4 * MIB }
-/** Requests with a body, likewise. */
-const REQUESTS = { all: 1_024, running: 512 }
+/** Requests with a body, likewise: a burst of a client that sends each by a connection of its own is let in. */
+const REQUESTS = { all: 2_048, running: 512 }
 /** Bytes of large answers that are handed over and not read. */
 const ANSWER_BYTES = 16 * MIB
 /** A body or an answer that others need the room of must have come, or have been read, within so long. */

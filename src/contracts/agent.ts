@@ -52,7 +52,7 @@ export const Registration = z
     ttl_seconds: Ttl.default(DEFAULT_TTL_SECONDS).describe('It is dead after so long a silence. Beat at a third of it.'),
     max_concurrency: MaxConcurrency.default(10).describe('It never has more tasks than this at once.'),
     instance_id: text(128).optional().describe('Changes when the agent’s process is a new one: what the old one was running is over.'),
-    rotate_secret: z.boolean().optional().describe('It wants another signing secret. For a day what it is sent is signed with the one before as well.'),
+    rotate_secret: z.boolean('must be true or false').optional().describe('It wants another signing secret. For a day what it is sent is signed with the one before as well.'),
     metadata: Metadata.optional().describe('Anything, at most 64 members; replaced by each registration, merged by heartbeats.'),
   })
   .refine((r) => r.name !== undefined || r.agent_name !== undefined, { path: ['name'], message: 'is required (name, or agent_name)', ...always })
@@ -68,7 +68,7 @@ export const Heartbeat = z
     status: ReportedStatus.optional(),
     metadata: Metadata.optional().describe('Merged, member by member, into what is known.'),
     running: list(text(128), 2000, 'attempt ids').optional().describe('The attempt ids it is working on now. Left out means unknown, and frees nothing.'),
-    timestamp: z.iso.datetime().optional().describe('The `timestamp` of the last heartbeat’s answer, or `last_seen` of the registration’s: what began behind it is not missing from `running`, however late this one comes.'),
+    timestamp: z.iso.datetime('must be a time such as 2026-11-20T12:00:00.000Z').optional().describe('The `timestamp` of the last heartbeat’s answer, or `last_seen` of the registration’s: what began behind it is not missing from `running`, however late this one comes.'),
     max_concurrency: MaxConcurrency.optional(),
   })
   .meta({ id: 'Heartbeat' })
