@@ -91,11 +91,12 @@ export const readBody = (o: { optional?: boolean; depth?: number; before?: (req:
   (req, res, next) => {
     const { text } = req.body as TextBody
     o.before?.(req, text)
+    // Before it is parsed: 400,000 brackets are 30 MB of arrays.
+    const depth = o.depth ?? MAX_DEPTH
+    if (maxDepth(text) > depth) throw new InvalidRequest([{ pointer: '', detail: `the body is nested deeper than ${depth} levels` }])
     const { room } = localsOf(res)
     const value = room && text.length > LARGE_TEXT ? room.tidy(() => parse(text)) : parse(text)
     if (!isObject(value)) throw notAnObject()
-    const depth = o.depth ?? MAX_DEPTH
-    if (maxDepth(text) > depth) throw new InvalidRequest([{ pointer: '', detail: `the body is nested deeper than ${depth} levels` }])
     req.body = { text, value } satisfies Body
     next()
   },
