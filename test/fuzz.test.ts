@@ -13,7 +13,7 @@ import { KEY, isWhole, request, wireOf, type Made } from './fuzz/requests.ts'
 import { accepts as answersLater, startSystem, until, type Handler, type System, type TestAgent } from './system.ts'
 
 const SEED = Number(process.env.FUZZ_SEED ?? 20_260_101)
-const REQUESTS = Number(process.env.FUZZ_REQUESTS ?? 1_000)
+const REQUESTS = Number(process.env.FUZZ_REQUESTS ?? 300)
 
 let system: System
 let agent: TestAgent
