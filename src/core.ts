@@ -1,16 +1,20 @@
-/** What the API and the workers are both made of: one Redis connection and everything that speaks over it. */
-import { createKeyring } from './access/keyring.ts'
+/**
+ * What the API and the workers are both made of: one Redis connection and everything that speaks over it. Each namespace has its own parts, which know the names of
+ * no other's keys: what is asked of them can be about nothing else.
+ */
+import { createKeyring, type Keyring } from './access/keyring.ts'
+import { createNamespaces, type Namespaces } from './access/namespaces.ts'
 import type { Config } from './config.ts'
-import { createCallbackPolicy } from './contracts/callback.ts'
+import { createCallbackPolicy, type CallbackPolicy } from './contracts/callback.ts'
 import { ConfigError } from './errors.ts'
 import type { Logger } from './logger.ts'
 import { createQueues } from './queues/queues.ts'
 import { createSchedulers } from './queues/schedulers.ts'
 import { checkRedis } from './redis/checks.ts'
 import { watchAddress } from './redis/address.ts'
-import { createRedis, whenReady } from './redis/client.ts'
+import { createRedis, whenReady, type Redis } from './redis/client.ts'
 import { joinEmbedded } from './redis/embedded.ts'
-import { createKeys } from './redis/keys.ts'
+import { createKeys, DEFAULT_NAMESPACE } from './redis/keys.ts'
 import { refusalOf } from './redis/refusals.ts'
 import { createPresence } from './registry/presence.ts'
 import { createRegistry } from './registry/registry.ts'
@@ -22,13 +26,46 @@ import { createStats } from './tasks/stats.ts'
 import { createTasks } from './tasks/tasks.ts'
 import { createWebhooks } from './tasks/webhooks/webhooks.ts'
 
-export type Core = Awaited<ReturnType<typeof createCore>>
+type PartsDeps = { redis: Redis; namespace: string; config: Config; callbacks: CallbackPolicy; log: Logger }
+
+/** Everything of one namespace. */
+const createParts = async ({ redis, namespace, config, callbacks, log }: PartsDeps) => {
+  const keys = createKeys(config.redisPrefix, namespace)
+  const types = createTypes({ redis, keys })
+  const signing = createSigning({ redis, keys, configured: config.signingSecrets })
+  await signing.load()
+  const registry = createRegistry({ redis, keys, types, signing })
+  const queues = createQueues({ redis, keys })
+  await queues.ready()
+  const stats = createStats({ redis, keys })
+  const webhooks = createWebhooks({ redis, keys, log })
+  const tasks = createTasks({ redis, keys, types, queues, stats, webhooks, retention: config.retention, fault: config.fault, maxAttemptMs: config.maxTaskTimeoutSeconds * 1000, maxQueued: config.admission.maxQueued, log })
+  const events = createEvents({ redis, keys })
+  const schedulers = createSchedulers({ queues })
+  const schedules = createSchedules({ redis, keys, types, registry, tasks, stats, schedulers, maxTimeoutSeconds: config.maxTaskTimeoutSeconds, log })
+  const presence = createPresence({ redis, keys })
+  return { redis, keys, types, signing, registry, queues, tasks, callbacks, webhooks, events, stats, schedulers, schedules, presence }
+}
+/** What one namespace is made of. */
+export type Parts = Awaited<ReturnType<typeof createParts>>
+
+/** The parts of the default namespace, and those of any other. */
+export type Core = Parts & {
+  redisUrl: string
+  redisAt: ReturnType<typeof watchAddress>
+  keyring: Keyring
+  namespaces: Namespaces
+  /** The parts of a namespace, made when they are first asked for. @throws when Redis does not answer */
+  of: (namespace: string) => Promise<Parts>
+  /** Writes what is left of counts, and disconnects. */
+  end: () => Promise<void>
+}
 
 /**
  * Connects, checks the Redis, and puts the parts together. Without REDIS_URL the embedded Redis of the data folder is joined.
  * @throws ConfigError when there is no Redis to use, or one that would lose tasks
  */
-export const createCore = async ({ config, log, name }: { config: Config; log: Logger; name: string }) => {
+export const createCore = async ({ config, log, name }: { config: Config; log: Logger; name: string }): Promise<Core> => {
   const redisUrl = config.redisUrl ?? (await joinEmbedded({ dataDir: config.dataDir })).url
   const redis = createRedis({ url: redisUrl, tls: config.redisTls, name: `switchyard-${name}`, log })
   try {
@@ -40,22 +77,22 @@ export const createCore = async ({ config, log, name }: { config: Config; log: L
     throw refusal === null ? error : new ConfigError(refusal)
   }
   const redisAt = watchAddress(redis, redisUrl)
-  const keys = createKeys(config.redisPrefix)
-  const types = createTypes({ redis, keys })
-  const signing = createSigning({ redis, keys, configured: config.signingSecrets })
-  await signing.load()
-  const registry = createRegistry({ redis, keys, types, signing })
-  const queues = createQueues({ redis, keys })
-  await queues.ready()
-  const stats = createStats({ redis, keys })
   // Where the API listens is known but for a port that was left open.
   const callbacks = createCallbackPolicy({ cidrs: config.webhookCidrs, own: () => [{ host: config.host, port: config.port }, ...redisAt()] })
-  const webhooks = createWebhooks({ redis, keys, log })
-  const tasks = createTasks({ redis, keys, types, queues, stats, webhooks, retention: config.retention, fault: config.fault, maxAttemptMs: config.maxTaskTimeoutSeconds * 1000, maxQueued: config.admission.maxQueued, log })
-  const events = createEvents({ redis, keys })
-  const schedulers = createSchedulers({ queues })
-  const schedules = createSchedules({ redis, keys, types, registry, tasks, stats, schedulers, maxTimeoutSeconds: config.maxTaskTimeoutSeconds, log })
-  const presence = createPresence({ redis, keys })
-  const keyring = createKeyring({ redis, keys })
-  return { redisUrl, redis, redisAt, keys, types, signing, registry, queues, tasks, callbacks, webhooks, events, stats, schedulers, schedules, presence, keyring }
+  const byNamespace = new Map<string, Promise<Parts>>()
+  const of = (namespace: string): Promise<Parts> => {
+    const known = byNamespace.get(namespace)
+    if (known) return known
+    const parts = createParts({ redis, namespace, config, callbacks, log })
+    byNamespace.set(namespace, parts)
+    parts.catch(() => byNamespace.delete(namespace)) // who asks next tries again
+    return parts
+  }
+  const end = async (): Promise<void> => {
+    const all = await Promise.allSettled(byNamespace.values())
+    await Promise.all(all.map((parts) => parts.status === 'fulfilled' && parts.value.stats.stop()))
+    redis.disconnect()
+  }
+  const parts = await of(DEFAULT_NAMESPACE)
+  return { ...parts, redisUrl, redisAt, keyring: createKeyring({ redis, keys: parts.keys }), namespaces: createNamespaces({ redis, keys: parts.keys }), of, end }
 }

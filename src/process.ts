@@ -47,8 +47,7 @@ export const createProcess = ({ name, start, endsWithinMs }: Role): { run: () =>
     )
     try {
       const core = await createCore({ config, log, name })
-      onEnd(() => core.redis.disconnect())
-      onEnd(() => core.stats.stop())
+      onEnd(core.end)
       const url = await start({ config, log, core, onEnd, giveUp: (why) => stop('cannot go on', 1, () => log.fatal(why)) })
       // Where what is compiled is kept (NODE_COMPILE_CACHE), that is done now: a process that is killed would not come to it, and who follows it is waited for.
       module.flushCompileCache()

@@ -80,6 +80,8 @@ const SINGLE = {
   acknowledged: 'acknowledged',
   /** of the empty type only, hash: the keys by which one comes in, and what agents' tokens are made with (src/access) */
   access: 'access',
+  /** of the default namespace’s empty type only, zset: each other namespace → ms at which it was last seen in use (namespaces.ts) */
+  namespaces: 'namespaces',
   /** of the empty type only, zset: agent type → ms at which it was last seen in use (types.ts) */
   types: 'types',
   /** of the empty type only, hash: agent id → its type; written before the agent, and again behind it */
@@ -99,11 +101,14 @@ export const luaBase = "local base = KEYS[1]\nlocal prefix, scope, agent_type = 
 
 export type Keys = ReturnType<typeof createKeys>
 
+/** Of those whose keys name no namespace. */
+export const DEFAULT_NAMESPACE = 'default'
+
 /**
  * @param prefix what all keys begin with (`sy`)
  * @param namespace whose agents and tasks these are
  */
-export const createKeys = (prefix: string, namespace = 'default') => {
+export const createKeys = (prefix: string, namespace = DEFAULT_NAMESPACE) => {
   const base = (type: string) => `${prefix}:{${namespace}/${type}}:`
   const withId = (part: keyof typeof WITH_ID) => (type: string, id: string) => base(type) + WITH_ID[part] + id
   const single = (part: keyof typeof SINGLE) => (type: string) => base(type) + SINGLE[part]
@@ -143,6 +148,7 @@ export const createKeys = (prefix: string, namespace = 'default') => {
     scheduleIds: single('schedule_ids')(''),
     acknowledged: single('acknowledged')(''),
     access: single('access')(''),
+    namespaces: single('namespaces')(''),
     types: single('types')(''),
     agentTypes: single('agent_types')(''),
     /** says `namespace/type` when one is new */

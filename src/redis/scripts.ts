@@ -49,8 +49,19 @@ const onlyNamed = (lua: string): string => {
   return parts.filter((part) => !part.startsWith('local function') || needed.has(/^local function (\w+)/.exec(part)![1]!)).join('')
 }
 
+/** By connection: each namespace has its own parts, and all of them the same scripts. */
+const loaded = new WeakMap<Redis, Map<string, Script>>()
+
 /** @param url of the .lua file, `new URL('./begin.lua', import.meta.url)` */
 export const loadScript = (redis: Redis, url: URL): Script => {
+  const scripts = loaded.get(redis) ?? new Map<string, Script>()
+  loaded.set(redis, scripts)
+  const script = scripts.get(url.pathname) ?? load(redis, url)
+  scripts.set(url.pathname, script)
+  return script
+}
+
+const load = (redis: Redis, url: URL): Script => {
   const name = `sy:${url.pathname.split('/').slice(-2).join('/')}`
   const body = onlyNamed(include(url.pathname, new Set()))
   const words = new Set(body.match(/\w+/g))
@@ -59,9 +70,9 @@ export const loadScript = (redis: Redis, url: URL): Script => {
   redis.defineCommand(name, { numberOfKeys: 1, lua })
   const run = (redis as unknown as Record<string, (...a: (string | number)[]) => Promise<unknown>>)[name]!
   // Loaded with each connection, so that EVALSHA is never answered NOSCRIPT in the midst of a packet and repeated behind what follows it.
-  const load = () => void redis.script('LOAD', lua).catch(() => {})
-  redis.on('ready', load)
-  if (redis.status === 'ready') load()
+  const send = () => void redis.script('LOAD', lua).catch(() => {})
+  redis.on('ready', send)
+  if (redis.status === 'ready') send()
   return (base, ...args) => run.call(redis, base, ...args)
 }
 
