@@ -57,6 +57,8 @@ export type Core = Parts & {
   namespaces: Namespaces
   /** The parts of a namespace, made when they are first asked for. @throws when Redis does not answer */
   of: (namespace: string) => Promise<Parts>
+  /** One that has been forgotten: its parts are not kept any longer. */
+  letGo: (namespace: string) => Promise<void>
   /** Writes what is left of counts, and disconnects. */
   end: () => Promise<void>
 }
@@ -88,11 +90,15 @@ export const createCore = async ({ config, log, name }: { config: Config; log: L
     parts.catch(() => byNamespace.delete(namespace)) // who asks next tries again
     return parts
   }
+  const letGo = async (namespace: string): Promise<void> => {
+    const parts = byNamespace.get(namespace)
+    byNamespace.delete(namespace)
+    await parts?.then(({ stats }) => stats.stop()).catch(() => {})
+  }
   const end = async (): Promise<void> => {
-    const all = await Promise.allSettled(byNamespace.values())
-    await Promise.all(all.map((parts) => parts.status === 'fulfilled' && parts.value.stats.stop()))
+    await Promise.all([...byNamespace.keys()].map(letGo))
     redis.disconnect()
   }
   const parts = await of(DEFAULT_NAMESPACE)
-  return { ...parts, redisUrl, redisAt, keyring: createKeyring({ redis, keys: parts.keys }), namespaces: createNamespaces({ redis, keys: parts.keys }), of, end }
+  return { ...parts, redisUrl, redisAt, keyring: createKeyring({ redis, keys: parts.keys }), namespaces: createNamespaces({ redis, keys: parts.keys }), of, letGo, end }
 }

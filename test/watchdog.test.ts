@@ -6,6 +6,7 @@ import { createRedis, whenReady } from '../src/redis/client.ts'
 import { createTransports } from '../src/transports/index.ts'
 import { createDispatcher } from '../src/workers/dispatcher.ts'
 import { createMetrics } from '../src/workers/metrics.ts'
+import { createPlaces } from '../src/workers/places.ts'
 import { createWatchdog, type Watchdog, type WatchdogDeps } from '../src/workers/watchdog.ts'
 import { startCore } from './core.ts'
 import { startSystem, until, type System } from './system.ts'
@@ -31,7 +32,7 @@ const startStuck = async (of: System, { hangs, concurrency = 4 }: { hangs: (call
   const registry: typeof core.registry = { ...core.registry, reserve: (...args) => (hangs(++calls) ? new Promise(() => {}) : core.registry.reserve(...args)) }
   const dispatcher = createDispatcher({
     ...core, registry, subscriber, transport: transports.http, deliverer: { look: () => {}, stop: async () => {} },
-    concurrency, drainMs: 0, log, metrics: createMetrics(), giveUp: (why) => void gaveUp.push(why), tickMs: TICK_MS,
+    places: createPlaces(concurrency), drainMs: 0, log, metrics: createMetrics(), giveUp: (why) => void gaveUp.push(why), tickMs: TICK_MS,
   })
   await dispatcher.start()
   return {

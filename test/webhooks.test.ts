@@ -8,6 +8,7 @@ import { createLogger } from '../src/logger.ts'
 import { WAITS_MS } from '../src/tasks/webhooks/schedule.ts'
 import { createWebhooks } from '../src/tasks/webhooks/webhooks.ts'
 import { createWebhookSender } from '../src/transports/webhook.ts'
+import { createPlaces } from '../src/workers/places.ts'
 import { createWebhookDeliverer } from '../src/workers/webhooks.ts'
 import { startCore } from './core.ts'
 import { fixture } from './processes.ts'
@@ -290,7 +291,7 @@ describe('the outbox', () => {
     await using box = await outbox()
     const to = await receiver(() => new Promise(() => {}))
     const id = await box.end(to.url)
-    const deliverer = () => createWebhookDeliverer({ webhooks: box.webhooks, sender: createWebhookSender({ policy: createCallbackPolicy({ cidrs: ['127.0.0.0/8'] }), system: false }), keys: async () => [readSecret(SECRET)!], log: createLogger('test', 'silent'), stopMs: 100 })
+    const deliverer = () => createWebhookDeliverer({ webhooks: box.webhooks, sender: createWebhookSender({ policy: createCallbackPolicy({ cidrs: ['127.0.0.0/8'] }), system: false }), keys: async () => [readSecret(SECRET)!], places: createPlaces(4), log: createLogger('test', 'silent'), stopMs: 100 })
     const first = deliverer()
     first.look('box')
     await until(() => to.came.length === 1)

@@ -10,8 +10,9 @@ export const webhookCommands: Register = (program, _run, { env, end }) => {
     .description('what webhooks are signed with')
     .command('secret')
     .description('print the secret that receivers check webhooks by')
+    .option('--namespace <name>', 'of this namespace’s webhooks, not of the default one')
     .addHelpText('after', HELP)
-    .action(async () => {
-      end(await become('../secret/main', env))
+    .action(async ({ namespace }: { namespace?: string }) => {
+      end(await become('../secret/main', env, namespace === undefined ? [] : [namespace]))
     })
 }

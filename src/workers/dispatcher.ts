@@ -1,5 +1,6 @@
 /**
- * A dispatcher: waits to be woken, reserves slots, and runs each with `dispatch`. Any number of them work side by side on one Redis.
+ * A dispatcher: waits to be woken, reserves slots, and runs each with `dispatch`. Any number of them work side by side on one Redis; a process has one for each
+ * namespace (dispatchers.ts).
  *
  * What wakes it: a message on its own channel (one dispatcher is told, not all), and once a second its own look at each agent type, the
  * net under lost messages and dead dispatchers.
@@ -24,6 +25,7 @@ import { createDispatch } from './dispatch.ts'
 import { createLocks } from './locks.ts'
 import { createLooks } from './looks.ts'
 import type { Metrics } from './metrics.ts'
+import type { Guest, Places } from './places.ts'
 import { createScheduler } from './scheduler.ts'
 import { createStops } from './stops.ts'
 import { createSweeper } from './sweeper.ts'
@@ -60,7 +62,8 @@ export type DispatcherDeps = {
   transport: Transport
   webhooks: Webhooks
   deliverer: WebhookDeliverer
-  concurrency: number
+  /** Those of the process. */
+  places: Places
   drainMs: number
   log: Logger
   metrics: Metrics
@@ -73,7 +76,7 @@ export type DispatcherDeps = {
 export type Dispatcher = ReturnType<typeof createDispatcher>
 
 export const createDispatcher = (deps: DispatcherDeps) => {
-  const { redis, subscriber, keys, types, registry, tasks, queues, presence, webhooks, deliverer, concurrency, log, metrics } = deps
+  const { redis, subscriber, keys, types, registry, tasks, queues, presence, webhooks, deliverer, places, log, metrics } = deps
   const id = randomUUID()
   const surveyScript = loadScript(redis, new URL('./survey.lua', import.meta.url))
   const locks = createLocks({ log })
@@ -96,13 +99,13 @@ export const createDispatcher = (deps: DispatcherDeps) => {
   /** With far more in hand than another dispatcher, now and then a slot is left to that one, so that a newly started one gets its share. */
   const givesAway = (type: string): boolean => {
     const least = leastOther.get(type) ?? -1
-    return least >= 0 && running > least * 2 + 4 && Math.random() < 1 / 8
+    return least >= 0 && places.taken() > least * 2 + 4 && Math.random() < 1 / 8
   }
   const dispatch = createDispatch({
     ...deps, id, locks, stops,
-    inFlight: () => running,
+    inFlight: places.taken,
     takesMore: () => !stopping,
-    goesOn: (type, queue) => !cannotSend() && now.refused.size <= (now.refused.has(queue) ? 1 : 0) && !givesAway(type),
+    goesOn: (type, queue) => !cannotSend() && now.refused.size <= (now.refused.has(queue) ? 1 : 0) && !places.othersWait(guest) && !givesAway(type),
     cannotSend: (why) => {
       if (!cannotSend()) log.warn({ error: why }, 'could not send an attempt; taking nothing for a moment')
       cannotSendUntil = performance.now() + CANNOT_SEND_MS
@@ -123,11 +126,12 @@ export const createDispatcher = (deps: DispatcherDeps) => {
 
   const start = (slot: Slot) => {
     running++
-    metrics.inFlight.set(running)
+    places.enter()
+    metrics.inFlight.set(places.taken())
     void dispatch.run(slot).finally(() => {
       running--
-      metrics.inFlight.set(running)
-      serveRefused()
+      places.leave()
+      metrics.inFlight.set(places.taken())
     })
   }
 
@@ -138,7 +142,7 @@ export const createDispatcher = (deps: DispatcherDeps) => {
     /** Queues whose wake came while all of our places were taken, and their types; the one that has waited longest comes first. */
     refused: new Map<string, string>(),
     /** Places asked for by reserves under way. */
-    asked: 0,
+    share: places.share(),
     surveying: null as Promise<void> | null,
   })
   let now = begin()
@@ -149,12 +153,15 @@ export const createDispatcher = (deps: DispatcherDeps) => {
   /** Types that we have yet to look at since our connection broke: Redis was away, perhaps. */
   let brokenFor = new Set<string>()
 
-  const serveRefused = () => {
-    if (now.refused.size === 0 || stopping) return
-    const again = [...now.refused]
-    now.refused.clear()
-    for (const [queue, type] of again) void pump(type, queue)
+  const guest: Guest = {
+    waits: () => now.refused.size > 0 && !stopping,
+    serve: () => {
+      const again = [...now.refused]
+      now.refused.clear()
+      for (const [queue, type] of again) void pump(type, queue)
+    },
   }
+  const leavePlaces = places.join(guest)
 
   /** Reserves slots for a queue while there are jobs, room and places. */
   const pump = async (type: string, queue: string): Promise<void> => {
@@ -164,13 +171,12 @@ export const createDispatcher = (deps: DispatcherDeps) => {
     pumping.set(queue, false)
     try {
       for (;;) {
-        const wanted = Math.min(RESERVE_AT_ONCE, concurrency - running - mine.asked)
         if (stopping || cannotSend() || mine !== now) return
-        if (wanted <= 0) return void refused.set(queue, type)
-        mine.asked += wanted
-        const slots = await registry.reserve(type, queue, id, running, Array.from({ length: wanted }, () => randomUUID())).finally(() => (mine.asked -= wanted))
+        const wanted = mine.share.ask(RESERVE_AT_ONCE)
+        if (wanted === 0) return void refused.set(queue, type)
+        const slots = await registry.reserve(type, queue, id, places.taken(), Array.from({ length: wanted }, () => randomUUID())).finally(() => mine.share.answered(wanted))
         for (const slot of slots) start(slot)
-        if (slots.length < wanted) serveRefused()
+        if (slots.length < wanted) places.freed()
         if (slots.length === wanted) continue
         if (!pumping.get(queue)) return
         pumping.set(queue, false)
@@ -184,9 +190,10 @@ export const createDispatcher = (deps: DispatcherDeps) => {
 
   const watchdog = createWatchdog({
     ping: () => redis.ping(),
-    hasPlace: () => running - dispatch.overdue() < concurrency,
+    hasPlace: () => places.taken() - dispatch.overdue() < places.size,
     begun: dispatch.begun,
     rebuild: () => {
+      now.share.drop()
       now = begin()
       reconnect(redis)
       reconnect(subscriber)
@@ -202,7 +209,7 @@ export const createDispatcher = (deps: DispatcherDeps) => {
 
   /** Looks at one agent type: what is due, what waits, what has stalled. */
   const survey = async (type: string): Promise<void> => {
-    const [recordsDueIn, agentsDue, webhooksDue, busy, least, inUse, idle, scheduleIn] = (await surveyScript(keys.base(type), id, running, brokenFor.has(type) ? 1 : 0)) as [number, number, number, [string, number, number, number, string][], string, number, string[], string]
+    const [recordsDueIn, agentsDue, webhooksDue, busy, least, inUse, idle, scheduleIn] = (await surveyScript(keys.base(type), id, places.taken(), brokenFor.has(type) ? 1 : 0)) as [number, number, number, [string, number, number, number, string][], string, number, string[], string]
     watchdog.looked(type, busy.filter(([, waits, , room]) => waits > 0 && room === 1).map(([queue, , , , front]) => ({ queue, front })))
     brokenFor.delete(type)
     leastOther.set(type, Number(least))
@@ -261,7 +268,9 @@ export const createDispatcher = (deps: DispatcherDeps) => {
   let surveyTimer: NodeJS.Timeout | undefined
 
   const mine = keys.namespace + '/'
+  const wakes = keys.wakeChannel(id)
   const onMessage = (channel: string, message: string) => {
+    if (channel !== keys.typesChannel && channel !== wakes) return
     const [first, second, inMs, ...more] = message.split('\t') as [string, string | undefined, string | undefined, ...string[]]
     if (channel !== keys.typesChannel) {
       if (first === 'cancel') return dispatch.cancel(second!)
@@ -283,8 +292,13 @@ export const createDispatcher = (deps: DispatcherDeps) => {
     dueIn(type, Number(inMs))
   }
 
-  const subscribe = () => subscriber.subscribe(keys.wakeChannel(id), keys.typesChannel)
+  const subscribe = () => subscriber.subscribe(wakes, keys.typesChannel)
   /** Deaf on a connection that stands, it would hear of nothing but by its looks. */
+  const onReady = (): void => {
+    stallChecksFrom = performance.now() + STALL_CHECK_MS
+    brokenFor = new Set(known)
+    void surveyNow()
+  }
   const subscribeAgain = (): void => {
     subscribe().catch(() => {
       if (!stopping && subscriber.status === 'ready') setTimeout(subscribeAgain, SUBSCRIBE_AGAIN_MS).unref()
@@ -295,18 +309,14 @@ export const createDispatcher = (deps: DispatcherDeps) => {
     id,
     /** Why work that can go out does not; null while it does. From the moment it is told to stop, it takes none. */
     notReady: (): string | null => (stopping ? 'it is stopping' : watchdog.reason()),
-    inFlight: () => running,
-    places: concurrency,
+    /** Neither anything in hand, nor an agent type known. */
+    isIdle: () => running === 0 && known.size === 0,
     start: async (): Promise<void> => {
       subscriber.on('message', onMessage)
       await subscribe()
       subscriber.on('ready', subscribeAgain)
       // After an outage: look at once, do not wait for the next second.
-      redis.on('ready', () => {
-        stallChecksFrom = performance.now() + STALL_CHECK_MS
-        brokenFor = new Set(known)
-        void surveyNow()
-      })
+      redis.on('ready', onReady)
       await surveyNow()
       surveyTimer = setInterval(() => void surveyNow(), SURVEY_MS)
     },
@@ -330,6 +340,11 @@ export const createDispatcher = (deps: DispatcherDeps) => {
         await idle(5000)
       }
       locks.stop()
+      now.share.drop()
+      leavePlaces()
+      redis.off('ready', onReady)
+      subscriber.off('message', onMessage).off('ready', subscribeAgain)
+      await subscriber.unsubscribe(wakes).catch(() => {})
       for (const type of known) deliverer.look(type) // what has ended meanwhile
     },
   }

@@ -9,10 +9,11 @@ import type { Claimed, Try, Webhooks } from '../tasks/webhooks/webhooks.ts'
 import { webhookId } from '../tasks/webhooks/view.ts'
 import type { Posted, Posting, WebhookSender } from '../transports/webhook.ts'
 import { createOrigins } from './origins.ts'
+import type { Guest, Places } from './places.ts'
 import { webhookBody } from './webhook-body.ts'
 
 /** At once, in this process: each may be 1 MiB in memory. */
-const PLACES = 64
+export const WEBHOOK_PLACES = 64
 /** For a whole try, and then for saying what came of it: together less than the lease of it. */
 const TRY_MS = 15_000
 const SAY_MS = 10_000
@@ -22,14 +23,22 @@ const STOP_MS = 3_000
 
 export type WebhookDeliverer = ReturnType<typeof createWebhookDeliverer>
 
-export type DelivererDeps = { webhooks: Webhooks; sender: WebhookSender; keys: () => Promise<Buffer[]>; log: Logger; stopMs?: number }
+export type DelivererDeps = {
+  webhooks: Webhooks
+  sender: WebhookSender
+  keys: () => Promise<Buffer[]>
+  /** Those of the process, which has a deliverer for each namespace. */
+  places: Places
+  log: Logger
+  stopMs?: number
+}
 
-export const createWebhookDeliverer = ({ webhooks, sender, keys, log, stopMs = STOP_MS }: DelivererDeps) => {
+export const createWebhookDeliverer = ({ webhooks, sender, keys, places, log, stopMs = STOP_MS }: DelivererDeps) => {
   const origins = createOrigins()
   /** Being sent now. */
   const sending = new Map<Claimed, Posting | null>()
-  /** Places asked for by claims under way. */
-  let asked = 0
+  /** Of claims under way. */
+  const share = places.share()
   let stopping = false
 
   /** What an answer, or none, means. */
@@ -98,12 +107,14 @@ export const createWebhookDeliverer = ({ webhooks, sender, keys, log, stopMs = S
     looking.set(type, false)
     try {
       for (;;) {
-        const wanted = Math.min(CLAIM_AT_ONCE, PLACES - sending.size - asked)
         if (stopping) return
-        if (wanted <= 0) return void left.add(type)
-        asked += wanted
-        const { claimed, more } = await webhooks.claim(type, randomUUID(), origins.room(wanted)).finally(() => (asked -= wanted))
-        for (const c of claimed) void send(c).finally(lookForLeft)
+        const wanted = share.ask(CLAIM_AT_ONCE)
+        if (wanted === 0) return void left.add(type)
+        const { claimed, more } = await webhooks.claim(type, randomUUID(), origins.room(wanted)).finally(() => share.answered(wanted))
+        for (const c of claimed) {
+          places.enter()
+          void send(c).finally(places.leave)
+        }
         if (more && claimed.length > 0) continue
         if (more) left.add(type)
         if (!looking.get(type)) return
@@ -116,11 +127,15 @@ export const createWebhookDeliverer = ({ webhooks, sender, keys, log, stopMs = S
     }
   }
 
-  const lookForLeft = (): void => {
-    const types = [...left]
-    left.clear()
-    for (const type of types) void look(type)
+  const guest: Guest = {
+    waits: () => left.size > 0 && !stopping,
+    serve: () => {
+      const types = [...left]
+      left.clear()
+      for (const type of types) void look(type)
+    },
   }
+  const leavePlaces = places.join(guest)
 
   return {
     /** Sends what is due of an agent type. */
@@ -134,7 +149,8 @@ export const createWebhookDeliverer = ({ webhooks, sender, keys, log, stopMs = S
       stopping = true
       for (const posting of sending.values()) posting?.abort()
       await idle(500)
-      sender.close()
+      share.drop()
+      leavePlaces()
     },
   }
 }

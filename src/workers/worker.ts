@@ -2,13 +2,15 @@
 import { createHostPolicy, isLoopback } from '../contracts/host.ts'
 import { listen, type Role } from '../process.ts'
 import { createRedis, whenReady } from '../redis/client.ts'
-import { createSecrets } from '../redis/secret.ts'
+import { createWebhookSecrets } from '../redis/secret.ts'
 import { createTransports } from '../transports/index.ts'
 import { createWebhookSender } from '../transports/webhook.ts'
 import { createDispatcher } from './dispatcher.ts'
+import { createDispatchers, type Served } from './dispatchers.ts'
 import { createHealthServer } from './health.ts'
 import { createMetrics } from './metrics.ts'
-import { createWebhookDeliverer } from './webhooks.ts'
+import { createPlaces } from './places.ts'
+import { createWebhookDeliverer, WEBHOOK_PLACES } from './webhooks.ts'
 
 export const worker: Role = {
   name: 'worker',
@@ -23,17 +25,31 @@ export const worker: Role = {
     const own = () => [{ host: config.host, port: config.healthPort }, ...core.redisAt()]
     const transports = createTransports({ policy: createHostPolicy({ cidrs: config.agentCidrs, own, loopback: isLoopback(config.host) }) })
     onEnd(() => transports.http.close())
-    const secrets = createSecrets({ redis: core.redis, key: core.keys.webhookSecret, configured: config.webhookSecrets })
     const sender = createWebhookSender({ policy: core.callbacks, system: config.webhookCidrs.length > 0 })
-    const deliverer = createWebhookDeliverer({ webhooks: core.webhooks, sender, keys: secrets.keys, log })
-    onEnd(() => deliverer.stop()) // behind the dispatcher: what ends while it drains is told
-    const dispatcher = createDispatcher({ ...core, deliverer, subscriber, transport: transports.http, concurrency: config.workerConcurrency, drainMs: config.drainMs, log, metrics, giveUp })
-    const health = createHealthServer({ dispatcher, redis: core.redis, metrics })
+    onEnd(() => sender.close())
+    const places = createPlaces(config.workerConcurrency)
+    const webhookPlaces = createPlaces(WEBHOOK_PLACES)
+
+    const serve = async (namespace: string): Promise<Served> => {
+      const parts = await core.of(namespace)
+      const secrets = createWebhookSecrets({ redis: parts.redis, keys: parts.keys, configured: config.webhookSecrets })
+      const deliverer = createWebhookDeliverer({ webhooks: parts.webhooks, sender, keys: secrets.keys, places: webhookPlaces, log })
+      const dispatcher = createDispatcher({ ...parts, deliverer, subscriber, transport: transports.http, places, drainMs: config.drainMs, log, metrics, giveUp })
+      await dispatcher.start()
+      const stop = async (): Promise<void> => {
+        await dispatcher.stop()
+        await deliverer.stop() // what ended while it drained is told
+        await core.letGo(namespace)
+      }
+      return { dispatcher, stop }
+    }
+    const dispatchers = createDispatchers({ namespaces: core.namespaces, subscriber, keys: core.keys, log, serve })
+    const health = createHealthServer({ dispatchers, places, redis: core.redis, metrics })
     const url = await listen(health, { host: config.host, port: config.healthPort, setting: 'HEALTH_PORT' })
     onEnd(() => health.close())
-    onEnd(() => dispatcher.stop())
-    await dispatcher.start()
-    log.info({ url, dispatcher: dispatcher.id, concurrency: config.workerConcurrency }, 'dispatching')
+    onEnd(() => dispatchers.stop())
+    await dispatchers.start()
+    log.info({ url, concurrency: config.workerConcurrency }, 'ready')
     return url
   },
 }
