@@ -5,6 +5,7 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { run, tempFolder, until } from './processes.ts'
+import { standIn } from './stand-in.ts'
 import { startSystem, type System } from './system.ts'
 
 const BIN = fileURLToPath(new URL('../bin/switchyard.js', import.meta.url))
@@ -451,6 +452,7 @@ test('keys: the first one on the router’s machine, then create, list, rotate a
   const settings = { ...at, REDIS_URL: keyed.redisUrl, REDIS_PREFIX: keyed.prefix }
   const refused = await sy(['keys', 'create', '--local', '--role', 'view'], { env: settings })
   expect(refused).toMatchObject({ code: 1, out: '', err: expect.stringContaining('must hold admin') })
+  expect(await sy(['keys', 'list'], { env: at })).toMatchObject({ code: 0, out: '', err: expect.stringContaining('There is none. Make the first one') })
   const first = await sy(['keys', 'create', 'mine', '--local', '--role', 'admin'], { env: settings })
   expect(first).toMatchObject({ code: 0, out: expect.stringMatching(/^sy_\w{12}_\w{43}\n$/), err: '' })
   await until('it is needed', async () => (await sy(['keys', 'list'], { env: at })).code === 1)
@@ -465,6 +467,9 @@ test('keys: the first one on the router’s machine, then create, list, rotate a
   expect(list.out.split('\n').map((line) => line.replace(/ {2,}/g, '|').split('|')[1])).toEqual(['NAME', 'mine', 'two', 'two', undefined])
   expect(list.out).not.toContain(made.out.trim())
   expect((await sy(['keys', 'revoke', id, id], { env })).out).toBe(`${id} is revoked\n${id} was no key\n`)
+  await using only = await standIn(() => ({ keys: [], count: 0, admin_key: true }))
+  expect(await sy(['keys', 'list'], { env: { SWITCHYARD_URL: only.url } })).toMatchObject({ code: 0, out: '', err: expect.stringContaining('There is none but ADMIN_KEY') })
+  expect(JSON.parse((await sy(['keys', 'list', '--json'], { env: { SWITCHYARD_URL: only.url } })).out)).toEqual({ keys: [], count: 0, admin_key: true })
   expect(await sy(['keys', 'create', '--role', 'boss'], { env })).toMatchObject({ code: 2, err: expect.stringContaining('submit, agent, view, admin') })
 })
 

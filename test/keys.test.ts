@@ -115,6 +115,7 @@ test('what is kept of a key is a digest; a list shows when it was last used, and
   expect(await until(async () => ((await used()).last_used_at === null ? null : used()), { what: 'its use is noted' })).toEqual({
     key_id, name: 'used', roles: ['view', 'submit'], requests_per_second: null, created_at: expect.any(String), expires_at: null, expired: false, last_used_at: expect.any(String),
   })
+  expect((await as(ADMIN_KEY, 'GET', '/keys')).json.admin_key).toBe(true)
   const kept = JSON.stringify(await system.redis.hgetall(system.keys.access))
   for (const secret of secrets) {
     expect(kept).not.toContain(secret.split('_').at(-1))

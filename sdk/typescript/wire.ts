@@ -726,7 +726,7 @@ export type KeyMade = Key & {
   key: string
 }
 
-export type KeyList = { keys: Key[]; count: number }
+export type KeyList = { keys: Key[]; count: number; /** Whether ADMIN_KEY is set beside them. */ admin_key: boolean }
 
 export type KeyRevoked = {
   key_id: string

@@ -28,7 +28,7 @@ export const keyRoutes = ({ keyring, guard, log }: { keyring: Keyring; guard: Gu
   })
   routes.get('/keys', noQuery, async (_req, res) => {
     const keys = await keyring.list()
-    sendJson(res, 200, JSON.stringify({ keys, count: keys.length }))
+    sendJson(res, 200, JSON.stringify({ keys, count: keys.length, admin_key: guard.hasAdminKey }))
   })
   routes.all('/keys', notAllowed('GET', 'POST'))
 

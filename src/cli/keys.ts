@@ -63,7 +63,7 @@ export const keyCommands: Register = (program, run, { env, end }) => {
       const found = await client.keys.list({ signal })
       if (json) terminal.out(JSON.stringify(found))
       else if (found.keys.length > 0) for (const line of table(found.keys, COLUMNS, terminal.width, terminal.paint)) terminal.out(line)
-      else terminal.note('There is none. Make the first one with: switchyard keys create --role admin')
+      else terminal.note(found.admin_key ? 'There is none but ADMIN_KEY, which is set where the router runs, and has the role admin. Make others with: switchyard keys create --role submit' : 'There is none. Make the first one with: switchyard keys create --role admin')
       return EXIT.ok
     }),
   )

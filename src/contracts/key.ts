@@ -56,7 +56,7 @@ export type Key = z.infer<typeof Key>
 export const KeyMade = Key.extend({ key: z.string().describe('`sy_<id>_<secret>`, sent as `Authorization: Bearer`. It is told now and never again.') }).meta({ id: 'KeyMade' })
 export type KeyMade = z.infer<typeof KeyMade>
 
-export const KeyList = z.object({ keys: z.array(Key), count: z.int() }).meta({ id: 'KeyList' })
+export const KeyList = z.object({ keys: z.array(Key), count: z.int(), admin_key: z.boolean().describe('Whether ADMIN_KEY is set beside them, at the process that answers.') }).meta({ id: 'KeyList' })
 
 /** What DELETE /keys/{id} answers. */
 export const KeyRevoked = z.object({ key_id: z.string(), revoked: z.boolean().describe('False when there was none.') }).meta({ id: 'KeyRevoked' })
