@@ -107,6 +107,26 @@ test('a stranger is sent away before the body has come', async () => {
   socket.destroy()
 })
 
+test('a client that asks before it sends is told to go on once it is known, and not before', async () => {
+  /** All that is said to the head of a submit, until the connection ends; the body is sent when it is asked for. */
+  const said = (headers: string): Promise<string> =>
+    new Promise((resolve, reject) => {
+      const body = '{"agent_type":"cost","task_type":"x"}'
+      const socket = connect(Number(new URL(system.url()).port), '127.0.0.1', () => socket.write(`POST /tasks HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: ${body.length}\r\nExpect: 100-continue\r\n${headers}\r\n`))
+      let text = ''
+      socket.on('data', (chunk) => {
+        if (text === '' && String(chunk).startsWith('HTTP/1.1 100')) socket.write(body)
+        text += String(chunk)
+      })
+      socket.on('end', () => resolve(text)).on('error', reject)
+      socket.setTimeout(10_000, () => reject(new Error(`it has not ended: ${text}`)))
+    })
+  for (const headers of ['', `Authorization: Bearer ${NEVER_MADE}\r\n`]) expect(await said(headers)).toMatch(/^HTTP\/1\.1 401 [^]*\r\nConnection: close\r\n/)
+  // Known, and not to be let in there.
+  expect(await said(`Authorization: Bearer ${keys.view}\r\n`)).toMatch(/^HTTP\/1\.1 403 [^]*\r\nConnection: close\r\n/)
+  expect(await said(`Authorization: Bearer ${ADMIN_KEY}\r\nConnection: close\r\n`)).toMatch(/^HTTP\/1\.1 100 Continue\r\n\r\nHTTP\/1\.1 201 /)
+})
+
 test('what is kept of a key is a digest; a list shows when it was last used, and never the key', async () => {
   const { key, key_id } = await makeKey({ name: 'used', roles: ['view', 'submit', 'view'] })
   expect(key).toMatch(new RegExp(`^sy_${key_id}_[0-9A-Za-z]{43}$`))

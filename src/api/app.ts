@@ -17,6 +17,7 @@ import { agentRoutes } from './agents.ts'
 import { batchRoutes } from './batch.ts'
 import { createOwn } from './caller.ts'
 import { eventRoutes } from './events.ts'
+import { goOn } from './expectation.ts'
 import { deadLetterRoutes } from './dead-letters.ts'
 import { explainRoutes } from './explain.ts'
 import { healthRoutes } from './health.ts'
@@ -108,6 +109,7 @@ export const createApp = ({ core, feed, config, policy, guard, log, isStopping }
   app.use(createAccess({ guard, operations }))
   app.use(createLimit({ redis, keys }))
   app.use(createGate({ pressure: createPressure({ redis, fullPercent: config.admission.maxRedisPercent }), room: createRoom() }))
+  app.use(goOn)
   app.use(batchRoutes({ tasks, callbacks, registry, maxTimeoutSeconds, shed: metrics.shed, log })) // before /tasks/:id
   app.use(taskRoutes({ tasks, callbacks, whenEnded: createWaiter({ tasks, feed }), registry, own, maxTimeoutSeconds, log }))
   app.use(eventRoutes({ events, feed, types, log }))

@@ -14,7 +14,6 @@ import { createFeed } from '../tasks/feed.ts'
 import { acknowledgedCore } from './acknowledged.ts'
 import { createApp } from './app.ts'
 import { createDoors, type Doors } from './doors.ts'
-import { announcesTooMuch } from './input.ts'
 import { MAX_HEADER_BYTES, refuseUnreadable } from './problem.ts'
 import { createTurns } from './turns.ts'
 
@@ -135,12 +134,7 @@ export const api: Role = {
       app(req, res)
     })
     server.on('request', serve)
-    // Who asks before it sends a body gets its answer instead, if it would be too large; it will not send it, so the connection is of no more use.
-    server.on('checkContinue', (req, res) => {
-      if (announcesTooMuch(req)) res.setHeader('Connection', 'close')
-      else res.writeContinue()
-      serve(req, res)
-    })
+    server.on('checkContinue', serve) // app.ts says whether to go on
     // Other expectations may be ignored; Node would refuse them with an empty answer.
     server.on('checkExpectation', serve)
     await doors.open(config.host)
