@@ -33,6 +33,13 @@ const cidrs = () =>
     })
     .default([])
 
+const hostNames = () =>
+  z
+    .string()
+    .transform((s) => s.toLowerCase().split(',').map((c) => c.trim()).filter(Boolean))
+    .refine((list) => list.every((name) => /^\.?[a-z0-9_](?:[a-z0-9_.-]*[a-z0-9_])?$/.test(name)), 'must be names such as router.example, apart by commas, without http:// or a port; .example is every name that ends so')
+    .default([])
+
 /** A file's name, read as its text. */
 const pem = () =>
   z
@@ -88,6 +95,8 @@ const Environment = z.object({
   SIGNING_SECRET: secrets(2),
   /** A key of role admin while it is set; with it, keys are in force. */
   ADMIN_KEY: z.string().regex(/^[!-~]{32,256}$/, 'must be 32–256 visible ASCII characters without spaces; `openssl rand -hex 32` makes one').optional(),
+  /** While no keys are in force: names beside localhost and addresses under which we are asked, `router.example,.svc.cluster.local`. */
+  ALLOWED_HOSTS: hostNames(),
   /** At an address that strangers reach: let everyone do everything as long as there are no keys. */
   INSECURE_OPEN: z.enum(['0', '1'], 'must be 0 or 1').default('0'),
   RETENTION_COMPLETED_SECONDS: integer(1, 365 * 86_400).default(3600),
@@ -130,6 +139,7 @@ export type Config = Readonly<{
   webhookSecrets: readonly string[]
   signingSecrets: readonly string[]
   adminKey: string | undefined
+  allowedHosts: readonly string[]
   insecureOpen: boolean
   retention: Readonly<{ completedMs: number; failedMs: number; completedCount: number; failedCount: number }>
   drainMs: number
@@ -167,6 +177,7 @@ export const readConfig = (env: NodeJS.ProcessEnv = process.env): Config => {
     webhookSecrets: e.WEBHOOK_SECRET ?? [],
     signingSecrets: e.SIGNING_SECRET ?? [],
     adminKey: e.ADMIN_KEY,
+    allowedHosts: e.ALLOWED_HOSTS,
     insecureOpen: e.INSECURE_OPEN === '1',
     retention: Object.freeze({
       completedMs: e.RETENTION_COMPLETED_SECONDS * 1000,

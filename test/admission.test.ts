@@ -77,7 +77,7 @@ describe('bodies', () => {
     new Promise((resolve) => {
       let text = ''
       const socket = connect(Number(new URL(system.url()).port), '127.0.0.1', () => {
-        socket.write(`POST ${path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 1000000\r\n\r\n{`)
+        socket.write(`POST ${path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 1000000\r\n\r\n{`)
         resolve({ socket, answer: () => text })
       })
       socket.on('data', (chunk) => (text += chunk)).on('error', () => {})
@@ -101,7 +101,7 @@ test('requests sent ahead on one connection are served one by one, in order; too
   const ask = (count: number) =>
     new Promise<string>((resolve) => {
       let text = ''
-      const socket = connect(Number(new URL(system.url()).port), '127.0.0.1', () => socket.write(Array.from({ length: count }, (_, i) => `GET /tasks/none-${i} HTTP/1.1\r\nHost: x\r\n${i === count - 1 ? 'Connection: close\r\n' : ''}\r\n`).join('')))
+      const socket = connect(Number(new URL(system.url()).port), '127.0.0.1', () => socket.write(Array.from({ length: count }, (_, i) => `GET /tasks/none-${i} HTTP/1.1\r\nHost: localhost\r\n${i === count - 1 ? 'Connection: close\r\n' : ''}\r\n`).join('')))
       socket.on('data', (chunk) => (text += chunk)).on('error', () => {}).on('close', () => resolve(text))
     })
   const places = (text: string) => [...text.matchAll(/"instance":"\/tasks\/none-(\d+)"/g)].map(([, i]) => Number(i))
@@ -128,7 +128,7 @@ describe('a Redis', () => {
     await until(async () => (await submit({ agent_type: 'x', task_type: `t${tries++}` })).status === 503, { what: 'the refusal' })
     // The body never comes.
     const text = await new Promise<string>((resolve) => {
-      const socket = connect(Number(new URL(system.url()).port), '127.0.0.1', () => socket.write('POST /tasks/batch HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n'))
+      const socket = connect(Number(new URL(system.url()).port), '127.0.0.1', () => socket.write('POST /tasks/batch HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n'))
       socket.once('data', (chunk) => {
         resolve(String(chunk))
         socket.destroy()

@@ -29,6 +29,7 @@ describe('each is told by itself', () => {
     ['HOST', ['http://x', '127.0.0.1:80', '[::1]', 'a b', '/', 'x/']],
     ['REDIS_URL', ['localhost:6379', 'http://x', 'redis://h:99999', 'redis://[', 'redis://:a/b@h', 'unix://relative', 'unix:///%', 'redis:/h']],
     ['WEBHOOK_SECRET', ['whsec_', 'MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw', ' ', `whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw whsec_short`]],
+    ['ALLOWED_HOSTS', ['http://a', 'a:80', '*.example', 'a b', 'a/', 'ä.example']],
     ['AGENT_CIDRS', ['10.0.0.0/33', 'x/8', '10.0.0.0/8,10.0.0/8', '10.0.0.0/8 192.168.0.0/16', '::/129', '*']],
   ])('%s', (name, values) => {
     for (const value of values) expect(faultsOf({ [name]: value }), value).toEqual([expect.stringContaining(name)])

@@ -237,7 +237,7 @@ test('a long log is told whole to who reads it, and who reads nothing is cut off
   const whole = await watch(`${system.url()}/events?agent_type=long`, 'long.1-0')
   const { hostname, port } = new URL(system.api[0]!.url)
   const silent = connect(Number(port), hostname)
-  silent.write('GET /events?agent_type=long HTTP/1.1\r\nHost: a\r\n\r\n')
+  silent.write('GET /events?agent_type=long HTTP/1.1\r\nHost: localhost\r\n\r\n')
   await until(() => whole.told.length === 9_999, { what: 'all', timeoutMs: 30_000 })
   expect(whole.told.every((t, i) => t.id === `long.${i + 2}-0`)).toBe(true)
   await whole.stop()

@@ -63,7 +63,7 @@ const problems: string[] = []
 const send = async (of: string, method: string, path: string, body?: unknown, more: Record<string, string> = {}): Promise<{ status: number; json: any }> => {
   const text = body === undefined ? undefined : typeof body === 'string' ? body : JSON.stringify(body)
   const about = text === undefined ? {} : { 'content-type': 'application/json', 'content-length': String(Buffer.byteLength(text)) }
-  const sent: Exact = { method, path, body: text, headers: Object.entries({ host: 'x', ...about, ...headers(of), ...more }) }
+  const sent: Exact = { method, path, body: text, headers: Object.entries({ host: 'localhost', ...about, ...headers(of), ...more }) }
   const got = await exchange(system.url(), sent)
   if (!got) throw new Error(`no answer to ${of}`)
   if (got.status >= 400) problems.push(got.text)
@@ -136,7 +136,7 @@ test('of requests that are refused', async () => {
   await refuse(422, 'a wrong query', 'GET', `/tasks?status=${mark('a wrong status')}&cursor=${mark('a wrong cursor')}`)
   await refuse(422, 'an id of an event', 'GET', '/events', undefined, { 'last-event-id': mark('an id of an event') })
   await refuse(431, 'large headers', 'GET', '/tasks', undefined, { 'x-large': mark('a large header').repeat(2_000) })
-  for (const bytes of [`${mark('no HTTP')}\r\n\r\n`, `GET /tasks HTTP/1.1\r\nHost: x\r\nAuthorization: ${mark('Authorization of what is no HTTP')}\u0000\r\n\r\n`]) problems.push((await exchange(system.url(), bytes))!.text)
+  for (const bytes of [`${mark('no HTTP')}\r\n\r\n`, `GET /tasks HTTP/1.1\r\nHost: localhost\r\nAuthorization: ${mark('Authorization of what is no HTTP')}\u0000\r\n\r\n`]) problems.push((await exchange(system.url(), bytes))!.text)
 })
 
 test('of what fails on our side, too: a store that is full, and a record that is broken', async () => {

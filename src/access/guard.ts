@@ -29,8 +29,8 @@ type Known = { digest: Buffer; expiresMs: number | null; caller: Caller & { kind
 
 export type GuardDeps = {
   redis: Redis
-  /** A connection that subscribes; others may as well. */
-  subscriber: Redis
+  /** A connection that subscribes; others may as well. Without one, what is changed is known a second later. */
+  subscriber?: Redis
   keys: Keys
   adminKey: string | undefined
   /** Nobody comes in without a key, though there be none. */
@@ -106,7 +106,7 @@ export const createGuard = ({ redis, subscriber, keys, adminKey, closed, log }: 
   const lookQuietly = (): void => void look().catch((error: unknown) => log.debug({ error: String(error) }, 'could not look for keys; those known last count'))
 
   const subscribe = (): void => {
-    void subscriber.subscribe(keys.accessChannel).catch(() => {}) // then it connects anew, and is ready again
+    void subscriber?.subscribe(keys.accessChannel).catch(() => {}) // then it connects anew, and is ready again
     lookQuietly()
   }
   const heard = (channel: string): void => {
@@ -136,15 +136,15 @@ export const createGuard = ({ redis, subscriber, keys, adminKey, closed, log }: 
     /** Reads the keys, and keeps up with them. @throws when Redis does not answer */
     start: async (): Promise<void> => {
       await look()
-      subscriber.on('message', heard)
-      subscriber.on('ready', subscribe)
-      if (subscriber.status === 'ready') subscribe()
+      subscriber?.on('message', heard)
+      subscriber?.on('ready', subscribe)
+      if (subscriber?.status === 'ready') subscribe()
       timer = setInterval(lookQuietly, LOOK_MS)
       timer.unref()
     },
     stop: (): void => {
       clearInterval(timer)
-      subscriber.off('message', heard).off('ready', subscribe)
+      subscriber?.off('message', heard).off('ready', subscribe)
     },
     look,
     /** Whether keys are needed: one was made, one is set, or the address is one that strangers reach. One that has expired is a key still, until it is revoked. */

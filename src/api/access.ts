@@ -4,6 +4,7 @@
  */
 import { Router, type Express, type NextFunction, type Request, type RequestHandler, type Response } from 'express'
 import type { Caller, Guard } from '../access/guard.ts'
+import type { CheckVisitor } from '../access/visitor.ts'
 import { Forbidden, Unauthorized } from '../errors.ts'
 import { callerOf, setCaller } from './caller.ts'
 import type { Access, Operation } from './operations.ts'
@@ -80,7 +81,7 @@ const createStreams = (guard: Guard) => {
 }
 
 /** Lets in who may, as long as keys are in force. */
-export const createAccess = ({ guard, operations }: { guard: Guard; operations: Record<string, Operation> }): RequestHandler => {
+export const createAccess = ({ guard, operations, checkVisitor }: { guard: Guard; operations: Record<string, Operation>; checkVisitor: CheckVisitor }): RequestHandler => {
   const router = createOperationRouter(operations)
   const open = new Set(Object.entries(operations).flatMap(([route, { access }]) => (access === 'open' ? [route] : [])))
   const isOpen = ({ method, path }: Request): boolean => (method === 'GET' || method === 'HEAD') && open.has(`GET ${path.toLowerCase().replace(/\/$/, '')}`)
@@ -99,7 +100,12 @@ export const createAccess = ({ guard, operations }: { guard: Guard; operations: 
   }
 
   return (req, res, next) => {
-    if (!guard.inForce() || isOpen(req)) return next()
+    if (!guard.inForce()) {
+      const refusal = checkVisitor(req)
+      if (refusal && !isOpen(req)) throw refusal
+      return next()
+    }
+    if (isOpen(req)) return next()
     const shown = shownBy(req)
     const caller = guard.whoShows(shown)
     if (caller) return admit(caller, req, res, next)

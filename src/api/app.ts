@@ -2,8 +2,9 @@
 import { readFileSync } from 'node:fs'
 import express, { type Express, type RequestHandler } from 'express'
 import type { Guard } from '../access/guard.ts'
+import { createVisitorCheck } from '../access/visitor.ts'
 import type { Config } from '../config.ts'
-import type { HostPolicy } from '../contracts/host.ts'
+import { isLoopback, type HostPolicy } from '../contracts/host.ts'
 import type { Core } from '../core.ts'
 import { SwitchyardError } from '../errors.ts'
 import type { Logger } from '../logger.ts'
@@ -40,7 +41,7 @@ import { webhookRoutes } from './webhooks.ts'
 /** Nothing under it may be written, whatever the library behind it has routes for. */
 const readOnly: RequestHandler = (req, res, next) => (req.method === 'GET' || req.method === 'HEAD' ? next() : notAllowed('GET')(req, res, next))
 
-/** Node would refuse it with an empty answer. Nothing here depends on the name, but a client that sends none is broken, or up to something. */
+/** Node would refuse it with an empty answer. A client that sends none is broken, or up to something. */
 const namesHost: RequestHandler = (req, _res, next) => {
   if (req.headers.host === undefined && req.httpVersion === '1.1') throw new SwitchyardError('malformed-request', 'an HTTP/1.1 request must have a Host header')
   next()
@@ -98,6 +99,7 @@ export const createApp = ({ core, feed, config, policy, guard, log, isStopping }
   const metrics = createMetrics({ census: createCensus({ redis, keys, types }) })
 
   const operations = createOperations(maxTimeoutSeconds)
+  const checkVisitor = createVisitorCheck({ host: config.host, loopback: isLoopback(config.host), allowed: config.allowedHosts })
   const own = createOwn({ registry, tasks })
 
   const app = express()
@@ -106,7 +108,7 @@ export const createApp = ({ core, feed, config, policy, guard, log, isStopping }
   app.set('query parser', false) // input.ts reads queries
   app.use(metrics.measured)
   app.use(namesHost)
-  app.use(createAccess({ guard, operations }))
+  app.use(createAccess({ guard, operations, checkVisitor }))
   app.use(createLimit({ redis, keys }))
   app.use(createGate({ pressure: createPressure({ redis, fullPercent: config.admission.maxRedisPercent }), room: createRoom() }))
   app.use(goOn)

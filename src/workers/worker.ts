@@ -1,4 +1,6 @@
 /** What a dispatcher process is made of, in the order in which it comes up. */
+import { createGuard } from '../access/guard.ts'
+import { createVisitorCheck } from '../access/visitor.ts'
 import { createHostPolicy, isLoopback } from '../contracts/host.ts'
 import { listen, type Role } from '../process.ts'
 import { createRedis, whenReady } from '../redis/client.ts'
@@ -44,7 +46,11 @@ export const worker: Role = {
       return { dispatcher, stop }
     }
     const dispatchers = createDispatchers({ namespaces: core.namespaces, subscriber, keys: core.keys, log, serve })
-    const health = createHealthServer({ dispatchers, places, redis: core.redis, metrics })
+    const loopback = isLoopback(config.host)
+    const guard = createGuard({ redis: core.redis, keys: core.keys, adminKey: config.adminKey, closed: !loopback && !config.insecureOpen, log })
+    await guard.start()
+    onEnd(guard.stop)
+    const health = createHealthServer({ dispatchers, places, redis: core.redis, metrics, guard, checkVisitor: createVisitorCheck({ host: config.host, loopback, allowed: config.allowedHosts }) })
     const url = await listen(health, { host: config.host, port: config.healthPort, setting: 'HEALTH_PORT' })
     onEnd(() => health.close())
     onEnd(() => dispatchers.stop())

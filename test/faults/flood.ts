@@ -62,7 +62,7 @@ const startSender = (name: string, port: number, at: number, work: Work): Sender
 
 /** The head of a POST with a body of JSON. */
 const headOf = (path: string, length: number | 'chunked'): string =>
-  `POST ${path} HTTP/1.1\r\nHost: router\r\nContent-Type: application/json\r\n${length === 'chunked' ? 'Transfer-Encoding: chunked' : `Content-Length: ${length}`}\r\n\r\n`
+  `POST ${path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n${length === 'chunked' ? 'Transfer-Encoding: chunked' : `Content-Length: ${length}`}\r\n\r\n`
 
 /** Each kind of sender, against one API. `taskId` is one that an agent has in hand. */
 const senders = (port: number, agentId: string, taskId: string, attemptId: string): Sender[] => {
@@ -105,7 +105,7 @@ const senders = (port: number, agentId: string, taskId: string, attemptId: strin
       await forever()
     }),
     start('heads that do not end', 200, async (_, write) => {
-      await write(`POST /agents/register HTTP/1.1\r\nHost: router\r\nX-Long: ${'h'.repeat(8 * KIB)}`)
+      await write(`POST /agents/register HTTP/1.1\r\nHost: localhost\r\nX-Long: ${'h'.repeat(8 * KIB)}`)
       await forever()
     }),
     start('connections that say nothing', 1500, forever),
