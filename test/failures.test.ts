@@ -65,7 +65,7 @@ test('a page whose file cannot be read is our own failure, and is there as soon 
   await using folder = await tempFolder()
   const file = join(folder.path, 'errors.md')
   const app = express()
-  app.use(pageRoutes(() => createDocument({ version: '1', maxTimeoutSeconds: 300 }), pathToFileURL(file)))
+  app.use(pageRoutes(() => createDocument({ version: '1', maxTimeoutSeconds: 300 }), () => '', pathToFileURL(file)))
   app.use(problemHandler(log))
   const server = app.listen(0, '127.0.0.1')
   await new Promise((listening) => server.once('listening', listening))

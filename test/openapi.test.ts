@@ -7,7 +7,7 @@ import { accountFor } from '../src/api/access.ts'
 import { createFeed } from '../src/tasks/feed.ts'
 import { createApp } from '../src/api/app.ts'
 import type { Described, Document, Schema } from '../src/api/openapi.ts'
-import { createOperations } from '../src/api/operations.ts'
+import { BROWSER_OPERATIONS, createOperations } from '../src/api/operations.ts'
 import { PROBLEMS } from '../src/api/problem.ts'
 import { readConfig } from '../src/config.ts'
 import { createHostPolicy } from '../src/contracts/host.ts'
@@ -32,7 +32,9 @@ test('tells of every route, and of no other', async () => {
   try {
     const app = createApp({ core, feed: createFeed({ ...core, subscriber: core.redis, log }), config, policy: createHostPolicy({ cidrs: [] }), guard: createGuard({ ...core, subscriber: core.redis, adminKey: undefined, closed: false, log }), log, isStopping: () => false })
     // The Board is an app of its own, mounted at one path.
-    const routes = [...accountFor(app, createOperations(300)), 'GET /queues']
+    const known = accountFor(app, { ...createOperations(300), ...BROWSER_OPERATIONS })
+    expect(known).toEqual(expect.arrayContaining(Object.keys(BROWSER_OPERATIONS)))
+    const routes = [...known.filter((route) => !(route in BROWSER_OPERATIONS)), 'GET /queues']
     expect(routes.length).toBeGreaterThan(15)
     expect(operations(document).map(([route]) => route).sort()).toEqual(routes.sort())
   } finally {

@@ -158,6 +158,24 @@ test('of a process that dies of a bug of ours: it says where, and not with what'
   expect(died.log.join('')).not.toContain(text)
 })
 
+test('of who pastes a key into the page, or is led to it', async () => {
+  const key = mark('ADMIN_KEY').padEnd(32, 'x')
+  const { url } = await system.addApi({ ADMIN_KEY: key })
+  const typed = mark('a wrong key in a form')
+  const to = mark('where a form leads')
+  const post = (body: string, more: Record<string, string> = {}) => exchange(url, { method: 'POST', path: `/login?${mark('a query of a form')}`, body, headers: Object.entries({ host: 'localhost', 'content-type': 'application/x-www-form-urlencoded', 'content-length': String(body.length), ...headers('a form'), ...more }) })
+  const wrong = await post(`key=${typed}&next=/${to}`)
+  expect([wrong!.status, wrong!.text.includes(typed)]).toEqual([401, false])
+  const right = await post(`key=${key}&next=/${to}`)
+  expect([right!.status, right!.text]).toEqual([303, ''])
+  const session = /switchyard_session=([^;]+)/.exec(right!.headers['set-cookie'] ?? '')?.[1] ?? /switchyard_session=([^;]+)/.exec((await fetch(`${url}/login`, { method: 'POST', redirect: 'manual', body: new URLSearchParams({ key }) })).headers.getSetCookie()[0]!)![1]!
+  marks.set(session, 'a session')
+  const ask = (path: string, more: Record<string, string>) => exchange(url, { method: 'GET', path, headers: Object.entries({ host: 'localhost', accept: 'text/html', ...more }) })
+  expect((await ask('/agents', { cookie: `switchyard_session=${session}` }))!.status).toBe(200)
+  expect((await ask(`/tasks?cursor=${mark('a query that is led to the login')}`, { cookie: `switchyard_session=${session}x` }))!.status).toBe(303)
+  for (const got of [await post(`key=${mark('the key in a form that is none')}`, { 'content-type': 'text/plain' }), await post(`key=${mark('the key in a form of another site')}`, { 'sec-fetch-site': 'cross-site' }), await post(`key=${mark('the key in a long form')}${'x'.repeat(5_000)}`), await ask('/keys', { cookie: `switchyard_session=${session}` })]) problems.push(got!.text)
+})
+
 test('no log and no problem has any of it', async () => {
   const read = () => [...system.api, ...system.worker].map(({ log }) => log.join(''))
   // They say enough to be worth searching.

@@ -68,6 +68,9 @@ describe('a Switchyard', () => {
     for (const path of ['/', '/docs', '/agents', '/queues', '/metrics', '/none']) expect((await ask(url, 'GET', path, { host: 'evil.example' })).status, path).toBe(403)
     expect((await call('GET', `${url}/agents/${agent.id}`)).json.status).toBe('healthy')
     expect((await ask(url, 'GET', '/docs', { 'sec-fetch-site': 'cross-site' })).status).toBe(200) // by a link
+    // There is nothing to log in to, and nobody to log out.
+    for (const method of ['GET', 'POST']) expect(await ask(url, method, '/login', {}, 'key=x')).toMatchObject({ status: 200, text: expect.stringMatching(/No keys are in force here.*<a href="\/">/) })
+    expect((await ask(url, 'GET', '/')).text).not.toContain('/logout')
     for (const path of ['/health', '/health/live', '/health/ready']) expect((await ask(url, 'GET', path, { host: 'health.example' })).status, path).toBe(200)
     const worker = system.worker[0]!.url
     expect([(await ask(worker, 'GET', '/metrics')).status, (await ask(worker, 'GET', '/metrics', { host: 'evil.example' })).status, (await ask(worker, 'GET', '/health', { host: 'evil.example' })).status]).toEqual([200, 403, 200])

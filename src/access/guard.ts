@@ -10,6 +10,7 @@ import type { Keys } from '../redis/keys.ts'
 import { fieldsOf, loadScript } from '../redis/scripts.ts'
 import { readRecords } from './keyring.ts'
 import { digestOf, idIn, isSame } from './secret.ts'
+import { ADMIN_ID, createSessions, SESSION_MS } from './session.ts'
 import { createTokens, type AgentLife } from './token.ts'
 
 /** A key that was revoked is out everywhere within twice this. */
@@ -23,9 +24,9 @@ const TOKEN_START = 'sya_'
 /** Who asks. `open`: no keys are in force, so whoever it is. */
 export type Caller = { kind: 'open' } | { kind: 'key'; id: string; roles: readonly Role[]; requestsPerSecond: number | null } | ({ kind: 'agent' } & AgentLife)
 export const OPEN: Caller = { kind: 'open' }
-const ADMIN: Caller = { kind: 'key', id: 'ADMIN_KEY', roles: ['admin'], requestsPerSecond: null }
+const ADMIN: Caller & { kind: 'key' } = { kind: 'key', id: ADMIN_ID, roles: ['admin'], requestsPerSecond: null }
 
-type Known = { digest: Buffer; expiresMs: number | null; caller: Caller & { kind: 'key' } }
+type Known = { name: string; digest: Buffer; expiresMs: number | null; caller: Caller & { kind: 'key' } }
 
 export type GuardDeps = {
   redis: Redis
@@ -47,6 +48,7 @@ export const createGuard = ({ redis, subscriber, keys, adminKey, closed, log }: 
   let version = ''
   let secret = randomBytes(32).toString('base64url')
   let tokens = createTokens(secret, keys.namespace)
+  let sessions = createSessions(secret, keys.namespace)
   /** What Redis's clock said at last, and when we heard it. */
   let clock = { redisMs: 0, heardAt: 0 }
   const now = (): number => clock.redisMs + performance.now() - clock.heardAt
@@ -63,13 +65,14 @@ export const createGuard = ({ redis, subscriber, keys, adminKey, closed, log }: 
 
   const take = (fields: Record<string, string>): void => {
     known = new Map(
-      [...readRecords(fields)].map(([id, { digest, expiresMs, roles, requestsPerSecond }]) => [id, { digest: Buffer.from(digest, 'base64url'), expiresMs, caller: { kind: 'key', id, roles, requestsPerSecond } }]),
+      [...readRecords(fields)].map(([id, { name, digest, expiresMs, roles, requestsPerSecond }]) => [id, { name, digest: Buffer.from(digest, 'base64url'), expiresMs, caller: { kind: 'key', id, roles, requestsPerSecond } }]),
     )
     for (const id of noted.keys()) if (!known.has(id)) noted.delete(id)
     const theirs = fields['token_secret']
     if (theirs === undefined || theirs === secret) return
     secret = theirs
     tokens = createTokens(secret, keys.namespace)
+    sessions = createSessions(secret, keys.namespace)
   }
 
   const watchers = new Set<() => void>()
@@ -126,10 +129,30 @@ export const createGuard = ({ redis, subscriber, keys, adminKey, closed, log }: 
     return adminDigest && isSame(digest, adminDigest) ? ADMIN : null
   }
 
+  const digestBy = (id: string): Buffer | null | undefined => (id === ADMIN_ID ? adminDigest : known.get(id)?.digest)
+
   /** Who shows this; null when nobody we know. Costs some µs, and asks nobody. */
   const whoShows = (presented: string): Caller | null => {
     const life = presented.startsWith(TOKEN_START) ? tokens.read(presented) : null
     return life ? { kind: 'agent', ...life } : find(presented)
+  }
+
+  /** For who has shown a key: what its browser shows from now on, and for how long. */
+  const sessionFor = ({ id }: Caller & { kind: 'key' }): { session: string; seconds: number } | null => {
+    const digest = digestBy(id)
+    if (!digest) return null
+    const endMs = Math.floor(Math.min(now() + SESSION_MS, known.get(id)?.expiresMs ?? Infinity))
+    return { session: sessions.make({ keyId: id, endMs }, digest), seconds: Math.max(0, Math.floor((endMs - now()) / 1000)) }
+  }
+  /** Who comes in by that. */
+  const whoseSession = (presented: string): Caller | null => {
+    const session = sessions.read(presented, digestBy)
+    if (!session || session.endMs <= now()) return null
+    const key = known.get(session.keyId)
+    if (!key) return ADMIN
+    if (key.expiresMs !== null && key.expiresMs <= now()) return null
+    noteUse(session.keyId)
+    return key.caller
   }
 
   return {
@@ -152,6 +175,10 @@ export const createGuard = ({ redis, subscriber, keys, adminKey, closed, log }: 
     hasAdminKey: adminDigest !== null,
     hasKeys: (): boolean => known.size > 0,
     whoShows,
+    sessionFor,
+    whoseSession,
+    /** What people know a key by. */
+    nameOf: (id: string): string => known.get(id)?.name ?? id,
     /** The same of one that is not known: it may have been made a moment ago, by another process. */
     lookFor: async (presented: string): Promise<Caller | null> => {
       if (idIn(presented) === undefined && !presented.startsWith(TOKEN_START)) return null

@@ -8,16 +8,15 @@ import type { CheckVisitor } from '../access/visitor.ts'
 import { Forbidden, Unauthorized } from '../errors.ts'
 import { callerOf, setCaller } from './caller.ts'
 import type { Access, Operation } from './operations.ts'
+import { doorOf, sessionIn, setDoor, toLogin, wantsPage } from './session.ts'
 
 const BEARER = /^Bearer +([!-~]{1,512}) *$/i
 const NO_KEY = 'a key is needed here: send it as `Authorization: Bearer sy_…`; whoever runs this Switchyard makes one with `switchyard keys create`'
 const WRONG_KEY = 'this key is not known here: it was revoked, has expired, or was never one; ask whoever runs this Switchyard for another'
 
 /** @throws Unauthorized */
-const shownBy = (req: Request): string => {
-  const { authorization } = req.headers
-  if (authorization === undefined) throw new Unauthorized(NO_KEY)
-  const shown = BEARER.exec(authorization)?.[1]
+const shownBy = ({ headers }: Request): string => {
+  const shown = BEARER.exec(headers.authorization ?? '')?.[1]
   if (shown === undefined) throw new Unauthorized('this is no key: send one as `Authorization: Bearer sy_…`')
   return shown
 }
@@ -47,16 +46,22 @@ const setOnward = (res: Response, onward: NextFunction): void => {
 /** Says for each request which operation it is, by the very rules that lead it to its route. */
 const createOperationRouter = (operations: Record<string, Operation>): Router => {
   const router = Router()
-  for (const [route, { access }] of Object.entries(operations)) {
+  for (const [route, { access, inBrowser = false }] of Object.entries(operations)) {
+    /** What a browser does not come in to by its session is answered as if it had none. */
+    const meets = (req: Request, res: Response): boolean => {
+      const door = doorOf(res)
+      if (door !== undefined && !inBrowser) throw new Unauthorized(NO_KEY)
+      if (door === 'stranger') toLogin(req, res)
+      else check(callerOf(res), access, route)
+      return door !== 'stranger'
+    }
     const [method, path] = route.split(' ') as [string, string]
     // Out of the router at once: its own way out takes a turn of the event loop. But where it has changed the path, it puts that back.
-    const pass: RequestHandler = (_req, res) => {
-      check(callerOf(res), access, route)
-      onwardOf(res)()
+    const pass: RequestHandler = (req, res) => {
+      if (meets(req, res)) onwardOf(res)()
     }
-    const passMounted: RequestHandler = (_req, res, next) => {
-      check(callerOf(res), access, route)
-      next('router')
+    const passMounted: RequestHandler = (req, res, next) => {
+      if (meets(req, res)) next('router')
     }
     if (path === '/queues') router.use(path, passMounted) // an app of its own
     else router[method.toLowerCase() as 'get' | 'post' | 'put' | 'delete'](path.replace(/\{(\w+)\}/g, ':$1'), pass)
@@ -84,7 +89,7 @@ const createStreams = (guard: Guard) => {
 export const createAccess = ({ guard, operations, checkVisitor }: { guard: Guard; operations: Record<string, Operation>; checkVisitor: CheckVisitor }): RequestHandler => {
   const router = createOperationRouter(operations)
   const open = new Set(Object.entries(operations).flatMap(([route, { access }]) => (access === 'open' ? [route] : [])))
-  const isOpen = ({ method, path }: Request): boolean => (method === 'GET' || method === 'HEAD') && open.has(`GET ${path.toLowerCase().replace(/\/$/, '')}`)
+  const isOpen = ({ method, path }: Request): boolean => open.has(`${method === 'HEAD' ? 'GET' : method} ${path.toLowerCase().replace(/\/$/, '')}`)
 
   const streams = createStreams(guard)
 
@@ -99,6 +104,19 @@ export const createAccess = ({ guard, operations, checkVisitor }: { guard: Guard
     router(req, res, next)
   }
 
+  /** Who shows no key: somebody in a browser by a session, or on the way to one. */
+  const admitBrowser = (req: Request, res: Response, next: NextFunction): void => {
+    const session = sessionIn(req)
+    const caller = session === undefined ? null : guard.whoseSession(session)
+    if (caller) {
+      setDoor(res, 'session')
+      return admit(caller, req, res, next)
+    }
+    if (!wantsPage(req)) throw new Unauthorized(NO_KEY)
+    setDoor(res, 'stranger')
+    router(req, res, (error?: unknown) => next(error ?? new Unauthorized(NO_KEY)))
+  }
+
   return (req, res, next) => {
     if (!guard.inForce()) {
       const refusal = checkVisitor(req)
@@ -106,6 +124,7 @@ export const createAccess = ({ guard, operations, checkVisitor }: { guard: Guard
       return next()
     }
     if (isOpen(req)) return next()
+    if (req.headers.authorization === undefined) return admitBrowser(req, res, next)
     const shown = shownBy(req)
     const caller = guard.whoShows(shown)
     if (caller) return admit(caller, req, res, next)

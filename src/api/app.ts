@@ -25,9 +25,10 @@ import { healthRoutes } from './health.ts'
 import { createGate } from './gate.ts'
 import { keyRoutes } from './keys.ts'
 import { createLimit } from './limit.ts'
+import { loginRoutes, whoIsIn } from './login.ts'
 import { createMetrics } from './metrics.ts'
 import { createDocument } from './openapi.ts'
-import { createOperations } from './operations.ts'
+import { BROWSER_OPERATIONS, createOperations } from './operations.ts'
 import { pageRoutes } from './pages.ts'
 import { createPlaces } from './places.ts'
 import { notAllowed, notFound, problemHandler } from './problem.ts'
@@ -98,7 +99,7 @@ export const createApp = ({ core, feed, config, policy, guard, log, isStopping }
   const maxTimeoutSeconds = config.maxTaskTimeoutSeconds
   const metrics = createMetrics({ census: createCensus({ redis, keys, types }) })
 
-  const operations = createOperations(maxTimeoutSeconds)
+  const operations = { ...createOperations(maxTimeoutSeconds), ...BROWSER_OPERATIONS }
   const checkVisitor = createVisitorCheck({ host: config.host, loopback: isLoopback(config.host), allowed: config.allowedHosts })
   const own = createOwn({ registry, tasks })
 
@@ -122,10 +123,11 @@ export const createApp = ({ core, feed, config, policy, guard, log, isStopping }
   app.use(scheduleRoutes({ schedules, callbacks, registry, maxTimeoutSeconds, log }))
   app.use(agentRoutes({ registry, policy, own, guard, log }))
   app.use(keyRoutes({ keyring, guard, log }))
+  app.use(loginRoutes({ guard, log }))
   app.use(healthRoutes({ redis, presence, heldUp: createHeldUp({ redis, keys, types }), isStopping }))
   app.use(metrics.routes)
   app.use('/queues', readOnly, onePage, atFirstUse(async () => (await import('../queues/board.ts')).createBoard({ redis, keys, types, queues, describe: describeTask(core.tasks), describeSchedule: describeSchedule(schedules), path: '/queues' })))
-  app.use(pageRoutes(() => createDocument({ version, maxTimeoutSeconds })))
+  app.use(pageRoutes(() => createDocument({ version, maxTimeoutSeconds }), (res) => whoIsIn(guard, res)))
   accountFor(app, operations)
   app.use(notFound)
   app.use(problemHandler(log, metrics.shed))

@@ -13,6 +13,7 @@ h1 { font-size: 1.7rem; margin: .2rem 0 .6rem } h2 { margin: 3rem 0 .5rem; font-
 code, pre { font: .86em/1.5 ui-monospace, SFMono-Regular, Menlo, Consolas, monospace } code { overflow-wrap: anywhere } pre { background: var(--shade); border: 1px solid var(--line); border-radius: 6px; padding: .7rem .9rem; overflow-x: auto; margin: .6rem 0 }
 table { border-collapse: collapse; width: 100%; font-size: .9rem; margin: .3rem 0 } th { text-align: left; font-weight: 600; color: var(--soft) } td, th { vertical-align: top; padding: .38rem .8rem .38rem 0; border-bottom: 1px solid var(--line) } td:first-child { width: 13rem }
 .method { font: 700 .8em ui-monospace, Menlo, Consolas, monospace } .get { color: var(--get) } .post, .put { color: var(--post) } .delete { color: var(--delete) } .soft, .type { color: var(--soft) } .type { font-size: .86em } .must { color: var(--delete); font-size: .8em }
+.fault { color: var(--delete) } .inline { display: inline } button { font: inherit; padding: .25rem .8rem; color: var(--ink); background: var(--shade); border: 1px solid var(--line); border-radius: 6px; cursor: pointer } .login { margin: 1rem 0 } .login input { display: block; width: 100%; max-width: 40rem; font: inherit; padding: .4rem .6rem; margin: .3rem 0; color: var(--ink); background: var(--paper); border: 1px solid var(--soft); border-radius: 6px }
 @media (max-width: 60rem) { body { display: block } nav { position: static; width: auto; height: auto; border: 0; border-bottom: 1px solid var(--line) } main { padding: 1rem } }
 `
 

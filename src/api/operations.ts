@@ -35,6 +35,8 @@ export type Access = 'open' | readonly (Role | 'token')[]
 export type Operation = {
   tag: keyof typeof TAGS
   access: Access
+  /** People look at it: the session of a browser is good for it. Only for what reads. */
+  inBrowser?: true
   summary: string
   description?: string
   query?: z.ZodObject
@@ -58,7 +60,10 @@ const ANY_ROLE: Access = ROLES
 const KEY = 'Makes it safe to send the request again: under one key an agent type takes one task, and every repeat gets the first answer. Another body or `require_agent` under it is refused. 1 to 255 visible ASCII characters, plain or as a quoted string.'
 const KEY_SECONDS = 'For how long keys are kept, from 1 to 86400: a day unless given.'
 
-const page = (summary: string, access: Access, contentType = 'text/html'): Operation => ({ tag: 'Service', access, summary, answers: { 200: { description: 'The page.', contentType } }, storeless: true })
+const page = (summary: string, access: Access, contentType = 'text/html'): Operation => ({ tag: 'Service', access, inBrowser: true, summary, answers: { 200: { description: 'The page.', contentType } }, storeless: true })
+
+/** For people in browsers alone, and so not in the document. */
+export const BROWSER_OPERATIONS: Record<string, Operation> = { 'GET /login': page('Log in', 'open'), 'POST /login': page('Log in by a key', 'open'), 'POST /logout': page('Log out', 'open') }
 
 /** @param maxTimeoutSeconds the operator's upper bound for `timeout_seconds` */
 export const createOperations = (maxTimeoutSeconds: number): Record<string, Operation> => ({
@@ -88,6 +93,7 @@ export const createOperations = (maxTimeoutSeconds: number): Record<string, Oper
   'GET /tasks': {
     tag: 'Tasks',
     access: ['submit', 'view'],
+    inBrowser: true,
     summary: 'List tasks, newest first',
     description: 'Over all agent types unless one is named. A page that is searched by `task_type` or `agent_id` may hold fewer than `limit` and still have a `next_cursor`.',
     query: TaskQuery,
@@ -96,6 +102,7 @@ export const createOperations = (maxTimeoutSeconds: number): Record<string, Oper
   'GET /tasks/{id}': {
     tag: 'Tasks',
     access: ['submit', 'view'],
+    inBrowser: true,
     summary: 'Read a task, or wait for its end',
     query: WaitQuery,
     answers: { 200: { description: 'The task, with every attempt made.', schema: Task } },
@@ -210,7 +217,7 @@ export const createOperations = (maxTimeoutSeconds: number): Record<string, Oper
     problems: ['not-found', 'host-not-allowed', 'too-many-schedules', 'too-many-queues', 'store-full'],
   },
   'GET /schedules': { tag: 'Schedules', access: ['submit', 'view'], summary: 'List schedules, by id', query: ScheduleQuery, answers: { 200: { description: 'A page of schedules.', schema: ScheduleList } } },
-  'GET /schedules/{id}': { tag: 'Schedules', access: ['submit', 'view'], summary: 'Read a schedule', answers: { 200: { description: 'The schedule, and what has come of it.', schema: Schedule } }, problems: ['not-found'] },
+  'GET /schedules/{id}': { tag: 'Schedules', access: ['submit', 'view'], inBrowser: true, summary: 'Read a schedule', answers: { 200: { description: 'The schedule, and what has come of it.', schema: Schedule } }, problems: ['not-found'] },
   'DELETE /schedules/{id}': {
     tag: 'Schedules',
     access: ['submit'],
@@ -284,7 +291,7 @@ export const createOperations = (maxTimeoutSeconds: number): Record<string, Oper
     problems: ['not-found'],
   },
   'GET /agents/{id}': { tag: 'Agents', access: ['submit', 'agent', 'view'], summary: 'Read an agent', answers: { 200: { description: 'The agent.', schema: Agent } }, problems: ['not-found'] },
-  'GET /agents': { tag: 'Agents', access: ['submit', 'agent', 'view'], summary: 'List agents, by type and id', query: AgentQuery, answers: { 200: { description: 'A page of agents.', schema: AgentList } } },
+  'GET /agents': { tag: 'Agents', access: ['submit', 'agent', 'view'], inBrowser: true, summary: 'List agents, by type and id', query: AgentQuery, answers: { 200: { description: 'A page of agents.', schema: AgentList } } },
   'GET /agents/type/{type}': {
     tag: 'Agents',
     access: ['submit', 'agent', 'view'],

@@ -8,7 +8,7 @@ import { notAllowed } from './problem.ts'
 import { referenceHtml } from './reference.ts'
 
 // Says to the browser what the page keeps to anyway.
-const CONTENT_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'self'"
+const CONTENT_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'self'; frame-ancestors 'self'"
 
 /** Headings get their text as id: `## task-ended` is where `/docs/errors#task-ended` leads. */
 const errorsPage = async (file: URL): Promise<string> => {
@@ -25,7 +25,7 @@ const errorsPage = async (file: URL): Promise<string> => {
   return page('Switchyard: errors', `<a href="/docs">API reference</a><ul>${types.join('')}</ul>`, await markdown.parse(text))
 }
 
-const LANDING = `<h1>Switchyard</h1><p>A task router for fleets of HTTP agents.</p><table>${[
+const landing = (who: string): string => `<h1>Switchyard</h1><p>A task router for fleets of HTTP agents.</p>${who}<table>${[
   ['/docs', 'The API, every request with an example'],
   ['/docs/errors', 'What each problem means, and what to do'],
   ['/openapi.json', 'The API as an OpenAPI 3.1 document'],
@@ -38,7 +38,7 @@ const LANDING = `<h1>Switchyard</h1><p>A task router for fleets of HTTP agents.<
   .map(([path, what]) => `<tr><td><a href="${path}">${path}</a></td><td>${what}</td></tr>`)
   .join('')}</table>`
 
-const sendHtml = (res: Response, html: string): void => {
+export const sendHtml = (res: Response, html: string): void => {
   res.setHeader('Content-Security-Policy', CONTENT_POLICY)
   res.type('html').send(html)
 }
@@ -49,11 +49,13 @@ const lazily = <T>(make: () => T): (() => T) => {
   return () => (made ??= { value: make() }).value
 }
 
-/** @param createDocument the API's document; made when it is first asked for */
-export const pageRoutes = (createDocument: () => Document, errorsFile = new URL('../../docs/errors.md', import.meta.url)): Router => {
+/**
+ * @param createDocument the API's document; made when it is first asked for
+ * @param whoIsIn as the landing page says it
+ */
+export const pageRoutes = (createDocument: () => Document, whoIsIn: (res: Response) => string, errorsFile = new URL('../../docs/errors.md', import.meta.url)): Router => {
   const document = lazily(createDocument)
   const json = lazily(() => JSON.stringify(document()))
-  const landing = page('Switchyard', '', LANDING)
   const reference = lazily(async () => {
     const { Marked } = await import('marked')
     const inline = new Marked()
@@ -63,7 +65,10 @@ export const pageRoutes = (createDocument: () => Document, errorsFile = new URL(
   let errors: string | undefined
 
   const routes = Router()
-  routes.get('/', (_req, res) => sendHtml(res, landing))
+  routes.get('/', (_req, res) => {
+    res.setHeader('Cache-Control', 'no-store')
+    sendHtml(res, page('Switchyard', '', landing(whoIsIn(res))))
+  })
   routes.get('/docs', async (_req, res) => sendHtml(res, await reference()))
   routes.get('/docs/errors', async (_req, res) => {
     errors ??= await errorsPage(errorsFile)

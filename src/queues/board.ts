@@ -18,7 +18,7 @@ const MAX_SHOWN = 500
 const LOOK_SECONDS = 5
 
 // Nothing is loaded from elsewhere: it works where there is no internet, and nobody outside learns who looks.
-const CONTENT_POLICY = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; worker-src 'self' blob:; object-src 'none'; base-uri 'self'; frame-ancestors 'self'"
+const CONTENT_POLICY = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; worker-src 'self' blob:; object-src 'none'; base-uri 'self'; form-action 'self'; frame-ancestors 'self'"
 
 export type BoardDeps = {
   redis: Redis
@@ -82,6 +82,7 @@ export const createBoard = ({ redis, keys, types, queues, describe, describeSche
         sortQueues: true,
         pollingInterval: { showSetting: true, forceInterval: LOOK_SECONDS },
         miscLinks: [
+          { text: 'Start page', url: '/' },
           { text: 'API reference', url: '/docs' },
           { text: 'Metrics', url: '/metrics' },
         ],

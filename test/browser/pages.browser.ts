@@ -1,9 +1,8 @@
 /** The pages as a person sees them: in a real browser, which also says what they ask of others, and what their policy forbade them. */
-import { execFileSync } from 'node:child_process'
-import { fileURLToPath } from 'node:url'
-import { chromium, type Browser, type Page } from 'playwright-core'
+import type { Browser, Page } from 'playwright-core'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { startSystem, until, type System } from '../system.ts'
+import { launch, watch } from './browser.ts'
 
 /** It would show in the page's title, and in what was said. */
 const HOSTILE = `<img src="http://outside.example/x.png" onerror="document.title='taken'"><script>document.title='taken'</script>`
@@ -12,10 +11,8 @@ let system: System
 let browser: Browser
 let ids: { completed: string; failed: string }
 beforeAll(async () => {
-  const executablePath = execFileSync(fileURLToPath(new URL('../../bin/browser', import.meta.url)), { encoding: 'utf8' }).trim()
   system = await startSystem()
-  // As root Chromium has no sandbox; these pages are our own.
-  browser = await chromium.launch({ executablePath, args: ['--no-sandbox', '--disable-dev-shm-usage'] })
+  browser = await launch()
   await system.agent({ capabilities: ['echo'], name: HOSTILE.slice(0, 200), handle: ({ parameters }) => { if (parameters.fail) throw new Error(HOSTILE); return { html: HOSTILE } } })
   const [completed, failed] = await Promise.all([system.submit({ parameters: { html: HOSTILE }, metadata: { html: HOSTILE } }), system.submit({ parameters: { html: HOSTILE, fail: true }, max_retries: 0 })])
   ids = { completed, failed }
@@ -29,18 +26,7 @@ afterAll(async () => {
 /** A page that was opened, and what it did that no page of ours may do. */
 const open = async (path: string): Promise<{ page: Page; faults: string[] }> => {
   const page = await browser.newPage()
-  const faults: string[] = []
-  page.on('console', (message) => {
-    if (message.type() === 'error') faults.push(`console: ${message.text()}`)
-  })
-  page.on('pageerror', (error) => faults.push(`error: ${error.message}`))
-  page.on('request', (request) => {
-    const { protocol, origin } = new URL(request.url())
-    if (protocol !== 'data:' && protocol !== 'blob:' && origin !== new URL(system.url()).origin) faults.push(`outside: ${request.url()}`)
-  })
-  page.on('response', (response) => {
-    if (response.status() >= 400) faults.push(`${response.status()}: ${response.url()}`)
-  })
+  const faults = watch(page, system.url())
   await page.goto(system.url() + path, { waitUntil: 'networkidle' })
   return { page, faults }
 }
