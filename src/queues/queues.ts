@@ -20,7 +20,7 @@ export type NewJob = { id: string; type: string; queue: string; taskType: string
 const KEPT_JOBS = 200
 /** Behind a lost connection, until the next job of a job scheduler is tried again. */
 const RETRY_MS = 1_000
-/** Queue objects held in memory; the one used longest ago is dropped first. */
+/** Queue objects of a process held in memory, some 6 KB each; the one used longest ago is dropped first. */
 const MAX_OPEN = 5_000
 /** One unused for so long is made anew: the queue may have been forgotten, and with it what BullMQ notes of it when its object is made. */
 const REOPEN_MS = 30 * 60_000
@@ -29,6 +29,21 @@ const REOPEN_MS = 30 * 60_000
 const bullPriority = (priority: number): number => 16 - priority
 
 export type Queues = ReturnType<typeof createQueues>
+
+type Opened<T> = Map<string, { it: T; usedAt: number }>
+
+/** By connection, for all namespaces together: what listens there, and what is held in memory. */
+type Common = { backend: RedisQueueBackend; queues: Opened<Queue<JobData>>; lanes: Opened<Lane> }
+const commons = new WeakMap<Redis, Common>()
+const commonOf = (redis: Redis, options: Parameters<typeof createRedisBackend>[1]): Common => {
+  const known = commons.get(redis)
+  if (known) return known
+  const backend = createRedisBackend('_', options) as RedisQueueBackend
+  backend.on('error', () => {}) // client.ts says when Redis is away
+  const common: Common = { backend, queues: new Map(), lanes: new Map() }
+  commons.set(redis, common)
+  return common
+}
 
 export const createQueues = ({ redis, keys }: { redis: Redis; keys: Keys }) => {
   const options = {
@@ -45,33 +60,32 @@ export const createQueues = ({ redis, keys }: { redis: Redis; keys: Keys }) => {
     removeOnFail: { count: KEPT_JOBS },
     settings: { backoffStrategy, repeatStrategy },
   }
-  const shared = createRedisBackend('_', options) as RedisQueueBackend
-  shared.on('error', () => {}) // client.ts says when Redis is away
+  const { backend: shared, queues, lanes } = commonOf(redis, options)
   const backendFor = (type: string, queue: string) => () => shared.forQueue(queue, keys.bullPrefix(type)) as RedisQueueBackend
 
-  const opened = <T>(make: (type: string, queue: string) => T) => {
-    const open = new Map<string, { it: T; usedAt: number }>()
-    return (type: string, queue: string): T => {
+  const opened =
+    <T>(open: Opened<T>, make: (type: string, queue: string) => T) =>
+    (type: string, queue: string): T => {
       const now = performance.now()
-      let entry = open.get(queue)
-      if (entry) open.delete(queue)
+      const name = `${keys.namespace}/${queue}`
+      let entry = open.get(name)
+      if (entry) open.delete(name)
       if (!entry || now - entry.usedAt > REOPEN_MS) entry = { it: make(type, queue), usedAt: now }
       entry.usedAt = now
-      open.set(queue, entry)
+      open.set(name, entry)
       if (open.size > MAX_OPEN) open.delete(open.keys().next().value!)
       return entry.it
     }
-  }
 
   /** A queue to add to, and for the Board. */
-  const queue = opened((type, name) => {
+  const queue = opened(queues, (type, name) => {
     const q = new Queue<JobData>(name, { ...options, prefix: keys.bullPrefix(type) }, backendFor(type, name))
     q.on('error', () => {})
     return q
   })
 
   /** A queue to take from. */
-  const lane = opened((type, name) => {
+  const lane = opened(lanes, (type, name) => {
     const renew: Renew = async (queue, ms, idsAndTokens) => (await renewScript(keys.base(type), queue, ms, ...idsAndTokens)) as string[]
     const l = new Lane(name, { ...options, prefix: keys.bullPrefix(type), autorun: false, runRetryDelay: RETRY_MS }, backendFor(type, name), renew)
     l.on('error', () => {})
