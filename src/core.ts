@@ -31,12 +31,12 @@ type PartsDeps = { redis: Redis; namespace: string; config: Config; callbacks: C
 /** Everything of one namespace. */
 const createParts = async ({ redis, namespace, config, callbacks, log }: PartsDeps) => {
   const keys = createKeys(config.redisPrefix, namespace)
-  const types = createTypes({ redis, keys })
   const signing = createSigning({ redis, keys, configured: config.signingSecrets })
-  await signing.load()
-  const registry = createRegistry({ redis, keys, types, signing })
   const queues = createQueues({ redis, keys })
-  await queues.ready()
+  // What may fail comes first: it leaves nothing that listens.
+  await Promise.all([signing.load(), queues.ready()])
+  const types = createTypes({ redis, keys })
+  const registry = createRegistry({ redis, keys, types, signing })
   const stats = createStats({ redis, keys })
   const webhooks = createWebhooks({ redis, keys, log })
   const tasks = createTasks({ redis, keys, types, queues, stats, webhooks, retention: config.retention, fault: config.fault, maxAttemptMs: config.maxTaskTimeoutSeconds * 1000, maxQueued: config.admission.maxQueued, log })
@@ -44,20 +44,28 @@ const createParts = async ({ redis, namespace, config, callbacks, log }: PartsDe
   const schedulers = createSchedulers({ queues })
   const schedules = createSchedules({ redis, keys, types, registry, tasks, stats, schedulers, maxTimeoutSeconds: config.maxTaskTimeoutSeconds, log })
   const presence = createPresence({ redis, keys })
-  return { redis, keys, types, signing, registry, queues, tasks, callbacks, webhooks, events, stats, schedulers, schedules, presence }
+  /** Writes what is left of counts; nothing keeps these parts any more but who still uses them. */
+  const end = async (): Promise<void> => {
+    types.end()
+    tasks.end()
+    await stats.stop()
+  }
+  return { redis, keys, types, signing, registry, queues, tasks, callbacks, webhooks, events, stats, schedulers, schedules, presence, end }
 }
 /** What one namespace is made of. */
 export type Parts = Awaited<ReturnType<typeof createParts>>
 
 /** The parts of the default namespace, and those of any other. */
-export type Core = Parts & {
+export type Core = Omit<Parts, 'end'> & {
   redisUrl: string
   redisAt: ReturnType<typeof watchAddress>
   keyring: Keyring
   namespaces: Namespaces
   /** The parts of a namespace, made when they are first asked for. @throws when Redis does not answer */
   of: (namespace: string) => Promise<Parts>
-  /** One that has been forgotten: its parts are not kept any longer. */
+  /** Of all namespaces that were asked for. */
+  made: () => Promise<Parts[]>
+  /** Its parts are not kept any longer; who asks for it again gets new ones. Not of the default one. */
   letGo: (namespace: string) => Promise<void>
   /** Writes what is left of counts, and disconnects. */
   end: () => Promise<void>
@@ -85,20 +93,21 @@ export const createCore = async ({ config, log, name }: { config: Config; log: L
   const of = (namespace: string): Promise<Parts> => {
     const known = byNamespace.get(namespace)
     if (known) return known
-    const parts = createParts({ redis, namespace, config, callbacks, log })
+    const parts = createParts({ redis, namespace, config, callbacks, log: namespace === DEFAULT_NAMESPACE ? log : log.child({ namespace }) })
     byNamespace.set(namespace, parts)
     parts.catch(() => byNamespace.delete(namespace)) // who asks next tries again
     return parts
   }
+  const made = async (): Promise<Parts[]> => (await Promise.allSettled(byNamespace.values())).flatMap((parts) => (parts.status === 'fulfilled' ? [parts.value] : []))
   const letGo = async (namespace: string): Promise<void> => {
     const parts = byNamespace.get(namespace)
     byNamespace.delete(namespace)
-    await parts?.then(({ stats }) => stats.stop()).catch(() => {})
+    await parts?.then((parts) => parts.end()).catch(() => {})
   }
   const end = async (): Promise<void> => {
     await Promise.all([...byNamespace.keys()].map(letGo))
     redis.disconnect()
   }
   const parts = await of(DEFAULT_NAMESPACE)
-  return { ...parts, redisUrl, redisAt, keyring: createKeyring({ redis, keys: parts.keys }), namespaces: createNamespaces({ redis, keys: parts.keys }), of, letGo, end }
+  return { ...parts, redisUrl, redisAt, keyring: createKeyring({ redis, keys: parts.keys }), namespaces: createNamespaces({ redis, keys: parts.keys }), of, made, letGo, end }
 }

@@ -177,6 +177,20 @@ export class TooManyKeys extends SwitchyardError {
   }
 }
 
+/** A namespace has as many keys as it may, so that none takes all there may be. */
+export class TooManyKeysOfNamespace extends SwitchyardError {
+  constructor(namespace: string, limit: number) {
+    super('too-many-keys', `namespace ${namespace} already has ${limit} keys; revoke those that have expired or are not used any more`, { extra: { limit } })
+  }
+}
+
+/** There are as many namespaces as there may be. */
+export class TooManyNamespaces extends SwitchyardError {
+  constructor(limit: number) {
+    super('too-many-keys', `there are already ${limit} namespaces; one is forgotten an hour after its last key was revoked and the last of its tasks and agents has gone`, { extra: { limit } })
+  }
+}
+
 /** `ACK=replica`, and no replica has said in time that it has what was written. It may have been stored all the same. */
 export class NotOnReplica extends SwitchyardError {
   constructor(more: { cause?: unknown } = {}) {

@@ -48,7 +48,7 @@ test('with ACK=replica nothing that was acknowledged is lost with the master, an
   await using replica = await startServer(link.port)
   const way = await startProxy({ port: master.port })
   try {
-    await using system = await startSystem({ workers: 0, env: { REDIS_URL: `redis://127.0.0.1:${way.port}`, REDIS_PREFIX: 'ack', ACK: 'replica' } })
+    await using system = await startSystem({ workers: 0, env: { REDIS_URL: `redis://127.0.0.1:${way.port}`, REDIS_PREFIX: 'ack', ACK: 'replica' }, key: 'planted-admin-key-0123456789abcdefghij' })
     const other = await system.addApi({ ACK: 'memory' })
     system.api.pop() // asked by name only
     const submit = (key: string) => system.post('/tasks', { task_type: 'echo', agent_type: 'test' }, { 'Idempotency-Key': key })
@@ -64,11 +64,16 @@ test('with ACK=replica nothing that was acknowledged is lost with the master, an
     const schedule = { task: { task_type: 'echo', agent_type: 'test' }, every_seconds: 3600 }
     await accepted(() => system.call('PUT', '/schedules/kept', schedule))
 
+    // Another namespace has parts of its own.
+    const { json: tenant } = await accepted(() => system.post('/keys', { name: 'n', roles: ['submit'], namespace: 'acme' }))
+    const ofTenant = (key: string) => system.post('/tasks', { task_type: 'echo', agent_type: 'test' }, { 'Idempotency-Key': key, authorization: `Bearer ${tenant.key}` })
+    await accepted(() => ofTenant('calm'))
+
     // The replica hears nothing more, and the master does not know.
     link.lose()
     const asked = Date.now()
     const refused = await Promise.all([
-      submit('late'), system.post('/tasks/batch', { tasks: [{ task_type: 'echo', agent_type: 'test' }] }), system.call('DELETE', `/tasks/${kept[0]}`), system.call('PUT', '/schedules/late', schedule),
+      submit('late'), ofTenant('late'), system.post('/tasks/batch', { tasks: [{ task_type: 'echo', agent_type: 'test' }] }), system.call('DELETE', `/tasks/${kept[0]}`), system.call('PUT', '/schedules/late', schedule),
     ])
     expect(Date.now() - asked).toBeLessThan(6000) // 2 s
     for (const { status, json, headers } of refused) {

@@ -133,7 +133,7 @@ test('what is kept of a key is a digest; a list shows when it was last used, and
   expect((await as(key, 'GET', '/tasks')).status).toBe(200)
   const used = async () => (await as(ADMIN_KEY, 'GET', '/keys')).json.keys.find((k: { key_id: string }) => k.key_id === key_id)
   expect(await until(async () => ((await used()).last_used_at === null ? null : used()), { what: 'its use is noted' })).toEqual({
-    key_id, name: 'used', roles: ['view', 'submit'], requests_per_second: null, created_at: expect.any(String), expires_at: null, expired: false, last_used_at: expect.any(String),
+    key_id, name: 'used', roles: ['view', 'submit'], namespace: 'default', requests_per_second: null, created_at: expect.any(String), expires_at: null, expired: false, last_used_at: expect.any(String),
   })
   expect((await as(ADMIN_KEY, 'GET', '/keys')).json.admin_key).toBe(true)
   const kept = JSON.stringify(await system.redis.hgetall(system.keys.access))

@@ -4,7 +4,7 @@ import { Validator } from '@seriousme/openapi-schema-validator'
 import { afterAll, beforeAll, describe, expect, inject, test } from 'vitest'
 import { createGuard } from '../src/access/guard.ts'
 import { accountFor } from '../src/api/access.ts'
-import { createFeed } from '../src/tasks/feed.ts'
+import { createFeeds } from '../src/tasks/feeds.ts'
 import { createApp } from '../src/api/app.ts'
 import type { Described, Document, Schema } from '../src/api/openapi.ts'
 import { BROWSER_OPERATIONS, createOperations } from '../src/api/operations.ts'
@@ -30,7 +30,7 @@ test('tells of every route, and of no other', async () => {
   const log = createLogger('test', 'silent')
   const core = await createCore({ config, log, name: 'test' })
   try {
-    const app = createApp({ core, feed: createFeed({ ...core, subscriber: core.redis, log }), config, policy: createHostPolicy({ cidrs: [] }), guard: createGuard({ ...core, subscriber: core.redis, adminKey: undefined, closed: false, log }), log, isStopping: () => false })
+    const app = createApp({ core, feeds: createFeeds({ subscriber: core.redis, log }), config, policy: createHostPolicy({ cidrs: [] }), guard: createGuard({ ...core, subscriber: core.redis, adminKey: undefined, closed: false, log }), log, isStopping: () => false })
     // The Board is an app of its own, mounted at one path.
     const known = accountFor(app, { ...createOperations(300), ...BROWSER_OPERATIONS })
     expect(known).toEqual(expect.arrayContaining(Object.keys(BROWSER_OPERATIONS)))

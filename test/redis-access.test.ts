@@ -11,7 +11,7 @@ import { ConfigError } from '../src/errors.ts'
 import { createLogger } from '../src/logger.ts'
 import { createRedis, whenReady, type RedisTls } from '../src/redis/client.ts'
 import { startCore } from './core.ts'
-import { fixture, ROOT } from './processes.ts'
+import { clean, fixture, ROOT, run } from './processes.ts'
 import { SECRET, startReceiver, type Receiver } from './receiver.ts'
 import { accepts, startRedis, startSystem, until, type System } from './system.ts'
 
@@ -33,6 +33,8 @@ const rules = async (): Promise<string[]> => {
   return command.replaceAll("'", '').split(/[\s\\]+/).filter(Boolean)
 }
 const [USER, PASSWORD] = ['switchyard', 'PASSWORD']
+const ADMIN_KEY = 'planted-admin-key-0123456789abcdefghij'
+const bearer = (key: string) => ({ authorization: `Bearer ${key}` })
 
 let store: Awaited<ReturnType<typeof startRedis>>
 let admin: Redis
@@ -54,10 +56,10 @@ const denied = async (): Promise<unknown[]> => (await admin.call('ACL', 'LOG')) 
 describe('a whole system', () => {
   let system: System
   let receiver: Receiver
+  const url = () => `rediss://${USER}:${PASSWORD}@localhost:${port}`
   beforeAll(async () => {
     receiver = await startReceiver()
-    const url = `rediss://${USER}:${PASSWORD}@localhost:${port}`
-    system = await startSystem({ env: { REDIS_URL: url, REDIS_PREFIX: 'sy', REDIS_TLS_CA: CERT, REDIS_TLS_CERT: CERT, REDIS_TLS_KEY: KEY, WEBHOOK_CIDRS: '127.0.0.0/8', WEBHOOK_SECRET: SECRET, SICK_AGENT_FAILURES: '0' } })
+    system = await startSystem({ key: ADMIN_KEY, env: { REDIS_URL: url(), REDIS_PREFIX: 'sy', REDIS_TLS_CA: CERT, REDIS_TLS_CERT: CERT, REDIS_TLS_KEY: KEY, WEBHOOK_CIDRS: '127.0.0.0/8', WEBHOOK_SECRET: SECRET, SICK_AGENT_FAILURES: '0' } })
   })
   afterAll(async () => {
     await system?.[Symbol.asyncDispose]()
@@ -76,7 +78,7 @@ describe('a whole system', () => {
       return { echo: 1 }
     } })
     const watching = new AbortController()
-    const [all] = await Promise.all([fetch(`${system.url()}/events`, { signal: watching.signal }), ok('GET', '/health/ready')])
+    const [all] = await Promise.all([fetch(`${system.url()}/events`, { signal: watching.signal, headers: bearer(ADMIN_KEY) }), ok('GET', '/health/ready')])
     const submit = (more: object) => system.submit({ agent_type: 'cost', ...more })
 
     // Tasks: run, submitted twice, in a batch, cancelled before and at their agent, told later, failed and retried.
@@ -94,7 +96,7 @@ describe('a whole system', () => {
     const { attemptId } = await until(() => agent.runs.find((run) => run.taskId === later))
     await ok('POST', `/tasks/${later}/progress`, { attempt_id: attemptId, percent: 5, message: 'm', extend_seconds: 30 })
     await agent.beat({ running: [attemptId], metadata: { a: 1 } })
-    const one = await fetch(`${system.url()}/tasks/${later}/events`, { signal: watching.signal })
+    const one = await fetch(`${system.url()}/tasks/${later}/events`, { signal: watching.signal, headers: bearer(ADMIN_KEY) })
     await ok('POST', `/tasks/${later}/result`, { attempt_id: attemptId, status: 'completed', result: 2 })
     const cancelled = await submit({ task_type: 'later' })
     await until(() => agent.runs.find((run) => run.taskId === cancelled))
@@ -121,7 +123,7 @@ describe('a whole system', () => {
     const board = await ok('GET', `/queues/api/queues/cost.echo/${told}`)
     expect(board.job.id).toBe(told)
     await ok('GET', `/queues/api/queues/cost.echo/${told}/logs`)
-    const metrics = await fetch(`${system.worker[0]!.url}/metrics`)
+    const metrics = await fetch(`${system.worker[0]!.url}/metrics`, { headers: bearer(ADMIN_KEY) })
     expect(metrics.status).toBe(200)
 
     // And the end of it.
@@ -130,6 +132,26 @@ describe('a whole system', () => {
     await ok('POST', '/agents/cleanup')
     await ok('POST', `/agents/${agent.id}/unregister`)
     for (const seen of [all, one]) expect(new TextDecoder().decode((await seen!.body!.getReader().read()).value)).toMatch(/event|id:|:/)
+    watching.abort()
+    expect(await denied()).toEqual([])
+  })
+
+  test('so it does for a tenant, whose key is made in that Redis itself', async () => {
+    await using made = run(process.execPath, ['src/access/main.ts', JSON.stringify({ name: 'n', roles: ['admin'], namespace: 'acme' })], { cwd: ROOT, env: { ...clean, ADMIN_KEY, REDIS_URL: url(), REDIS_PREFIX: 'sy', REDIS_TLS_CA: CERT, REDIS_TLS_CERT: CERT, REDIS_TLS_KEY: KEY } })
+    expect(await made.ended, made.output()).toBe(0)
+    const key = made.output().trim()
+    const as = (method: string, path: string, body?: unknown) => ok(method, path, body, bearer(key))
+    const watching = new AbortController()
+    const all = await fetch(`${system.url()}/events`, { signal: watching.signal, headers: bearer(key) })
+    const agent = await system.agent({ key, type: 'cost', handle: () => 1 })
+    const { task_id } = await as('POST', '/tasks', { agent_type: 'cost', task_type: 'echo', callback_url: `${receiver.url}/acme` })
+    await until(async () => (await as('GET', `/tasks/${task_id}`)).webhook?.status === 'delivered')
+    await as('PUT', '/schedules/often', { every_seconds: 1, task: { agent_type: 'cost', task_type: 'echo' } })
+    await until(async () => (await as('GET', '/schedules/often')).runs > 0)
+    for (const path of ['/tasks', '/agents', '/schedules', '/dead-letters', `/tasks/${task_id}/explain`, '/metrics', '/queues/api/queues', '/keys']) await as('GET', path)
+    await as('DELETE', '/schedules/often')
+    await as('DELETE', `/agents/${agent.id}`)
+    expect(new TextDecoder().decode((await all.body!.getReader().read()).value)).toMatch(/event|id:|:/)
     watching.abort()
     expect(await denied()).toEqual([])
   })

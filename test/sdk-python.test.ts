@@ -116,7 +116,7 @@ c.tasks.submit("a", agent_type="b"); c.tasks.get("1"); c.tasks.explain("1"); lis
 list(c.dead_letters.list(error="x")); c.dead_letters.summary(); c.dead_letters.retry(error="x", limit=5)
 c.agents.register("n", "h", 1); c.agents.heartbeat("1"); c.agents.unregister("1"); c.agents.delete("1"); c.agents.rotate_secret("1"); c.agents.get("1"); list(c.agents.list()); list(c.agents.list_type("1")); c.agents.cleanup()
 c.schedules.put("1", {}); c.schedules.get("1"); list(c.schedules.list()); c.schedules.delete("1"); c.schedules.pause("1"); c.schedules.resume("1")
-c.keys.create("n", ["view"]); c.keys.list(); c.keys.rotate("1"); c.keys.revoke("1")
+c.keys.create("n", ["view"], namespace="acme"); c.keys.list(); c.keys.rotate("1"); c.keys.revoke("1")
 c.health(); c.ready(); c.live(); c.metrics(); c.openapi()
 for page in ("/", "/docs", "/docs/errors", "/queues"): c.page(page)`,
       { SWITCHYARD_URL: router.url },
@@ -126,6 +126,7 @@ for page in ("/", "/docs", "/docs/errors", "/queues"): c.page(page)`,
     for (const s of router.seen) methods.push(s.path.split('?')[0]!.replace(/^\/(tasks|agents|schedules|keys)\/1/, '/$1/{id}').replace('/agents/type/1', '/agents/type/{type}'))
     expect(new Set(methods)).toEqual(new Set(Object.keys(createOperations(300)).map((route) => route.split(' ')[1])))
     expect(router.seen).toHaveLength(Object.keys(createOperations(300)).length)
+    expect(router.seen.find((s) => s.path === '/keys' && s.body)!.body).toEqual({ name: 'n', roles: ['view'], namespace: 'acme' })
   })
 
   // --- with a real router --------------------------------------------------------------------------------------------------

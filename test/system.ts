@@ -18,7 +18,7 @@ const ROOT = fileURLToPath(new URL('..', import.meta.url))
 export type Run = { taskId: string; taskType: string; attempt: number; attemptId: string; parameters: any; body: string; headers: IncomingMessage['headers']; startedAt: number; endedAt: number | null }
 /** Answers one task: a value is the result; or write to `res` and return undefined. */
 export type Handler = (task: any, exchange: { req: IncomingMessage; res: ServerResponse; run: Run }) => unknown
-export type AgentOptions = { type?: string; capabilities?: string[]; maxConcurrency?: number; ttlSeconds?: number; handle?: Handler; stop?: (res: ServerResponse) => void; beats?: boolean; id?: string; name?: string; host?: string; status?: string }
+export type AgentOptions = { type?: string; capabilities?: string[]; maxConcurrency?: number; ttlSeconds?: number; handle?: Handler; stop?: (res: ServerResponse) => void; beats?: boolean; id?: string; name?: string; host?: string; status?: string; /** Shown instead of the system's. */ key?: string }
 export type Answer = { status: number; headers: Headers; json: any; text: string }
 
 /** Answers 202: the result comes later, if it does. */
@@ -173,10 +173,11 @@ export const startAgent = async (url: () => string, o: AgentOptions = {}) => {
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
   const { port } = server.address() as { port: number }
   const body = { name: o.name ?? `agent-${port}`, type: o.type ?? 'test', host: o.host ?? '127.0.0.1', port, capabilities: o.capabilities ?? ['echo'], max_concurrency: o.maxConcurrency ?? 10, ttl_seconds: o.ttlSeconds ?? 60, ...(o.id ? { agent_id: o.id } : {}), ...(o.status ? { status: o.status } : {}) }
-  const registered = await call('POST', `${url()}/agents/register`, body)
+  const auth: Record<string, string> = o.key === undefined ? {} : { authorization: `Bearer ${o.key}` }
+  const registered = await call('POST', `${url()}/agents/register`, body, auth)
   if (registered.status !== 201 && registered.status !== 200) throw new Error(`could not register: ${registered.text}`)
   const id: string = registered.json.agent_id
-  const beat = (more: object = {}) => call('POST', `${url()}/agents/${id}/heartbeat`, more)
+  const beat = (more: object = {}) => call('POST', `${url()}/agents/${id}/heartbeat`, more, auth)
   let timer = o.beats === false ? undefined : setInterval(() => void beat().catch(() => {}), ((o.ttlSeconds ?? 60) * 1000) / 3)
   return {
     id,
@@ -188,10 +189,10 @@ export const startAgent = async (url: () => string, o: AgentOptions = {}) => {
     /** Its nth delivery, once that has come. */
     delivery: (count = 1): Promise<Run> => until(() => (runs.length >= count ? runs[count - 1] : null), { what: `delivery ${count}` }),
     /** How many of its slots are taken, by the router. */
-    slots: async (): Promise<number> => (await call('GET', `${url()}/agents/${id}`)).json.in_flight,
+    slots: async (): Promise<number> => (await call('GET', `${url()}/agents/${id}`, undefined, auth)).json.in_flight,
     running: () => open.size,
     peak: () => state.peak,
-    register: () => call('POST', `${url()}/agents/register`, { ...body, agent_id: id }),
+    register: () => call('POST', `${url()}/agents/register`, { ...body, agent_id: id }, auth),
     stopBeating: () => clearInterval(timer),
     /** As if killed: no more beats, no more connections. */
     die: async () => {

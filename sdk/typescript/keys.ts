@@ -5,9 +5,9 @@ import type { KeyList, KeyMade, KeyRevoked, NewKey, Rotation } from './wire.ts'
 export type KeysClient = {
   /** The answer holds the key, which is never told again. Should the answer be lost there is a key that nobody has: revoke it. */
   create(key: NewKey, options?: CallOptions): Promise<KeyMade>
-  /** All of them, the oldest first. */
+  /** All of them, the oldest first; with a key of a namespace those of that one. */
   list(options?: CallOptions): Promise<KeyList>
-  /** A key of the same name and roles; the old one goes on beside it for a while. */
+  /** A key of the same name, roles and namespace; the old one goes on beside it for a while. */
   rotate(id: string, rotation?: Rotation, options?: CallOptions): Promise<KeyMade>
   /** May be repeated. */
   revoke(id: string, options?: CallOptions): Promise<KeyRevoked>

@@ -694,6 +694,8 @@ export type NewKey = {
   /** For people: whose it is. */
   name: string
   roles: Role[]
+  /** Whose tasks, agents, schedules and events it is about; that of the client's own key unless given. */
+  namespace?: string | undefined
   /** It never expires unless given. */
   expires_in_seconds?: number | undefined
   /** No limit unless given. */
@@ -712,6 +714,8 @@ export type Key = {
   key_id: string
   name: string
   roles: Role[]
+  /** `default` unless it was made for another. */
+  namespace: string
   /** Null: no limit. */
   requests_per_second: number | null
   created_at: string

@@ -6,9 +6,9 @@ import { randomBytes } from 'node:crypto'
 import type { Role } from '../contracts/key.ts'
 import type { Logger } from '../logger.ts'
 import type { Redis } from '../redis/client.ts'
-import type { Keys } from '../redis/keys.ts'
+import { DEFAULT_NAMESPACE, type Keys } from '../redis/keys.ts'
 import { fieldsOf, loadScript } from '../redis/scripts.ts'
-import { readRecords } from './keyring.ts'
+import { namespaceOf, readRecords } from './keyring.ts'
 import { digestOf, idIn, isSame } from './secret.ts'
 import { ADMIN_ID, createSessions, SESSION_MS } from './session.ts'
 import { createTokens, type AgentLife } from './token.ts'
@@ -21,10 +21,10 @@ const LOOK_FOR_UNKNOWN_MS = 250
 const NOTE_USE_MS = 60_000
 const TOKEN_START = 'sya_'
 
-/** Who asks. `open`: no keys are in force, so whoever it is. */
-export type Caller = { kind: 'open' } | { kind: 'key'; id: string; roles: readonly Role[]; requestsPerSecond: number | null } | ({ kind: 'agent' } & AgentLife)
-export const OPEN: Caller = { kind: 'open' }
-const ADMIN: Caller & { kind: 'key' } = { kind: 'key', id: ADMIN_ID, roles: ['admin'], requestsPerSecond: null }
+/** Who asks, and about which namespace: to any other there is no way from here. `open`: no keys are in force, so whoever it is. */
+export type Caller = { namespace: string } & ({ kind: 'open' } | { kind: 'key'; id: string; roles: readonly Role[]; requestsPerSecond: number | null } | ({ kind: 'agent' } & AgentLife))
+export const OPEN: Caller = { kind: 'open', namespace: DEFAULT_NAMESPACE }
+const ADMIN: Caller & { kind: 'key' } = { kind: 'key', id: ADMIN_ID, namespace: DEFAULT_NAMESPACE, roles: ['admin'], requestsPerSecond: null }
 
 type Known = { name: string; digest: Buffer; expiresMs: number | null; caller: Caller & { kind: 'key' } }
 
@@ -47,7 +47,7 @@ export const createGuard = ({ redis, subscriber, keys, adminKey, closed, log }: 
   let known = new Map<string, Known>()
   let version = ''
   let secret = randomBytes(32).toString('base64url')
-  let tokens = createTokens(secret, keys.namespace)
+  let tokens = createTokens(secret)
   let sessions = createSessions(secret, keys.namespace)
   /** What Redis's clock said at last, and when we heard it. */
   let clock = { redisMs: 0, heardAt: 0 }
@@ -65,13 +65,16 @@ export const createGuard = ({ redis, subscriber, keys, adminKey, closed, log }: 
 
   const take = (fields: Record<string, string>): void => {
     known = new Map(
-      [...readRecords(fields)].map(([id, { name, digest, expiresMs, roles, requestsPerSecond }]) => [id, { name, digest: Buffer.from(digest, 'base64url'), expiresMs, caller: { kind: 'key', id, roles, requestsPerSecond } }]),
+      [...readRecords(fields)].map(([id, record]) => {
+        const { name, digest, expiresMs, roles, requestsPerSecond } = record
+        return [id, { name, digest: Buffer.from(digest, 'base64url'), expiresMs, caller: { kind: 'key', id, namespace: namespaceOf(record), roles, requestsPerSecond } }]
+      }),
     )
     for (const id of noted.keys()) if (!known.has(id)) noted.delete(id)
     const theirs = fields['token_secret']
     if (theirs === undefined || theirs === secret) return
     secret = theirs
-    tokens = createTokens(secret, keys.namespace)
+    tokens = createTokens(secret)
     sessions = createSessions(secret, keys.namespace)
   }
 

@@ -8,7 +8,7 @@ import { ConfigError, SwitchyardError } from '../errors.ts'
 import { createLogger } from '../logger.ts'
 import { createRedis, whenReady } from '../redis/client.ts'
 import { joinEmbedded } from '../redis/embedded.ts'
-import { createKeys } from '../redis/keys.ts'
+import { createKeys, DEFAULT_NAMESPACE } from '../redis/keys.ts'
 import { createKeyring } from './keyring.ts'
 
 const create = async (asked: string): Promise<string> => {
@@ -20,7 +20,7 @@ const create = async (asked: string): Promise<string> => {
   const redis = createRedis({ url, tls: config.redisTls, name: 'switchyard-keys', log: createLogger('keys', 'silent') })
   try {
     await whenReady(redis, url)
-    const made = await createKeyring({ redis, keys: createKeys(config.redisPrefix) }).create(read.data, config.adminKey !== undefined)
+    const made = await createKeyring({ redis, keys: createKeys(config.redisPrefix) }).create(read.data, DEFAULT_NAMESPACE, config.adminKey !== undefined)
     return json ? JSON.stringify(made) : made.key
   } finally {
     redis.disconnect()

@@ -1,18 +1,22 @@
 /** `ACK=replica`: the parts that clients and agents change something by, but that they are answered when a replica has it. */
-import type { Core } from '../core.ts'
+import type { Core, Parts } from '../core.ts'
 import type { Acknowledgement } from '../redis/acknowledgement.ts'
 
+const acknowledges =
+  ({ begin }: Acknowledgement) =>
+  <A extends unknown[], R>(act: (...args: A) => Promise<R>) =>
+  async (...args: A): Promise<R> => {
+    const onReplica = begin()
+    const answer = await act(...args)
+    await onReplica()
+    return answer
+  }
+
 /** What a dispatcher does is told to nobody, and needs none of this. Nor do beats and registrations, which come again. */
-export const acknowledgedCore = (core: Core, { begin }: Acknowledgement): Core => {
-  const acknowledged =
-    <A extends unknown[], R>(act: (...args: A) => Promise<R>) =>
-    async (...args: A): Promise<R> => {
-      const onReplica = begin()
-      const answer = await act(...args)
-      await onReplica()
-      return answer
-    }
-  const { tasks, schedules, webhooks, keyring } = core
+const acknowledgedParts = (parts: Parts, acknowledgement: Acknowledgement): Pick<Parts, 'tasks' | 'schedules' | 'webhooks'> => {
+  const { begin } = acknowledgement
+  const acknowledged = acknowledges(acknowledgement)
+  const { tasks, schedules, webhooks } = parts
   const submitMany: typeof tasks.submitMany = async (many) => {
     const onReplica = begin()
     const taken = await tasks.submitMany(many)
@@ -20,7 +24,6 @@ export const acknowledgedCore = (core: Core, { begin }: Acknowledgement): Core =
     return failure ? taken.map((one) => (one instanceof Error ? one : failure)) : taken
   }
   return {
-    ...core,
     tasks: {
       ...tasks,
       submitMany,
@@ -31,7 +34,21 @@ export const acknowledgedCore = (core: Core, { begin }: Acknowledgement): Core =
       deadLetters: { ...tasks.deadLetters, retry: acknowledged(tasks.deadLetters.retry) },
     },
     schedules: { ...schedules, put: acknowledged(schedules.put), delete: acknowledged(schedules.delete), pause: acknowledged(schedules.pause) },
-    keyring: { ...keyring, create: acknowledged(keyring.create), rotate: acknowledged(keyring.rotate), revoke: acknowledged(keyring.revoke) },
     webhooks: { ...webhooks, redeliver: acknowledged(webhooks.redeliver) },
+  }
+}
+
+/** The same of every namespace, and of keys. */
+export const acknowledgedCore = (core: Core, acknowledgement: Acknowledgement): Core => {
+  const acknowledged = acknowledges(acknowledgement)
+  const { keyring } = core
+  return {
+    ...core,
+    ...acknowledgedParts(core, acknowledgement),
+    of: async (namespace) => {
+      const parts = await core.of(namespace)
+      return { ...parts, ...acknowledgedParts(parts, acknowledgement) }
+    },
+    keyring: { ...keyring, create: acknowledged(keyring.create), rotate: acknowledged(keyring.rotate), revoke: acknowledged(keyring.revoke) },
   }
 }

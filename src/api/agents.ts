@@ -42,7 +42,7 @@ const agentId = (id: string): string => {
   return id
 }
 
-export const agentRoutes = ({ registry, policy, own, guard, log }: { registry: Registry; policy: HostPolicy; own: Own; guard: Guard; log: Logger }): Router => {
+export const agentRoutes = ({ registry, policy, own, namespace, guard, log }: { registry: Registry; policy: HostPolicy; own: Own; namespace: string; guard: Guard; log: Logger }): Router => {
   const routes = Router()
 
   routes.post('/agents/register', ...readBody(), async (req, res) => {
@@ -52,7 +52,7 @@ export const agentRoutes = ({ registry, policy, own, guard, log }: { registry: R
     const { created, agent, secret } = await registry.register(registration, at, metadataOf(req))
     log.info({ agent: agent.id, agent_type: agent.type, host: agent.host, port: agent.port, generation: agent.generation }, created ? 'an agent registered' : 'an agent registered again')
     res.set('Location', `/agents/${agent.id}`)
-    const agentToken = guard.tokenFor({ agentId: agent.id, generation: agent.generation, registeredMs: Date.parse(agent.registered_at) })
+    const agentToken = guard.tokenFor({ namespace, agentId: agent.id, generation: agent.generation, registeredMs: Date.parse(agent.registered_at) })
     sendJson(res, created ? 201 : 200, stringify({ ...wire(agent), heartbeat_url: `/agents/${agent.id}/heartbeat`, heartbeat_interval_seconds: agent.ttl_seconds / 3, signing_secret: secret.secret, signing_secret_id: secret.id, agent_token: agentToken }))
   })
   routes.all('/agents/register', notAllowed('POST'))

@@ -85,9 +85,8 @@ const itemsIn = async (text: string, turn: Turn, tidy: Room['tidy']): Promise<It
 /** What each task of a batch is taken by. */
 type Asked = { requireAgent: boolean; tidy: Room['tidy']; keepSeconds: number; traceparent: string | undefined; typeOf: (agentId: string) => Promise<string | null> }
 
-export const batchRoutes = ({ tasks, registry, callbacks, maxTimeoutSeconds, shed, log }: { tasks: Tasks; callbacks: CallbackPolicy; registry: Registry; maxTimeoutSeconds: number; shed: CountShed; log: Logger }): Router => {
+export const batchRoutes = ({ tasks, registry, callbacks, form, shed, log }: { tasks: Tasks; callbacks: CallbackPolicy; registry: Registry; form: ReturnType<typeof batchTaskSchema>; shed: CountShed; log: Logger }): Router => {
   const routes = Router()
-  const schema = batchTaskSchema(maxTimeoutSeconds)
 
   /** @throws what a task alone would be refused with */
   const check = (item: Item, asked: Asked): NewSubmit | Promise<NewSubmit> => {
@@ -95,7 +94,7 @@ export const batchRoutes = ({ tasks, registry, callbacks, maxTimeoutSeconds, she
     const value = item.length > LARGE_TEXT ? asked.tidy(() => parse(item)) : parse(item)
     if (!isObject(value)) throw new InvalidRequest([{ pointer: '', detail: 'must be an object' }])
     if (maxDepth(item) > MAX_DEPTH) throw new InvalidRequest([{ pointer: '', detail: `the task is nested deeper than ${MAX_DEPTH} levels` }])
-    const result = read(schema, value)
+    const result = read(form, value)
     if ('faults' in result) throw new InvalidRequest(result.faults)
     const { idempotency_key: key, ...task } = result.data
     delete task.parameters // kept as text

@@ -11,7 +11,7 @@ import { typeOfTask } from '../redis/keys.ts'
 import type { Types } from '../registry/types.ts'
 import { BEGINNING, compare, msOf, type Events, type Position, type TaskEvent } from '../tasks/events.ts'
 import type { Feed } from '../tasks/feed.ts'
-import { createEventStreams, type EventStream } from './event-stream.ts'
+import type { EventStream, OpenEventStream } from './event-stream.ts'
 import { noQuery, query, taskId } from './input.ts'
 import { rawJson, stringify } from './json.ts'
 import { notAllowed } from './problem.ts'
@@ -65,9 +65,8 @@ const createCursor = (from: Places) => {
   }
 }
 
-export const eventRoutes = ({ events, feed, types, log }: { events: Events; feed: Feed; types: Types; log: Logger }): Router => {
+export const eventRoutes = ({ events, feed, types, openEventStream, log }: { events: Events; feed: Feed; types: Types; openEventStream: OpenEventStream; log: Logger }): Router => {
   const routes = Router()
-  const openEventStream = createEventStreams()
 
   /** What goes wrong behind the first byte ends the stream: the client resumes. */
   const orCut = (res: Response, work: Promise<void>): Promise<void> =>

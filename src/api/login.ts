@@ -3,6 +3,7 @@ import { Router, type Request, type Response } from 'express'
 import type { Caller, Guard } from '../access/guard.ts'
 import { Forbidden, SwitchyardError } from '../errors.ts'
 import type { Logger } from '../logger.ts'
+import { DEFAULT_NAMESPACE } from '../redis/keys.ts'
 import { readBytes } from './body.ts'
 import { callerOf } from './caller.ts'
 import { localsOf } from './gate.ts'
@@ -22,7 +23,7 @@ const WRONG_A_MINUTE = 100
 const MINUTE_MS = 60_000
 
 type Key = Caller & { kind: 'key' }
-const whoIs = (guard: Guard, { id, roles }: Key): string => `<strong>${escapeHtml(guard.nameOf(id))}</strong>${guard.nameOf(id) === id ? '' : ` (key ${id})`}, ${roles.length === 1 ? 'role' : 'roles'} ${roles.join(', ')}`
+const whoIs = (guard: Guard, { id, namespace, roles }: Key): string => `<strong>${escapeHtml(guard.nameOf(id))}</strong>${guard.nameOf(id) === id ? '' : ` (key ${id})`}, ${roles.length === 1 ? 'role' : 'roles'} ${roles.join(', ')}${namespace === DEFAULT_NAMESPACE ? '' : `, namespace ${namespace}`}`
 const LOG_OUT = '<form method="post" action="/logout" class="inline"><button>Log out</button></form>'
 /** Who is in, on a page that says so; nothing where no keys are in force. */
 export const whoIsIn = (guard: Guard, res: Response): string => {

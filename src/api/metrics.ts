@@ -1,6 +1,6 @@
 /**
  * `/metrics` for Prometheus: what all processes did together, read from Redis at scrape time, so any API process tells the same; and what
- * this one process measures of itself. Totals never go back, except when Redis is emptied
+ * this one process measures of itself, for those of the default namespace; others see what is theirs. Totals never go back, except when Redis is emptied
  * or the agent type is forgotten.
  */
 import { Router, type RequestHandler } from 'express'
@@ -125,17 +125,26 @@ const createCountShed = (register: Registry): CountShed => {
   }
 }
 
-export const createMetrics = ({ census }: { census: () => Promise<Census> }): { measured: RequestHandler; routes: Router; shed: CountShed } => {
+/** What a process measures of itself, whichever namespace it was asked about. */
+export type Measures = { register: Registry; measured: RequestHandler; shed: CountShed }
+
+export const createMetrics = (): Measures => {
   const register = new Registry()
   collectDefaultMetrics({ register })
-  const instruments = createInstruments(register)
+  return { register, measured: measured(register), shed: createCountShed(register) }
+}
+
+/** @param measures told too; without, only what is there of the namespace */
+export const metricsRoutes = ({ census, measures }: { census: () => Promise<Census>; measures?: Pick<Measures, 'register'> | undefined }): Router => {
+  const register = measures?.register ?? new Registry()
+  let instruments: Instruments | undefined
 
   const scrape = async (): Promise<string> => {
     const seen = await census().catch((error: unknown) => {
       if (!isStoreFailure(error)) throw error
       return null
     })
-    fill(instruments, seen)
+    fill((instruments ??= createInstruments(register)), seen)
     return register.metrics()
   }
   // Scrapes that meet share one reading: ten scrapers cost Redis no more than one.
@@ -148,5 +157,5 @@ export const createMetrics = ({ census }: { census: () => Promise<Census> }): { 
     res.writeHead(200, { 'Content-Type': register.contentType, 'Content-Length': Buffer.byteLength(text) }).end(text)
   })
   routes.all('/metrics', notAllowed('GET'))
-  return { measured: measured(register), routes, shed: createCountShed(register) }
+  return routes
 }

@@ -25,7 +25,7 @@ export const TAGS = {
   'Dead letters': 'Tasks that failed or timed out, until they are retried.',
   Schedules: 'Tasks that are submitted again and again, by cron or every so many seconds.',
   Agents: 'HTTP services that perform tasks. They register, send heartbeats and leave; several agents of one type share its tasks.',
-  Keys: 'By which one comes in, sent as `Authorization: Bearer`. On a loopback address none are needed until the first one is made.',
+  Keys: 'By which one comes in, sent as `Authorization: Bearer`. On a loopback address none are needed until the first one is made. What is another namespace’s is, by whichever route, as what never was.',
   Service: 'Health, metrics and pages for people.',
 } as const
 
@@ -312,12 +312,12 @@ export const createOperations = (maxTimeoutSeconds: number): Record<string, Oper
     tag: 'Keys',
     access: ['admin'],
     summary: 'Make a key',
-    description: 'The answer holds the key; what is kept of it is a digest. The first key must have the role `admin`, unless the operator has set ADMIN_KEY.',
+    description: 'The answer holds the key; what is kept of it is a digest. The first key must have the role `admin` and no namespace, unless the operator has set ADMIN_KEY. One of a namespace makes keys of that one only.',
     body: { schema: NewKey, example: { name: 'billing', roles: ['admin'], expires_in_seconds: 7_776_000 } },
     answers: { 201: { description: 'The key, which is never told again.', schema: KeyMade } },
     problems: ['too-many-keys'],
   },
-  'GET /keys': { tag: 'Keys', access: ['admin'], summary: 'List keys, the oldest first', answers: { 200: { description: 'All of them, those that have expired too.', schema: KeyList } } },
+  'GET /keys': { tag: 'Keys', access: ['admin'], summary: 'List keys, the oldest first', answers: { 200: { description: 'All of them, those that have expired too; to a key of a namespace those of that one.', schema: KeyList } } },
   'DELETE /keys/{id}': {
     tag: 'Keys',
     access: ['admin'],
@@ -330,7 +330,7 @@ export const createOperations = (maxTimeoutSeconds: number): Record<string, Oper
     tag: 'Keys',
     access: ['admin'],
     summary: 'Make a key that takes the place of another',
-    description: 'Of the same name and roles. The old one goes on beside it for a day, or as long as is said.',
+    description: 'Of the same name, roles and namespace. The old one goes on beside it for a day, or as long as is said.',
     body: { schema: Rotation, optional: true, example: { old_expires_in_seconds: 3600 } },
     answers: { 201: { description: 'The new key, which is never told again.', schema: KeyMade } },
     problems: ['not-found', 'too-many-keys'],
@@ -353,7 +353,7 @@ export const createOperations = (maxTimeoutSeconds: number): Record<string, Oper
   'GET /health/live': { tag: 'Service', access: 'open', summary: 'Whether this process runs', answers: { 200: { description: 'It does.', schema: Live } }, storeless: true },
   'GET /metrics': {
     ...page('Metrics for Prometheus', ['view'], 'text/plain'),
-    description: 'Totals over all processes, read from Redis; what waits in each queue (the 1,000 used last); agents and slots by type; and what this process measures of itself.',
+    description: 'Totals over all processes, read from Redis; what waits in each queue (the 1,000 used last); agents and slots by type: all of the key’s own namespace. To one of no namespace also what this process measures of itself.',
   },
   'GET /queues': { ...page('Bull Board: a look into every queue', ['view']), description: 'Shows the 500 queues used last. Nothing can be changed there.', problems: ['store-unavailable'] },
   'GET /': page('Where to find what', ANY_ROLE),

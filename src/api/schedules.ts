@@ -35,9 +35,8 @@ export const describeSchedule = (schedules: Schedules) => async (id: string): Pr
   return s && { ...showSchedule(s), task: JSON.parse(s.task) as unknown }
 }
 
-export const scheduleRoutes = ({ schedules, callbacks, registry, maxTimeoutSeconds, log }: { schedules: Schedules; callbacks: CallbackPolicy; registry: Registry; maxTimeoutSeconds: number; log: Logger }): Router => {
+export const scheduleRoutes = ({ schedules, callbacks, registry, form, log }: { schedules: Schedules; callbacks: CallbackPolicy; registry: Registry; form: ReturnType<typeof newScheduleSchema>; log: Logger }): Router => {
   const routes = Router()
-  const NewSchedule = newScheduleSchema(maxTimeoutSeconds)
 
   routes.get('/schedules', async (req, res) => {
     const q = query(ScheduleQuery, req)
@@ -48,7 +47,7 @@ export const scheduleRoutes = ({ schedules, callbacks, registry, maxTimeoutSecon
 
   routes.put('/schedules/:id', ...readBody(), async (req, res) => {
     const id = String(req.params.id)
-    const put = body(NewSchedule, req)
+    const put = body(form, req)
     const faults = ScheduleId.safeParse(id).success ? [] : [{ pointer: '', detail: `the id in the path ${SCHEDULE_ID_FORM}` }]
     const task = rawMember((req.body as Body).text, 'task')!
     if (task.length > MAX_TASK_TEXT) faults.push({ pointer: '/task', detail: `must be at most ${MAX_TASK_TEXT} characters of JSON` })

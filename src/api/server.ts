@@ -10,7 +10,7 @@ import type { Logger } from '../logger.ts'
 import { listen, type Frame, type Role } from '../process.ts'
 import { createAcknowledgement } from '../redis/acknowledgement.ts'
 import { createRedis, whenReady } from '../redis/client.ts'
-import { createFeed } from '../tasks/feed.ts'
+import { createFeeds } from '../tasks/feeds.ts'
 import { acknowledgedCore } from './acknowledged.ts'
 import { createApp } from './app.ts'
 import { createDoors, type Doors } from './doors.ts'
@@ -97,19 +97,22 @@ const checkDoor = (guard: Guard, { host, insecureOpen }: Config, log: Logger): v
   log.warn({ host }, 'INSECURE_OPEN: whoever reaches this address may do everything, until the first key is made')
 }
 
+/** Looks after the agents of every namespace that this process was asked about. */
+const sweepAll = async (core: Core): Promise<void> => {
+  await Promise.allSettled((await core.made()).map(async ({ types, registry }) => Promise.all((await types.list()).map((type) => registry.sweep(type)))))
+}
+
 export const api: Role = {
   name: 'api',
   endsWithinMs: (config) => config.leaveMs + LAST_ANSWERS_MS + LAST_REQUESTS_MS + 5_000,
   start: async ({ config, log, core: ofProcess, onEnd }) => {
     const core = config.ack === 'replica' ? await withAcknowledgement({ config, core: ofProcess, log, onEnd }) : ofProcess
     // Back after an outage, agents' silence is our own: settle that before anyone asks who is alive.
-    core.redis.on('ready', () => {
-      void core.types.list().then((types) => Promise.all(types.map((type) => core.registry.sweep(type)))).catch(() => {})
-    })
+    core.redis.on('ready', () => void sweepAll(core).catch(() => {}))
     const subscriber = createRedis({ url: core.redisUrl, tls: config.redisTls, name: 'switchyard-api-events', log })
     onEnd(() => subscriber.disconnect())
     await whenReady(subscriber, core.redisUrl)
-    const feed = createFeed({ ...core, subscriber, log })
+    const feeds = createFeeds({ subscriber, log })
     const guard = createGuard({ redis: core.redis, subscriber, keys: core.keys, adminKey: config.adminKey, closed: !isLoopback(config.host) && !config.insecureOpen, log })
     await guard.start()
     onEnd(guard.stop)
@@ -120,7 +123,7 @@ export const api: Role = {
     server.on('clientError', refuseUnreadable)
     onEnd(() => {
       const left = leave()
-      feed.close() // who waits or watches goes on elsewhere
+      feeds.close() // who waits or watches goes on elsewhere
       return left
     })
     const url = await listen(server, { host: config.host, port: config.port, setting: 'PORT', shared: doors.shared })
@@ -128,7 +131,7 @@ export const api: Role = {
     // so nothing may be awaited here.
     const { port } = server.address() as { port: number }
     const policy = createHostPolicy({ cidrs: config.agentCidrs, own: () => [{ host: config.host, port }, ...core.redisAt()], loopback: isLoopback(config.host) })
-    const app = createApp({ core, feed, config, policy, guard, log, isStopping })
+    const app = createApp({ core, feeds, config, policy, guard, log, isStopping })
     const serve = createTurns()((req, res) => {
       serves(res)
       app(req, res)

@@ -69,9 +69,8 @@ export const WaitQuery = z.strictObject({
     .describe('Answer when the task ends, or after so many seconds with the task as it is then.'),
 })
 
-export const taskRoutes = ({ tasks, callbacks, whenEnded, registry, own, maxTimeoutSeconds, log }: { tasks: Tasks; callbacks: CallbackPolicy; whenEnded: Waiter; registry: Registry; own: Own; maxTimeoutSeconds: number; log: Logger }): Router => {
+export const taskRoutes = ({ tasks, callbacks, whenEnded, registry, own, form, log }: { tasks: Tasks; callbacks: CallbackPolicy; whenEnded: Waiter; registry: Registry; own: Own; form: ReturnType<typeof newTaskSchema>; log: Logger }): Router => {
   const routes = Router()
-  const NewTaskBody = newTaskSchema(maxTimeoutSeconds)
 
   /**
    * While queues are full, what goes there is refused before it is parsed. One under a key may have been taken before: the record says.
@@ -85,7 +84,7 @@ export const taskRoutes = ({ tasks, callbacks, whenEnded, registry, own, maxTime
   }
 
   routes.post('/tasks', ...readBody({ before: refuseFull }), async (req, res) => {
-    const { body: task, query: asked } = bodyAndQuery(req, { body: NewTaskBody, query: SubmitQuery })
+    const { body: task, query: asked } = bodyAndQuery(req, { body: form, query: SubmitQuery })
     delete task.parameters // kept as text
     delete task.metadata
     checkCallback(task, callbacks)

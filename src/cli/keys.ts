@@ -13,6 +13,7 @@ const ROLES: readonly Role[] = ['submit', 'agent', 'view', 'admin']
 const COLUMNS: readonly Column<Key>[] = [
   { title: 'ID', of: (k) => k.key_id },
   { title: 'NAME', of: (k) => plain(k.name), least: 8 },
+  { title: 'NAMESPACE', of: (k) => k.namespace, least: 7 },
   { title: 'ROLES', of: (k) => k.roles.join(' '), least: 6 },
   { title: 'LIMIT', of: (k) => (k.requests_per_second === null ? '-' : `${k.requests_per_second}/s`), least: 5 },
   { title: 'EXPIRES', of: (k) => (k.expires_at === null ? 'never' : ago(k.expires_at)), style: (k) => (k.expired ? 'red' : undefined), least: 8 },
@@ -35,7 +36,7 @@ const role = (typed: string, before: Role[] = []): Role[] => {
 /** The key alone on stdout, so that it can go where it belongs; what to know of it beside that. */
 const tell = ({ terminal, json }: Session, made: KeyMade, more = ''): number => {
   terminal.out(json ? JSON.stringify(made) : made.key)
-  if (!json) terminal.note(`key ${made.key_id} of role ${made.roles.join(', ')}, ${made.expires_at === null ? 'which never expires' : `which expires ${ago(made.expires_at)}`}; it is not shown again.${more}`)
+  if (!json) terminal.note(`key ${made.key_id} of role ${made.roles.join(', ')}${made.namespace === 'default' ? '' : ` in namespace ${made.namespace}`}, ${made.expires_at === null ? 'which never expires' : `which expires ${ago(made.expires_at)}`}; it is not shown again.${more}`)
   return EXIT.ok
 }
 
@@ -44,18 +45,19 @@ export const keyCommands: Register = (program, run, { env, end }) => {
   const add = (name: string, description: string): Command => keys.command(name).description(description)
   const expires = () => new Option('--expires <seconds>', 'it is of no use after that; it never expires unless given').argParser(number())
 
-  type CreateOptions = { role: Role[]; limit?: number; expires?: number; local?: true; json?: true }
-  const create = run<[string, CreateOptions]>(async (session, name, o) => tell(session, await session.client.keys.create({ name, roles: o.role, expires_in_seconds: o.expires, requests_per_second: o.limit }, { signal: session.signal })))
+  type CreateOptions = { role: Role[]; namespace?: string; limit?: number; expires?: number; local?: true; json?: true }
+  const create = run<[string, CreateOptions]>(async (session, name, o) => tell(session, await session.client.keys.create({ name, roles: o.role, namespace: o.namespace, expires_in_seconds: o.expires, requests_per_second: o.limit }, { signal: session.signal })))
   add('create', 'make a key and print it')
     .argument('[name]', 'for people: whose it is', 'key')
     .addOption(new Option('--role <role>', `what it may, also several: ${ROLES.join(', ')}`).argParser(role).makeOptionMandatory())
+    .option('--namespace <name>', 'whose tasks, agents and schedules it is about; those of others are not there for it')
     .addOption(expires())
     .addOption(new Option('--limit <requests>', 'so many a second at most; heartbeats, results and cancels are not counted').argParser(number({ whole: true, least: 1 })))
     .option('--local', LOCAL)
     .addHelpText('after', HELP)
     .action(async (name: string, o: CreateOptions, command: Command) => {
       if (!o.local) return create(name, o, command)
-      end(await become('../access/main', env, [JSON.stringify({ name, roles: o.role, expires_in_seconds: o.expires, requests_per_second: o.limit, json: o.json })]))
+      end(await become('../access/main', env, [JSON.stringify({ name, roles: o.role, namespace: o.namespace, expires_in_seconds: o.expires, requests_per_second: o.limit, json: o.json })]))
     })
 
   add('list', 'list keys, the oldest first').action(

@@ -11,6 +11,9 @@ export type Role = z.infer<typeof Role>
 /** A key's id: the part of it that may be seen. */
 export const KeyId = pattern(/^[A-Za-z0-9]{12}$/, 'must be 12 of A–Z a–z 0–9')
 
+/** Nothing that has a meaning in a key of Redis, a pattern of channels, a path or a token. */
+export const Namespace = pattern(/^[a-z0-9][a-z0-9-]{0,31}$/, 'must be 1 to 32 of a–z 0–9 -, and not begin with -')
+
 const DAY_SECONDS = 86_400
 export const DEFAULT_OVERLAP_SECONDS = DAY_SECONDS
 const RequestsPerSecond = integer(1, 100_000)
@@ -22,6 +25,7 @@ export const NewKey = z
   .strictObject({
     name: Name.describe('For people: whose it is.'),
     roles,
+    namespace: Namespace.optional().describe('Whose tasks, agents, schedules and events it is about; those of other namespaces are not there for it. Unless given that of the key it is made with: `default`, whose admin makes keys for all.'),
     expires_in_seconds: Lifetime.optional().describe('It is of no use after that; it never expires unless given.'),
     requests_per_second: RequestsPerSecond.optional().describe('More are refused (429). Heartbeats, registrations, results, progress and cancels are not counted. No limit unless given.'),
   })
@@ -43,6 +47,7 @@ export const Key = z
     key_id: z.string().describe('The part of the key between its underscores.'),
     name: z.string(),
     roles: z.array(Role),
+    namespace: z.string().describe('`default` unless it was made for another.'),
     requests_per_second: z.int().nullable().describe('Null: no limit.'),
     created_at: z.iso.datetime(),
     expires_at: z.iso.datetime().nullable(),

@@ -157,8 +157,9 @@ export const createKeys = (prefix: string, namespace = DEFAULT_NAMESPACE) => {
     rate: `${base('')}rate`,
     /** says that the keys have changed */
     accessChannel: `${prefix}:access`,
-    /** of a type, or of all: a pattern */
     eventsChannel: (type: string) => `${prefix}:events:${namespace}/${type}`,
+    /** of all types, in all namespaces: a user of Redis must be allowed each pattern by its very text */
+    eventsPattern: `${prefix}:events:*`,
     wakeChannel: (dispatcher: string) => `${prefix}:wake:${dispatcher}`,
   }
 }

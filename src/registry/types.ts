@@ -23,7 +23,8 @@ export const createTypes = ({ redis, keys }: { redis: Redis; keys: Keys }) => {
   /** When this process last did so. */
   const named = new Map<string, number>()
   const asked = new Map<string, number>()
-  redis.on('close', () => named.clear()) // it may come back without its last second
+  const lost = () => named.clear()
+  redis.on('close', lost) // it may come back without its last second
   const lately = (done: Map<string, number>, type: string) => performance.now() - (done.get(type) ?? -Infinity) < AGAIN_MS
   const note = (done: Map<string, number>, type: string) => {
     if (done.size > 10_000) done.clear()
@@ -60,5 +61,7 @@ export const createTypes = ({ redis, keys }: { redis: Redis; keys: Keys }) => {
       if (forgotten === 1) await redis.unlink(keys.events(type)) // what happened there is nobody's concern any more
     },
     list: (): Promise<string[]> => redis.zrange(keys.types, '0', '-1'),
+    /** Listens no more. */
+    end: (): void => void redis.off('close', lost),
   }
 }

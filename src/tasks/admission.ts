@@ -66,7 +66,8 @@ export const createAdmission = (redis: Redis, maxQueued: number) => {
   /** When this process last named a queue to Redis, which forgets one unused for an hour. */
   const lastNamed = new Map<string, number>()
   // A Redis that comes back may have lost its last second: what we know of it is to be said anew.
-  redis.on('close', () => lastNamed.clear())
+  const lost = () => lastNamed.clear()
+  redis.on('close', lost)
 
   /** @param type its agent type, resolved from `agent_id` where the body named none */
   const admit = (t: NewTask, type: string, extra: SubmitExtra): Admission => {
@@ -124,5 +125,5 @@ export const createAdmission = (redis: Redis, maxQueued: number) => {
     }
   }
 
-  return { admit, settle, refuseFull, anyFull: () => full.size > 0 }
+  return { admit, settle, refuseFull, anyFull: () => full.size > 0, /** Listens no more. */ end: () => void redis.off('close', lost) }
 }

@@ -18,6 +18,8 @@ const MAX_HELD = 10_000
 const RETRY_MS = 200
 /** Behind the close of the feed, who has come since is told so. */
 const END_AGAIN_MS = 100
+/** Behind the drop of one, while its process goes on, for so long. */
+const END_DROPPED_MS = 60_000
 /** Requests of one process that wait or watch. */
 const MAX_FOLLOWERS = 5_000
 
@@ -47,28 +49,31 @@ export type FeedDeps = {
   events: Events
   keys: Keys
   types: Types
+  /** Who follows any feed of the process. */
+  followers: { count: number }
+  /** Is told when this feed needs the pattern of all events no longer; other feeds may. */
+  leavesPattern: () => void
   log: Logger
 }
 
 export type Feed = ReturnType<typeof createFeed>
 
-export const createFeed = ({ subscriber, events, keys, types, log }: FeedDeps) => {
+export const createFeed = ({ subscriber, events, keys, types, followers, leavesPattern, log }: FeedDeps) => {
   const sources = new Map<string, Source>()
   const ofAll = new Set<Follower>()
   let allLive: Promise<void> | undefined
   let allLinger: NodeJS.Timeout | undefined
   let closed = false
-  const pattern = keys.eventsChannel('*')
   const channelStart = keys.eventsChannel('')
 
   const followersOf = (source: Source, taskId: string): Follower[] => [...(source.byTask.get(taskId) ?? []), ...source.all, ...ofAll]
   const deliver = (source: Source, position: Position, text: string): void => {
     if (compare(position, source.last) <= 0) return
     source.last = position
-    const followers = followersOf(source, text.slice(0, text.indexOf('\t')))
-    if (followers.length === 0) return
+    const told = followersOf(source, text.slice(0, text.indexOf('\t')))
+    if (told.length === 0) return
     const event = parseEvent(source.type, position, text)
-    for (const follower of followers) follower.event(event)
+    for (const follower of told) follower.event(event)
   }
 
   const newSource = (type: string): Source => {
@@ -84,7 +89,6 @@ export const createFeed = ({ subscriber, events, keys, types, log }: FeedDeps) =
   }
 
   const heard = (channel: string, message: string): void => {
-    if (!channel.startsWith(channelStart)) return // for others that listen on this connection
     const type = channel.slice(channelStart.length)
     // Unknown, it is new: those that there were have been named when all were subscribed to.
     const source = sources.get(type) ?? (allLive ? meet(type) : undefined)
@@ -98,8 +102,6 @@ export const createFeed = ({ subscriber, events, keys, types, log }: FeedDeps) =
       else source.overflowed = true
     }
   }
-  subscriber.on('message', heard)
-  subscriber.on('pmessage', (_pattern: string, channel: string, message: string) => heard(channel, message))
 
   /** Tells what came meanwhile, and from now on what comes. */
   const release = (source: Source): void | Promise<void> => {
@@ -127,13 +129,10 @@ export const createFeed = ({ subscriber, events, keys, types, log }: FeedDeps) =
     return release(source)
   }
 
-  subscriber.on('close', () => {
-    for (const source of sources.values()) source.held ??= []
-  })
   /** The connection is back: subscribe again, and only then read what was missed. */
   const resume = async (): Promise<void> => {
     try {
-      if (allLive) await subscriber.psubscribe(pattern)
+      if (allLive) await subscriber.psubscribe(keys.eventsPattern)
       if (sources.size > 0) await subscriber.subscribe(...[...sources.keys()].map(keys.eventsChannel))
       await Promise.all([...sources.values()].map(catchUp))
     } catch (error) {
@@ -141,9 +140,6 @@ export const createFeed = ({ subscriber, events, keys, types, log }: FeedDeps) =
       if (!closed && subscriber.status === 'ready') setTimeout(() => void resume(), RETRY_MS).unref()
     }
   }
-  subscriber.on('ready', () => {
-    if (sources.size > 0 || allLive) void resume()
-  })
 
   /** From where the log ends now on. */
   const begin = async (source: Source): Promise<void> => {
@@ -163,7 +159,7 @@ export const createFeed = ({ subscriber, events, keys, types, log }: FeedDeps) =
     return source
   }
   const beginAll = async (): Promise<void> => {
-    await subscriber.psubscribe(pattern)
+    await subscriber.psubscribe(keys.eventsPattern)
     await Promise.all((await types.list()).map((type) => sourceOf(type).live))
   }
 
@@ -183,7 +179,7 @@ export const createFeed = ({ subscriber, events, keys, types, log }: FeedDeps) =
       allLinger = undefined
       if (ofAll.size > 0) return
       allLive = undefined
-      void subscriber.punsubscribe(pattern).catch(() => {})
+      leavesPattern()
       for (const source of sources.values()) letGo(source)
     }, LINGER_MS).unref()
   }
@@ -229,15 +225,27 @@ export const createFeed = ({ subscriber, events, keys, types, log }: FeedDeps) =
     return { position: (type) => from.get(type) ?? BEGINNING, stop }
   }
 
-  let following = 0
   const once = (stop: () => void) => {
     let stopped = false
     return () => {
       if (stopped) return
       stopped = true
-      following--
+      followers.count--
       stop()
     }
+  }
+
+  /** Nothing is told any more, also to who comes now. */
+  const close = (): NodeJS.Timeout => {
+    closed = true
+    const endAll = () => {
+      const all = new Set([...ofAll, ...[...sources.values()].flatMap((s) => [...s.all, ...[...s.byTask.values()].flatMap((set) => [...set])])])
+      for (const follower of all) follower.end()
+    }
+    endAll()
+    for (const source of sources.values()) clearTimeout(source.linger)
+    clearTimeout(allLinger)
+    return setInterval(endAll, END_AGAIN_MS).unref()
   }
 
   return {
@@ -246,27 +254,34 @@ export const createFeed = ({ subscriber, events, keys, types, log }: FeedDeps) =
      * @throws TooManyWatchers
      */
     follow: async (follower: Follower): Promise<Following> => {
-      if (following >= MAX_FOLLOWERS) throw new TooManyWatchers(MAX_FOLLOWERS)
-      following++
+      if (followers.count >= MAX_FOLLOWERS) throw new TooManyWatchers(MAX_FOLLOWERS)
+      followers.count++
       try {
         const { position, stop } = await (follower.type === null ? followAll(follower) : followOne(follower.type, follower))
         return { position, stop: once(stop) }
       } catch (error) {
-        following--
+        followers.count--
         throw error
       }
     },
-    /** Nothing is told any more, also to who comes now. */
-    close: (): void => {
-      closed = true
-      const endAll = () => {
-        const all = new Set([...ofAll, ...[...sources.values()].flatMap((s) => [...s.all, ...[...s.byTask.values()].flatMap((set) => [...set])])])
-        for (const follower of all) follower.end()
-      }
-      endAll()
-      setInterval(endAll, END_AGAIN_MS).unref()
-      for (const source of sources.values()) clearTimeout(source.linger)
-      clearTimeout(allLinger)
+    /** What came on the connection: a message of this namespace, its end, or a new one. */
+    heard,
+    channelStart,
+    needsPattern: (): boolean => allLive !== undefined,
+    cut: (): void => {
+      for (const source of sources.values()) source.held ??= []
+    },
+    back: (): void => {
+      if (sources.size > 0 || allLive) void resume()
+    },
+    close,
+    /** The same of this feed alone: the process goes on. */
+    drop: (): void => {
+      const ending = close()
+      setTimeout(() => clearInterval(ending), END_DROPPED_MS).unref()
+      allLive = undefined
+      leavesPattern()
+      if (sources.size > 0) void subscriber.unsubscribe(...[...sources.keys()].map(keys.eventsChannel)).catch(() => {})
     },
   }
 }

@@ -36,11 +36,12 @@ export const createSubmit = ({ redis, keys, types, queues, stats, wake, maxQueue
   const submitScript = script('./submit.lua')
   const record = createBatch(submitScript)
   const withdraw = script('./withdraw.lua')
-  const { admit, settle, refuseFull, anyFull } = createAdmission(redis, maxQueued)
+  const { admit, settle, refuseFull, anyFull, end } = createAdmission(redis, maxQueued)
 
   /** Queues whose agents had no room when last asked; of a Redis that comes back that is to be asked anew. */
   const full = new Set<string>()
-  redis.on('close', () => full.clear())
+  const lost = () => full.clear()
+  redis.on('close', lost)
 
   /** Notes whether the queue's agents have room, and tells a dispatcher if that was not done before. */
   const noteRoom = async ({ id, type, queue }: { id: string; type: string; queue: string }, hasRoom: boolean, told: boolean): Promise<void> => {
@@ -100,5 +101,5 @@ export const createSubmit = ({ redis, keys, types, queues, stats, wake, maxQueue
     return taken
   }
 
-  return { one, many: createSubmitMany({ keys, types, queues, stats, wake, log, script: submitScript, admit, settle }), refuseFull, anyFull }
+  return { one, many: createSubmitMany({ keys, types, queues, stats, wake, log, script: submitScript, admit, settle }), refuseFull, anyFull, /** Listens no more. */ end: () => (redis.off('close', lost), end()) }
 }

@@ -63,7 +63,7 @@ export const createTasks = ({ redis, keys, types, queues, stats, webhooks, reten
 
   /** Tells a dispatcher of a task's job, if it is there. */
   const wake = (type: string, id: string, queue: string) => scripts.confirm(keys.base(type), id, queue)
-  const { one: submitOnce, many: submitMany, refuseFull, anyFull } = createSubmit({ redis, keys, types, queues, stats, wake, maxQueued, log })
+  const { one: submitOnce, many: submitMany, refuseFull, anyFull, end } = createSubmit({ redis, keys, types, queues, stats, wake, maxQueued, log })
   /** For those who send no idempotency key. */
   const submit = async (task: NewTask, type: string, extra: SubmitExtra): Promise<Submitted> => (await submitOnce(task, type, extra)).submitted
 
@@ -232,5 +232,5 @@ export const createTasks = ({ redis, keys, types, queues, stats, webhooks, reten
   const deadLetters = createDeadLetters({ redis, keys, types, readOne, retry })
   const sweeping = createSweeping({ redis, keys, queues, retention, readOne, wake, tell })
 
-  return { agentOf, submit, submitOnce, submitMany, refuseFull, anyFull, begin, finish, park, progress, keepLate, callback: parked.callback, timeOut: parked.timeOut, cameBack: parked.settle, get, cancel, retry, list, deadLetters, ...sweeping, wake }
+  return { agentOf, submit, submitOnce, submitMany, refuseFull, anyFull, begin, finish, park, progress, keepLate, callback: parked.callback, timeOut: parked.timeOut, cameBack: parked.settle, get, cancel, retry, list, deadLetters, ...sweeping, wake, end }
 }

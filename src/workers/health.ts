@@ -3,13 +3,14 @@ import { createServer, type IncomingMessage, type Server } from 'node:http'
 import type { Guard } from '../access/guard.ts'
 import type { CheckVisitor } from '../access/visitor.ts'
 import type { Redis } from '../redis/client.ts'
+import { DEFAULT_NAMESPACE } from '../redis/keys.ts'
 import type { Dispatchers } from './dispatchers.ts'
 import type { Metrics } from './metrics.ts'
 import type { Places } from './places.ts'
 
 type HealthDeps = { dispatchers: Dispatchers; places: Places; redis: Redis; metrics: Metrics; guard: Guard; checkVisitor: CheckVisitor }
 
-/** Why somebody may not look at the metrics: as at an API's, those may who have a key of role view, once there are keys. */
+/** Why somebody may not look at the metrics: as at an API's, those may who have a key of role view, once there are keys; not a tenant's, for they are of all namespaces. */
 const refusal = async (req: IncomingMessage, { guard, checkVisitor }: Pick<HealthDeps, 'guard' | 'checkVisitor'>): Promise<{ status: number; error: string } | null> => {
   if (!guard.inForce()) {
     const refused = checkVisitor(req)
@@ -18,7 +19,7 @@ const refusal = async (req: IncomingMessage, { guard, checkVisitor }: Pick<Healt
   const shown = /^Bearer +([!-~]{1,512}) *$/i.exec(req.headers.authorization ?? '')?.[1]
   const caller = shown === undefined ? null : (guard.whoShows(shown) ?? (await guard.lookFor(shown)))
   if (!caller) return { status: 401, error: 'a key is needed here, of role view: send it as `Authorization: Bearer sy_…`' }
-  return caller.kind === 'key' && caller.roles.some((role) => role === 'view' || role === 'admin') ? null : { status: 403, error: 'a key of role view or admin is needed here' }
+  return caller.kind === 'key' && caller.namespace === DEFAULT_NAMESPACE && caller.roles.some((role) => role === 'view' || role === 'admin') ? null : { status: 403, error: 'a key of role view or admin is needed here, of no namespace' }
 }
 
 /** `/health/live` never depends on Redis; `/health/ready` is 200 while Redis answers and work that can go out goes out. */

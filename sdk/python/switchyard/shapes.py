@@ -318,6 +318,7 @@ class Key(TypedDict):
     key_id: str
     name: str
     roles: List[Role]
+    namespace: str
     requests_per_second: Optional[int]
     created_at: str
     expires_at: Optional[str]
