@@ -68,7 +68,7 @@ export const createDispatchers = ({ namespaces, subscriber, keys, log, serve }: 
       if (!served.has(DEFAULT_NAMESPACE)) return 'it has not started'
       for (const [namespace, { dispatcher }] of served) {
         const reason = dispatcher.notReady()
-        if (reason !== null) return namespace === DEFAULT_NAMESPACE ? reason : `namespace ${namespace}: ${reason}`
+        if (reason !== null) return namespace === DEFAULT_NAMESPACE ? reason : 'it makes no progress in one of the namespaces; the log says in which' // whoever asks, hears it
       }
       return null
     },

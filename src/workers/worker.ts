@@ -4,6 +4,7 @@ import { createVisitorCheck } from '../access/visitor.ts'
 import { createHostPolicy, isLoopback } from '../contracts/host.ts'
 import { listen, type Role } from '../process.ts'
 import { createRedis, whenReady } from '../redis/client.ts'
+import { DEFAULT_NAMESPACE } from '../redis/keys.ts'
 import { createWebhookSecrets } from '../redis/secret.ts'
 import { createTransports } from '../transports/index.ts'
 import { createWebhookSender } from '../transports/webhook.ts'
@@ -34,9 +35,10 @@ export const worker: Role = {
 
     const serve = async (namespace: string): Promise<Served> => {
       const parts = await core.of(namespace)
+      const logOfIts = namespace === DEFAULT_NAMESPACE ? log : log.child({ namespace })
       const secrets = createWebhookSecrets({ redis: parts.redis, keys: parts.keys, configured: config.webhookSecrets })
-      const deliverer = createWebhookDeliverer({ webhooks: parts.webhooks, sender, keys: secrets.keys, places: webhookPlaces, log })
-      const dispatcher = createDispatcher({ ...parts, deliverer, subscriber, transport: transports.http, places, drainMs: config.drainMs, log, metrics, giveUp })
+      const deliverer = createWebhookDeliverer({ webhooks: parts.webhooks, sender, keys: secrets.keys, places: webhookPlaces, log: logOfIts })
+      const dispatcher = createDispatcher({ ...parts, deliverer, subscriber, transport: transports.http, places, drainMs: config.drainMs, log: logOfIts, metrics, giveUp })
       await dispatcher.start()
       const stop = async (): Promise<void> => {
         await dispatcher.stop()
