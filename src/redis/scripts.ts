@@ -10,43 +10,46 @@ import { luaBase, luaNames } from './keys.ts'
 /** Runs a script for the agent type whose base is given; arguments go as strings. */
 export type Script = (base: string, ...args: (string | number)[]) => Promise<unknown>
 
-/** Each is included by many. */
-const files = new Map<string, string>()
-const read = (file: string): string => {
-  const text = files.get(file) ?? readFileSync(file, 'utf8')
-  files.set(file, text)
-  return text
+/** Of a file: what stands between `local function name` and `end`, both at the margin, or between two of those; or a file that it takes in. */
+type Part = { text: string; /** Of a function. */ name: string | undefined; words: Set<string>; file?: undefined } | { file: string }
+
+const partOf = (text: string): Part => ({ text, name: /^local function (\w+)/.exec(text)?.[1], words: new Set(text.match(/\w+/g)) })
+
+const FUNCTION = /^(local function \w+\(.*(?: end|\n(?:[ \t].*\n|\n)*end))$/m
+
+/** Each is included by many, and taken apart once: every start of a process waits for it. */
+const files = new Map<string, Part[]>()
+const read = (file: string): Part[] => {
+  let parts = files.get(file)
+  if (parts === undefined) {
+    const pieces = readFileSync(file, 'utf8').split(/^--- @include "([^"]+)"$/gm)
+    parts = pieces.flatMap((piece, i): Part[] => (i % 2 === 1 ? [{ file: resolve(dirname(file), piece) }] : piece.replace(/^--.*\n/gm, '').split(FUNCTION).map(partOf)))
+    files.set(file, parts)
+  }
+  return parts
 }
 
-const include = (file: string, seen: Set<string>): string =>
-  read(file).replace(/^--- @include "([^"]+)"$/gm, (_, path: string) => {
-    const target = resolve(dirname(file), path)
-    if (seen.has(target)) return ''
-    seen.add(target)
-    return include(target, seen)
+const include = (file: string, seen: Set<string>): Exclude<Part, { file: string }>[] =>
+  read(file).flatMap((part) => {
+    if (part.file === undefined) return [part]
+    if (seen.has(part.file)) return []
+    seen.add(part.file)
+    return include(part.file, seen)
   })
 
-/**
- * Leaves out the functions that nothing names, and comments: Redis makes a script's functions anew at each call, and a script includes
- * more of them than it needs. A function is what stands between `local function name` and `end`, both at the margin.
- */
-const onlyNamed = (lua: string): string => {
-  const functions = new Map<string, string>()
-  const parts = lua.replace(/^--.*\n/gm, '').split(/^(local function \w+\(.*(?: end|\n(?:[ \t].*\n|\n)*end))$/m)
-  for (const part of parts) {
-    const name = /^local function (\w+)/.exec(part)?.[1]
-    if (name) functions.set(name, part)
-  }
+/** Leaves out the functions that nothing names, and comments: Redis makes a script's functions anew at each call, and a script includes more of them than it needs. */
+const onlyNamed = (parts: ReturnType<typeof include>): typeof parts => {
+  const functions = new Map(parts.flatMap((part) => (part.name === undefined ? [] : [[part.name, part] as const])))
   const needed = new Set<string>()
-  const need = (text: string) => {
-    for (const word of text.match(/\w+/g) ?? []) {
-      if (!functions.has(word) || needed.has(word)) continue
+  const need = ({ words }: { words: Set<string> }) => {
+    for (const word of words) {
+      if (needed.has(word) || !functions.has(word)) continue
       needed.add(word)
       need(functions.get(word)!)
     }
   }
-  for (const part of parts) if (!part.startsWith('local function')) need(part)
-  return parts.filter((part) => !part.startsWith('local function') || needed.has(/^local function (\w+)/.exec(part)![1]!)).join('')
+  for (const part of parts) if (part.name === undefined) need(part)
+  return parts.filter(({ name }) => name === undefined || needed.has(name))
 }
 
 /** By connection: each namespace has its own parts, and all of them the same scripts. */
@@ -63,9 +66,9 @@ export const loadScript = (redis: Redis, url: URL): Script => {
 
 const load = (redis: Redis, url: URL): Script => {
   const name = `sy:${url.pathname.split('/').slice(-2).join('/')}`
-  const body = onlyNamed(include(url.pathname, new Set()))
-  const words = new Set(body.match(/\w+/g))
-  const lua = [luaBase, ...Object.entries(luaNames).flatMap(([word, line]) => (words.has(word) ? [line] : [])), body].join('\n')
+  const parts = onlyNamed(include(url.pathname, new Set()))
+  const names = Object.entries(luaNames).flatMap(([word, line]) => (parts.some(({ words }) => words.has(word)) ? [line] : []))
+  const lua = [luaBase, ...names, parts.map(({ text }) => text).join('')].join('\n')
   // defineCommand sends EVALSHA and falls back to EVAL, so a flushed script cache heals itself.
   redis.defineCommand(name, { numberOfKeys: 1, lua })
   const run = (redis as unknown as Record<string, (...a: (string | number)[]) => Promise<unknown>>)[name]!

@@ -6,8 +6,12 @@
 import dns from 'node:dns/promises'
 import net, { isIP, type LookupFunction, type Socket } from 'node:net'
 import tls from 'node:tls'
-import { Client, type buildConnector } from 'undici'
+import { createRequire } from 'node:module'
+import type * as undici from 'undici'
 import { parseHost, type HostPolicy } from '../contracts/host.ts'
+
+/** Of undici only this: the whole of it is an eighth of a worker's start. */
+const Client = createRequire(import.meta.url)('undici/lib/dispatcher/client.js') as typeof undici.Client
 
 const CONNECT_MS = 10_000
 /** Below the keep-alive of the servers that people run agents on (gunicorn 2 s, uvicorn and Node 5 s): they close, the POST is lost. */
@@ -18,7 +22,7 @@ const MAX_HEADER_BYTES = 16_384
 export type Resolve = (hostname: string) => Promise<{ address: string; family: number }[]>
 
 /** One connection, made or to be made. `connectError` is why it could not be made. */
-export type Link = { readonly client: Client; readonly origin: Origin; connectError: Error | null; socket: Socket | null; idle: boolean; /** It has served an attempt before. */ used: boolean }
+export type Link = { readonly client: undici.Client; readonly origin: Origin; connectError: Error | null; socket: Socket | null; idle: boolean; /** It has served an attempt before. */ used: boolean }
 type Origin = { key: string; url: string; host: string; port: number; idle: Link[]; links: number }
 
 const noop = (): void => {}
@@ -72,7 +76,7 @@ export const createConnections = (deps: { policy: HostPolicy; resolve?: Resolve 
     }
 
   const connect =
-    (link: Link): buildConnector.connector =>
+    (link: Link): undici.buildConnector.connector =>
     (_options, callback) => {
       const { host, port } = link.origin
       const to = { host, port, lookup: guardedLookup(port), autoSelectFamily: true, noDelay: true, keepAlive: true, keepAliveInitialDelay: 60_000 }
