@@ -1,14 +1,23 @@
-/** The command line as people and scripts have it: the real program, as a process, against a real router. */
+/**
+ * The command line against a real router. What a command asks, says and ends with, it does in this process, where a start costs nothing; what
+ * only a process has (its streams, signals, terminal, exit code, launcher, processes of its own) is tried on processes.
+ */
 import { spawn } from 'node:child_process'
+import { readFileSync } from 'node:fs'
 import { chmod, cp, mkdir, readFile, symlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { Writable } from 'node:stream'
 import { fileURLToPath } from 'node:url'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { runProgram } from '../src/cli/program.ts'
+import { createTerminal, type Stream } from '../src/cli/terminal.ts'
 import { run, tempFolder, until } from './processes.ts'
 import { standIn } from './stand-in.ts'
 import { startSystem, type System } from './system.ts'
 
 const BIN = fileURLToPath(new URL('../bin/switchyard.js', import.meta.url))
+const VERSION = (JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as { version: string }).version
+delete process.env['FORCE_COLOR'] // of the runner
 const ID = /^[\w-]+\.[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}$/
 
 let system: System
@@ -34,7 +43,15 @@ const start = (args: string[], { env = {}, input, cwd }: Options = {}) => {
   const ended = new Promise<Ended>((done) => child.once('close', (code, signal) => done({ code: code ?? signal, out, err })))
   return { child, ended, out: () => out, err: () => err, ctrlC: () => process.kill(-child.pid!, 'SIGINT') }
 }
-const sy = (args: string[], options?: Options): Promise<Ended> => start(args, options).ended
+/** As a process, to its end. */
+const shell = (args: string[], options?: Options): Promise<Ended> => start(args, options).ended
+/** In this process, to its end. */
+const sy = async (args: string[], { env = {} }: Pick<Options, 'env'> = {}): Promise<Ended> => {
+  const said = { out: '', err: '' }
+  const stream = (name: 'out' | 'err') => new Writable({ write: (chunk, _encoding, done) => ((said[name] += String(chunk)), done()) }) as unknown as Stream
+  const world = { env: { ...process.env, SWITCHYARD_URL: url, ...env }, terminal: createTerminal(stream('out'), stream('err')), signal: new AbortController().signal }
+  return { code: await runProgram(['node', BIN, ...args], { ...world, version: VERSION }), ...said }
+}
 /** On a terminal of its own, in so many columns: what it shows. */
 const onTerminal = (args: string[], columns: number, env: Record<string, string> = {}): Promise<string> =>
   new Promise((done) => {
@@ -103,7 +120,7 @@ describe('tasks batch', () => {
   test('submits each line, tells those that are refused by their line, and takes a file that is sent again once', async () => {
     const line = (n: number | string, more = '') => `{"agent_type":"lines","task_type":"echo","parameters":{"n":${n}}${more}}`
     const input = [line('12345678901234567890'), '', '{"agent_type":"lines"', '5', line(2, ',"priority":99'), line(3), ...Array.from({ length: 1000 }, (_, n) => line(n + 4))].join('\n')
-    const first = await sy(['tasks', 'batch', '-', '--idempotency-key', 'file'], { input })
+    const first = await shell(['tasks', 'batch', '-', '--idempotency-key', 'file'], { input })
     const ids = first.out.trimEnd().split('\n')
     expect([first.code, ids.length, ids.every((id) => ID.test(id))]).toEqual([1, 1002, true])
     expect(first.err.split('\n')).toEqual([expect.stringMatching(/^line 3: it is not JSON/), 'line 4: it must hold a JSON object: a task', 'line 5: /priority must be a whole number from 1 to 15, or low, normal, high or critical', ''])
@@ -145,11 +162,11 @@ describe('tasks submit', () => {
   test('takes parameters from a file and from standard input', async () => {
     await using folder = await tempFolder()
     await writeFile(join(folder.path, 'p.json'), '{"from": "a file", "big": 12345678901234567890}')
-    const file = await sy(['tasks', 'submit', 'idle', 'echo', '--json', 'p.json'], { cwd: folder.path })
+    const file = await shell(['tasks', 'submit', 'idle', 'echo', '--json', 'p.json'], { cwd: folder.path })
     expect((await system.get(`/tasks/${file.out.trim()}`)).text).toContain('"parameters":{"from":"a file","big":12345678901234567890}')
-    const input = await sy(['--json', 'tasks', 'submit', 'idle', 'echo', '--json', '-'], { input: '{"from":"input"}' })
+    const input = await shell(['--json', 'tasks', 'submit', 'idle', 'echo', '--json', '-'], { input: '{"from":"input"}' })
     expect((await system.task(JSON.parse(input.out).task_id)).parameters).toEqual({ from: 'input' })
-    const both = await sy(['tasks', 'submit', 'idle', 'echo', '--params', '-', '--json'], { input: '{"from":"input"}' })
+    const both = await shell(['tasks', 'submit', 'idle', 'echo', '--params', '-', '--json'], { input: '{"from":"input"}' })
     expect(JSON.parse(both.out).status).toBe('queued')
   })
 
@@ -167,7 +184,7 @@ describe('tasks submit', () => {
   test('wrong usage is 2, and said in two lines at most', async () => {
     await Promise.all(
       wrong.map(async ([what, args, words]) => {
-        const { code, out, err } = await sy(['tasks', 'submit', 'idle', 'echo', ...args], { input: 'no' })
+        const { code, out, err } = await (what === 'no JSON' ? shell(['tasks', 'submit', 'idle', 'echo', ...args], { input: 'no' }) : sy(['tasks', 'submit', 'idle', 'echo', ...args]))
         expect([code, out], what).toEqual([2, ''])
         expect(err, what).toContain(words)
         expect(err.trimEnd().split('\n').length, what).toBeLessThanOrEqual(2)
@@ -328,7 +345,7 @@ describe('Ctrl-C', () => {
 })
 
 test('a router that is not there is 3, with how to start it; a url that is none is 2', async () => {
-  expect(await sy(['tasks', 'list', '--url', 'http://127.0.0.1:2'])).toEqual({
+  expect(await shell(['tasks', 'list', '--url', 'http://127.0.0.1:2'])).toEqual({
     code: 3,
     out: '',
     err: 'switchyard: cannot reach a router at http://127.0.0.1:2: nothing listens there\nStart one with `switchyard start`, or say where it is with --url or SWITCHYARD_URL.\n',
@@ -338,13 +355,13 @@ test('a router that is not there is 3, with how to start it; a url that is none 
 })
 
 test('unknown commands suggest, and help tells the exit codes', async () => {
-  expect(await sy(['tsks', 'list'])).toEqual({ code: 2, out: '', err: "switchyard: unknown command 'tsks' (did you mean tasks?)\nSee: switchyard --help\n" })
+  expect(await shell(['tsks', 'list'])).toEqual({ code: 2, out: '', err: "switchyard: unknown command 'tsks' (did you mean tasks?)\nSee: switchyard --help\n" })
   expect(await sy(['tasks', 'shw', 'x'])).toMatchObject({ code: 2, err: expect.stringContaining('(did you mean show?)\nSee: switchyard tasks --help') })
   expect((await sy(['tasks', 'show'])).err).toBe("switchyard: missing required argument 'id'\nSee: switchyard tasks show --help\n")
   const help = await sy(['--help'])
   expect([help.code, help.err]).toEqual([0, ''])
   expect(help.out).toMatch(/Exit codes:\n(.*\n)*  130 {2}Ctrl-C/)
-  expect((await sy(['--version'])).out).toBe(`${JSON.parse(await readFile(new URL('../package.json', import.meta.url), 'utf8')).version}\n`)
+  expect((await shell(['--version'])).out).toBe(`${VERSION}\n`)
 })
 
 test('a reader that goes away is no error', async () => {
@@ -365,7 +382,7 @@ test('only a terminal gets colours, a table of its width and a line that moves',
   const id = await system.submit({ agent_type: 'a-type-with-a-long-name', task_type: 'a_capability_with_a_long_name_as_well' })
   await system.call('DELETE', `/tasks/${id}`)
   const list = ['tasks', 'list', '--type', 'a-type-with-a-long-name']
-  const [plain, wide, narrow, waiting] = await Promise.all([sy(list), onTerminal(list, 100), onTerminal(list, 90, { NO_COLOR: '1' }), onTerminal(['tasks', 'submit', 'idle', 'echo', '--wait', '2'], 80)])
+  const [plain, wide, narrow, waiting] = await Promise.all([shell(list), onTerminal(list, 100), onTerminal(list, 90, { NO_COLOR: '1' }), onTerminal(['tasks', 'submit', 'idle', 'echo', '--wait', '2'], 80)])
   expect(plain.out).not.toContain(escape)
   expect(wide).toContain(`${escape}[2mcancelled${escape}[22m`)
   expect(narrow).not.toContain(escape)
@@ -376,9 +393,9 @@ test('only a terminal gets colours, a table of its width and a line that moves',
 })
 
 test('completes commands, options and their values', async () => {
-  expect((await sy(['complete', '--', 'tasks', 's'])).out.split('\n').map((line) => line.split('\t')[0])).toEqual(['submit', 'show', ':4', ''])
-  expect((await sy(['complete', '--', 'agents', 'list', '--status', 'd'])).out).toMatch(/^degraded\t\ndraining\t\ndead\t\n/)
-  expect((await sy(['completion', 'bash'])).out).toContain('switchyard complete -- ')
+  expect((await shell(['complete', '--', 'tasks', 's'])).out.split('\n').map((line) => line.split('\t')[0])).toEqual(['submit', 'show', ':4', ''])
+  expect((await shell(['complete', '--', 'agents', 'list', '--status', 'd'])).out).toMatch(/^degraded\t\ndraining\t\ndead\t\n/)
+  expect((await shell(['completion', 'bash'])).out).toContain('switchyard complete -- ')
   expect((await sy(['completion', 'tcsh'])).code).toBe(2)
 })
 
@@ -434,10 +451,10 @@ test('webhooks secret prints what all processes sign with, made once', async () 
   const env = { REDIS_URL: system.redisUrl, REDIS_PREFIX: system.prefix }
   await using folder = await tempFolder()
   const [made, again, set, none] = await Promise.all([
-    sy(['webhooks', 'secret'], { env }),
-    sy(['webhooks', 'secret'], { env }),
-    sy(['webhooks', 'secret'], { env: { ...env, WEBHOOK_SECRET: 'whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw' } }),
-    sy(['webhooks', 'secret'], { env: { REDIS_URL: undefined, DATA_DIR: folder.path } }),
+    shell(['webhooks', 'secret'], { env }),
+    shell(['webhooks', 'secret'], { env }),
+    shell(['webhooks', 'secret'], { env: { ...env, WEBHOOK_SECRET: 'whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw' } }),
+    shell(['webhooks', 'secret'], { env: { REDIS_URL: undefined, DATA_DIR: folder.path } }),
   ])
   expect(made).toEqual({ code: 0, out: expect.stringMatching(/^whsec_[\w+/=]{44}\n$/), err: '' })
   expect(again.out).toBe(made.out)
@@ -450,11 +467,11 @@ test('keys: the first one on the router’s machine, then create, list, rotate a
   await using keyed = await startSystem({ workers: 0 })
   const at = { SWITCHYARD_URL: keyed.url() }
   const settings = { ...at, REDIS_URL: keyed.redisUrl, REDIS_PREFIX: keyed.prefix }
-  const refused = await sy(['keys', 'create', '--local', '--role', 'view'], { env: settings })
+  const refused = await shell(['keys', 'create', '--local', '--role', 'view'], { env: settings })
   expect(refused).toMatchObject({ code: 1, out: '', err: expect.stringContaining('must hold admin') })
   expect(await sy(['keys', 'list'], { env: at })).toMatchObject({ code: 0, out: '', err: expect.stringContaining('There is none. Make the first one') })
-  expect(await sy(['keys', 'create', '--local', '--role', 'admin', '--namespace', 'acme'], { env: settings })).toMatchObject({ code: 1, err: expect.stringContaining('no admin of all namespaces') })
-  const first = await sy(['keys', 'create', 'mine', '--local', '--role', 'admin'], { env: settings })
+  expect(await shell(['keys', 'create', '--local', '--role', 'admin', '--namespace', 'acme'], { env: settings })).toMatchObject({ code: 1, err: expect.stringContaining('no admin of all namespaces') })
+  const first = await shell(['keys', 'create', 'mine', '--local', '--role', 'admin'], { env: settings })
   expect(first).toMatchObject({ code: 0, out: expect.stringMatching(/^sy_\w{12}_\w{43}\n$/), err: '' })
   await until('it is needed', async () => (await sy(['keys', 'list'], { env: at })).code === 1)
   expect(await sy(['tasks', 'list'], { env: at })).toMatchObject({ code: 1, out: '', err: expect.stringMatching(/a key is needed here.*\n.*keys create --local --role admin/) })
