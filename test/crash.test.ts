@@ -53,7 +53,7 @@ const allEnd = async (system: System, ids: string[], timeoutMs: number): Promise
     const lists = await Promise.all(ENDS.map((status) => system.redis.zrange(system.keys.tasks('test', status), '0', '-1')))
     const ended = new Set(lists.flat())
     return ids.every((id) => ended.has(id))
-  }, { timeoutMs, everyMs: 50, what: `the end of ${ids.length} tasks` }).catch(async (error) => {
+  }, { timeoutMs, everyMs: 50, mostMs: 300, what: `the end of ${ids.length} tasks` }).catch(async (error) => {
     const open = (await Promise.all(ids.map((id) => system.task(id)))).filter((t) => !ENDS.includes(t?.status))
     throw new Error(`${error.message}: ${open.length} have not ended, such as ${JSON.stringify(open[0])}\n${[...system.api, ...system.worker].map((p) => p.log.join('').split('\n').filter((l) => !/"level":(30|20)|INFO/.test(l)).slice(-8).join('\n')).join('\n')}`)
   })
@@ -108,7 +108,7 @@ describe.concurrent('while others wait', { timeout: 120_000 }, () => {
     await using system = await startSystem({ workers: 2, ownRedis: true })
     const work = createWork(100)
     const agents = await Promise.all([1, 2, 3].map(() => system.agent({ maxConcurrency: 5, handle: work.handle })))
-    const ids = await submitMany(system, 400)
+    const ids = await submitMany(system, 200)
     // Submits go on through the crash: whatever is answered 201 counts.
     let stop = false
     const statuses = new Set<number>()
@@ -117,7 +117,7 @@ describe.concurrent('while others wait', { timeout: 120_000 }, () => {
         const answer = await system.post('/tasks', { task_type: 'echo', agent_type: 'test', parameters: {} })
         statuses.add(answer.status)
         if (answer.status === 201) ids.push(answer.json.task_id)
-        else await sleep(20)
+        await sleep(20)
       }
     }
     const clients = [client(), client(), client(), client()]
@@ -391,7 +391,7 @@ describe.concurrent('while others wait', { timeout: 120_000 }, () => {
     const slow = createWork(500, begin)
     const quickAgents = await Promise.all([1, 2].map(() => system.agent({ maxConcurrency: 40, handle: quick.handle })))
     const slowAgent = await system.agent({ capabilities: ['slow'], maxConcurrency: 50, handle: slow.handle })
-    const quicks = await submitMany(system, 600)
+    const quicks = await submitMany(system, 300)
     const slows = await submitMany(system, 16, { task_type: 'slow', timeout_seconds: 8 })
     // One that has some of the slow ones in hand: it is about to say what came of them.
     const frozen = await until(() => system.worker.find((w) => w.log.join('').split('\n').filter((l) => l.includes(slowAgent.id) && l.includes('"status":"sent"')).length >= 4), { what: 'a dispatcher with slow tasks' })
@@ -429,7 +429,7 @@ test('a cancel raced against dispatch: what is said to be cancelled never starts
   const agents = await Promise.all([1, 2].map(() => system.agent({ maxConcurrency: 1000, handle: async () => { await sleep(Math.random() * 20); return {} } })))
   const answers = new Map<string, { status: number; at: number }>()
   const client = async () => {
-    for (let i = 0; i < 50; i++) {
+    for (let i = 0; i < 15; i++) {
       const id = await system.submit({ timeout_seconds: 2 })
       if (i % 3 > 0) await sleep(Math.random() * (i % 3) * 8)
       const answer = await system.call('DELETE', `/tasks/${id}`)
@@ -447,16 +447,16 @@ test('a cancel raced against dispatch: what is said to be cancelled never starts
     else if (status === 202) expect(t.status).toBe('cancelled')
     else expect([status, t.status]).toEqual([409, 'completed'])
   }
-  expect(records.length).toBe(1000)
+  expect(records.length).toBe(300)
   // It was a race: both sides have won. How often, and how many had already ended, depends on the machine.
   for (const status of [200, 202]) expect(count[status], `answers: ${JSON.stringify(count)}`).toBeGreaterThan(0)
-  expect(count[200]! + count[202]! + count[409]!).toBe(1000)
+  expect(count[200]! + count[202]! + count[409]!).toBe(300)
 
   // Long ones: asked for while they are being sent, their end comes at once and not at their timeout.
   await Promise.all(agents.map((a) => { a.state.handle = () => sleep(25_000) }))
   const ids: string[] = []
   await Promise.all(Array.from({ length: 20 }, async () => {
-    for (let i = 0; i < 20; i++) {
+    for (let i = 0; i < 8; i++) {
       const id = await system.submit({ timeout_seconds: 20 })
       await sleep(Math.random() * 4)
       const { status } = await system.call('DELETE', `/tasks/${id}`)

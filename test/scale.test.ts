@@ -44,7 +44,7 @@ const attemptsOf = async (metricsUrl: string): Promise<number> => {
   return [...text.matchAll(/^switchyard_worker_attempts_total\{[^}]*\} (\d+)/gm)].reduce((sum, m) => sum + Number(m[1]), 0)
 }
 
-test('4,000 tasks over many agents and processes each run exactly once, within every limit, and everyone has a share', { timeout: 180_000 }, async () => {
+test('1,500 tasks over many agents and processes each run exactly once, within every limit, and everyone has a share', { timeout: 180_000 }, async () => {
   await using system = await startSystem({ apis: 2, workers: 3, env: { LOG_LEVEL: 'warn' } })
   const types = ['cost', 'mail', 'scan']
   const capabilities = ['a', 'b', 'c', 'd']
@@ -58,24 +58,24 @@ test('4,000 tasks over many agents and processes each run exactly once, within e
       })),
     ),
   )
-  const tasks = Array.from({ length: 4_000 }, (_, i) => ({ agent_type: types[i % 3], task_type: capabilities[Math.floor(i / 3) % 4], parameters: { i }, priority: 1 + (i % 15) }))
+  const tasks = Array.from({ length: 1_500 }, (_, i) => ({ agent_type: types[i % 3], task_type: capabilities[Math.floor(i / 3) % 4], parameters: { i }, priority: 1 + (i % 15) }))
   const { ids, byApi } = await submitAll(system, tasks)
   const runs = () => agents.reduce((sum, a) => sum + a.agent.runs.length, 0)
   await until(async () => {
     const left = await Promise.all(types.flatMap((type) => ['queued', 'sent', 'retrying'].map((s) => system.redis.zcard(system.keys.tasks(type, s)))))
     return left.every((n) => n === 0)
-  }, { timeoutMs: 90_000, everyMs: 100, what: 'the end of all tasks' }) // 7 s on two quiet cores
+  }, { timeoutMs: 90_000, everyMs: 100, what: 'the end of all tasks' }) // 3 s on two quiet cores
   // A record ends before its dispatcher has counted.
   const workers = await until(async () => {
     const counts = await Promise.all(system.worker.map((w) => attemptsOf(w.url)))
-    return counts.reduce((a, b) => a + b) >= 4_000 ? counts : null
-  }, { what: 'that 4,000 attempts are counted' })
-  expect(workers.reduce((a, b) => a + b)).toBe(4_000)
+    return counts.reduce((a, b) => a + b) >= 1_500 ? counts : null
+  }, { what: 'that 1,500 attempts are counted' })
+  expect(workers.reduce((a, b) => a + b)).toBe(1_500)
 
-  expect(runs()).toBe(4_000)
+  expect(runs()).toBe(1_500)
   expect(new Set(agents.flatMap((a) => a.agent.runs.map((r) => r.taskId)))).toEqual(new Set(ids))
   const records = (await Promise.all(types.map((type) => allTasks(system, type)))).flat()
-  expect(records.length).toBe(4_000)
+  expect(records.length).toBe(1_500)
   for (const t of records) {
     if (t.status !== 'completed' || t.retry_count !== 0 || t.redeliveries !== 0 || t.attempts.length !== 1) expect(t).toMatchObject({ status: 'completed', retry_count: 0, redeliveries: 0 })
     expect(t.result).toEqual(t.parameters)
@@ -85,8 +85,8 @@ test('4,000 tasks over many agents and processes each run exactly once, within e
     const [one, other] = agents.filter((a) => a.type === type && a.maxConcurrency === 5).map((a) => a.agent.runs.length) as [number, number]
     expect(Math.abs(one - other) / Math.max(one, other), `${type}: ${one} and ${other}`).toBeLessThan(0.5)
   }
-  for (const n of workers) expect(n, `attempts by worker: ${workers.join(', ')}`).toBeGreaterThanOrEqual(200)
-  for (const n of byApi) expect(n).toBeGreaterThanOrEqual(200)
+  for (const n of workers) expect(n, `attempts by worker: ${workers.join(', ')}`).toBeGreaterThanOrEqual(75)
+  for (const n of byApi) expect(n).toBeGreaterThanOrEqual(75)
   // Nothing is left leased.
   await until(async () => (await Promise.all(types.map((type) => system.get(`/agents/type/${type}`)))).every((r) => r.json.agents.every((a: any) => a.in_flight === 0)))
 })

@@ -26,13 +26,15 @@ export const accepts: Handler = (_task, { res }) => void res.writeHead(202).end(
 
 export const sleep = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms))
 /** Between two looks at what is not yet there: the longer it takes, the longer; as looks take CPU from what they wait for. */
-export const pauses = function* (everyMs = 20): Generator<number, never> {
-  for (let ms = everyMs; ; ms = Math.min(ms * 1.2, 3 * everyMs)) yield ms
+export const pauses = function* (everyMs = 20, mostMs = 3 * everyMs): Generator<number, never> {
+  for (let ms = everyMs; ; ms = Math.min(ms * 1.2, mostMs)) yield ms
 }
+/** `mostMs`: the longest pause; what stays as it is may be looked for seldom. */
+type Patience = { timeoutMs?: number; everyMs?: number; mostMs?: number; what?: string }
 /** Polls until `look` gives something truthy. */
-export const until = async <T>(look: () => T | Promise<T>, { timeoutMs = 10_000, everyMs = 20, what = 'it' } = {}): Promise<NonNullable<T>> => {
+export const until = async <T>(look: () => T | Promise<T>, { timeoutMs = 10_000, everyMs = 20, mostMs = 3 * everyMs, what = 'it' }: Patience = {}): Promise<NonNullable<T>> => {
   const end = Date.now() + timeoutMs
-  for (const pause of pauses(everyMs)) {
+  for (const pause of pauses(everyMs, mostMs)) {
     const seen = await look()
     if (seen) return seen
     if (Date.now() > end) break
@@ -263,7 +265,7 @@ export const startSystem = async ({ apis = 1, workers = 1, ownRedis = false, env
     task: async (id: string) => (await get(`/tasks/${id}`)).json,
     /** Waits for a task's end. */
     ended: (id: string, timeoutMs = 15_000) =>
-      until(async () => { const t = (await get(`/tasks/${id}`)).json; return ['completed', 'failed', 'timeout', 'cancelled'].includes(t?.status) ? t : null }, { timeoutMs, what: `the end of ${id}` }),
+      until(async () => { const t = (await get(`/tasks/${id}`)).json; return ['completed', 'failed', 'timeout', 'cancelled'].includes(t?.status) ? t : null }, { timeoutMs, mostMs: 250, what: `the end of ${id}` }),
     /** Waits for a task's status. */
     becomes: (id: string, status: string, timeoutMs = 10_000) => until(async () => { const t = (await get(`/tasks/${id}`)).json; return t?.status === status ? t : null }, { timeoutMs, what: `${id} ${status}` }),
     [Symbol.asyncDispose]: async () => {

@@ -9,7 +9,7 @@ const WORST = ['dispatcher-killed', 'api-killed', 'agents-killed', 'redis-killed
 test('dispatcher, API, agents and Redis killed, frozen or refusing: nothing lost, changed, over a limit or left behind', { timeout: 180_000 }, async () => {
   const rows = WORST.map((name) => ROWS.find((r) => r.name === name)!)
   const said: string[] = []
-  const outcome = await runTrial(rows, { seed: 1, say: (line) => said.push(line), short: true, fleet: { dispatchers: 2, hosts: 2, agentsPerHost: 4 }, load: { rate: 30 } })
+  const outcome = await runTrial(rows, { seed: 1, say: (line) => said.push(line), short: true, fleet: { dispatchers: 2, hosts: 2, agentsPerHost: 4 }, load: { rate: 12 } })
   expect(outcome.violations, `${formatFault(outcome)}\n${said.join('\n')}`).toEqual([])
-  expect(outcome.tasks).toBeGreaterThan(500)
+  expect(outcome.tasks).toBeGreaterThan(250)
 })
