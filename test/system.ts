@@ -31,8 +31,8 @@ export const pauses = function* (everyMs = 20, mostMs = 3 * everyMs): Generator<
 }
 /** `mostMs`: the longest pause; what stays as it is may be looked for seldom. */
 type Patience = { timeoutMs?: number; everyMs?: number; mostMs?: number; what?: string }
-/** Polls until `look` gives something truthy. */
-export const until = async <T>(look: () => T | Promise<T>, { timeoutMs = 10_000, everyMs = 20, mostMs = 3 * everyMs, what = 'it' }: Patience = {}): Promise<NonNullable<T>> => {
+/** Polls until `look` gives something truthy. The bound is for what hangs, on a machine that is busy: a time that is promised is measured. */
+export const until = async <T>(look: () => T | Promise<T>, { timeoutMs = 20_000, everyMs = 20, mostMs = 3 * everyMs, what = 'it' }: Patience = {}): Promise<NonNullable<T>> => {
   const end = Date.now() + timeoutMs
   for (const pause of pauses(everyMs, mostMs)) {
     const seen = await look()
@@ -264,10 +264,10 @@ export const startSystem = async ({ apis = 1, workers = 1, ownRedis = false, env
     },
     task: async (id: string) => (await get(`/tasks/${id}`)).json,
     /** Waits for a task's end. */
-    ended: (id: string, timeoutMs = 15_000) =>
+    ended: (id: string, timeoutMs = 30_000) =>
       until(async () => { const t = (await get(`/tasks/${id}`)).json; return ['completed', 'failed', 'timeout', 'cancelled'].includes(t?.status) ? t : null }, { timeoutMs, mostMs: 250, what: `the end of ${id}` }),
     /** Waits for a task's status. */
-    becomes: (id: string, status: string, timeoutMs = 10_000) => until(async () => { const t = (await get(`/tasks/${id}`)).json; return t?.status === status ? t : null }, { timeoutMs, what: `${id} ${status}` }),
+    becomes: (id: string, status: string, timeoutMs = 20_000) => until(async () => { const t = (await get(`/tasks/${id}`)).json; return t?.status === status ? t : null }, { timeoutMs, what: `${id} ${status}` }),
     [Symbol.asyncDispose]: async () => {
       await Promise.all(agents.map((a) => a.close()))
       await Promise.all([...api, ...worker].map((p) => p.kill('SIGKILL')))
