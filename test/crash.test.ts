@@ -424,7 +424,7 @@ describe.concurrent('while others wait', { timeout: 120_000 }, () => {
   })
 })
 
-test('a cancel raced against dispatch: what is said to be cancelled never starts, and what is promised comes', async () => {
+test('a cancel raced against dispatch: what is said to be cancelled never starts, and what is promised comes', { timeout: 120_000 }, async () => {
   await using system = await startSystem({ workers: 2, apis: 2, env: { LOG_LEVEL: 'warn' } })
   const agents = await Promise.all([1, 2].map(() => system.agent({ maxConcurrency: 1000, handle: async () => { await sleep(Math.random() * 20); return {} } })))
   const answers = new Map<string, { status: number; at: number }>()

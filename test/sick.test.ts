@@ -72,6 +72,10 @@ describe('a sick agent', () => {
     expect(again).toMatchObject({ status: 'completed', retry_count: 0, refunds: 1 })
     expect(ill.runs.length).toBe(failed + 1)
     expect((await isSick(ill)).times).toBe(2)
+    // Its own words, which may hold of the payload, are for who may read the agent, and not for the log.
+    const lines = () => system.worker.flatMap((w) => w.log).join('').split('\n').filter((line) => line.includes(ill.id))
+    await until(() => lines().some((line) => line.includes('"times":2')))
+    expect(lines().filter((line) => line.includes('the disk is full'))).toEqual([])
 
     // Well again, it gets one task at first, and with its end all of its room.
     const { promise: opened, resolve: open } = Promise.withResolvers<void>()

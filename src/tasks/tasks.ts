@@ -77,7 +77,7 @@ export const createTasks = ({ redis, keys, types, queues, stats, webhooks, reten
 
   /** The log's line for an agent that is sick, or well again, or was not sick at all. */
   const tellOfAgent = (agent_type: string, [what, agent, until, times, why, spare, refunded]: string[]): void => {
-    const line = { agent, agent_type, until: until === undefined ? '' : iso(Number(until)), times: Number(times), refunded: Number(refunded), reason: why?.split('; the last: ', 1)[0] } // and not the agent's words, which may hold of the payload
+    const line = { agent, agent_type, until: until === undefined ? '' : iso(Number(until)), times: Number(times), refunded: Number(refunded), reason: why?.replace(/(?:; the last)?: [^]*/, '') } // and not the agent's words behind it, which may hold of the payload
     if (what === 'back') log.info({ agent, agent_type }, 'an agent is well again')
     else if (what === 'cleared') log.warn({ agent, agent_type }, 'an agent was not sick: the tasks that failed there failed elsewhere, too')
     else if (what !== 'out') return
