@@ -1,8 +1,7 @@
 /** Results that could not be told in time, as Redis or all of us were away then. At the scripts, where time can be turned. */
-import { randomUUID } from 'node:crypto'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { loadScript } from '../src/redis/scripts.ts'
-import { startCore } from './core.ts'
+import { startCore, slotTokens } from './core.ts'
 import { startSystem, type System } from './system.ts'
 
 let system: System
@@ -32,11 +31,10 @@ const parked = async () => {
   const agent = await system.agent({ type, beats: false })
   const id = await system.submit({ agent_type: type, timeout_seconds: 30 })
   const lane = core.queues.lane(type, queue)
-  const [slot] = await core.registry.reserve(type, queue, 'me', 0, [randomUUID()])
-  await lane.take('lock')
-  const begun = await core.tasks.begin(id, slot!, randomUUID(), 'me')
+  const [slot] = await core.tasks.reserve(type, queue, 'me', 0, slotTokens(1))
+  const begun = await core.tasks.begin(id, slot!, 'me')
   if (begun.verdict !== 'go') throw new Error(begun.verdict)
-  expect(await core.tasks.park(type, id, begun.attemptId, 'lock')).toMatchObject({ verdict: 'parked' })
+  expect(await core.tasks.park(type, id, begun.attemptId, slot!.lock)).toMatchObject({ verdict: 'parked' })
   const record = system.keys.task(type, id)
   const bull = `${system.keys.bullPrefix(type)}:${queue}:${id}`
   return {
@@ -88,7 +86,7 @@ test('when none is told then, the attempt is lost and goes again: it costs the t
   if (due?.what !== 'came_back') throw new Error(JSON.stringify(due))
   expect(due).toMatchObject({ attemptId: p.attemptId, to: { status: 'queued', error: 'we were away at its deadline' } })
   await core.tasks.cameBack(p.type, due.queue, p.id, due.attemptId, { ...due.to, waitMs: 0 })
-  expect((await p.lane.take('other'))?.id).toBe(p.id)
+  expect(await p.lane.take('other')).toBe(p.id)
   expect(await system.task(p.id)).toMatchObject({ status: 'queued', retry_count: 0, redeliveries: 1, attempts: [{ outcome: 'lost', error: 'we were away at its deadline' }] })
   await expect(p.tell()).rejects.toThrow('not the current attempt')
 })

@@ -1,7 +1,6 @@
 /** POST /tasks/batch: many tasks in one request, each taken or refused by itself. */
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { itemsOf } from '../src/contracts/items.ts'
-import { startCore } from './core.ts'
 import { call, startSystem, until, type System } from './system.ts'
 
 let system: System
@@ -133,43 +132,11 @@ describe('keys of tasks in a batch', () => {
   })
 })
 
-describe('jobs added many at a time', () => {
-  test('are those that BullMQ’s own add would make', async () => {
-    await using core = await startCore(system)
-    const [ours, theirs] = [newType(), newType()]
-    const jobs = (type: string) => [5, 15, 1, 5].map((priority, i) => ({ id: `${type}.00000000-0000-7000-8000-00000000000${i}`, type, queue: `${type}.echo`, taskType: 'echo', priority, maxRetries: i, delayMs: i === 3 ? 60_000 : 0 }))
-    await core.queues.addMany(jobs(ours))
-    await core.queues.addMany(jobs(ours)) // twice is once
-    for (const job of jobs(theirs)) await core.queues.add(job)
-    const left = async (type: string) => {
-      const found: Record<string, unknown> = {}
-      const at = `${system.keys.base(type)}${type}.echo`
-      for (const key of await system.redis.keys(`${at.replace(/[{}]/g, '?')}*`)) {
-        const kind = await system.redis.type(key)
-        const name = key.slice(at.length).replaceAll(type, 'T')
-        if (kind === 'hash') {
-          const { opts, timestamp, ...fields } = await system.redis.hgetall(key)
-          const { jobId: _, ...options } = JSON.parse(opts ?? '{}') // which is said by the key
-          found[name] = { ...fields, ...(opts ? { options, timestamp: Math.abs(Number(timestamp) - Date.now()) < 60_000 } : {}) }
-        } else if (kind === 'zset') {
-          const scored = await system.redis.zrange(key, '0', '-1', 'WITHSCORES')
-          found[name] = name === ':delayed' || (name === ':marker' && scored.includes('1')) ? scored.filter((_, i) => i % 2 === 0).map((id) => id.replaceAll(type, 'T')) : scored.map((cell) => cell.replaceAll(type, 'T'))
-        } else if (kind === 'string') found[name] = await system.redis.get(key)
-      }
-      return found
-    }
-    const [a, b] = [await left(ours), await left(theirs)]
-    // Nobody reads the count of all jobs ever; the place in line counts on.
-    for (const one of [a, b]) delete one[':id']
-    expect(a).toEqual(b)
-    expect(Object.keys(a).sort()).toEqual(expect.arrayContaining([':meta', ':pc', ':prioritized', ':delayed', ':marker']))
-  })
-
-  test('and whose adding broke off are added by the sweeper', async () => {
+describe('jobs of a batch', () => {
+  test('that were lost are added by the sweeper', async () => {
     const type = newType()
     const agent = await system.agent({ type })
     const ids = (await batch(Array.from({ length: 20 }, (_, n) => ({ agent_type: `${type}x`, task_type: 'echo', parameters: { n } })))).json.tasks.map((t: any) => t.task_id)
-    // As if the API had died behind the records.
     const queue = `${system.keys.base(`${type}x`)}${type}x.echo`
     await system.redis.del(`${queue}:prioritized`, ...ids.map((id: string) => `${queue}:${id}`))
     await system.redis.zadd(system.keys.timers(`${type}x`), ...ids.flatMap((id: string) => [0, id]))

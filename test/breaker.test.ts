@@ -6,7 +6,7 @@ import { randomBytes, randomUUID } from 'node:crypto'
 import { afterAll, beforeAll, describe, expect, inject, test } from 'vitest'
 import type { AttemptEnd } from '../src/tasks/attempt.ts'
 import { uuidv7 } from '../src/redis/ids.ts'
-import { startCore } from './core.ts'
+import { startCore, slotTokens } from './core.ts'
 import { becomesQuiet } from './quiet.ts'
 import { startSystem, until, type System, type TestAgent } from './system.ts'
 
@@ -37,7 +37,7 @@ const byHand = () => {
     const lease = `h.${randomUUID()}`
     await redis.hset(keys.task(type, id), 'not_before', 0, 'avoid', ' ')
     await redis.zadd(keys.leases(type, agentId), (await now()) + 10_000, lease)
-    const begun = await tasks.begin(id, { type, queue: `${type}.echo`, lease, agentId, name: agentId, host: 'h', port: 1, single: true, salts: '' }, randomUUID(), 'by hand')
+    const begun = await tasks.begin(id, { type, queue: `${type}.echo`, job: id, lock: '', token: randomUUID(), askedAt: 0, begun: null, lease, agentId, name: agentId, host: 'h', port: 1, salts: '' }, 'by hand')
     if (begun.verdict !== 'go') throw new Error(begun.verdict)
     return begun
   }
@@ -45,7 +45,7 @@ const byHand = () => {
     const taskId = o.id ?? (await submit(o.task))
     const begun = await begin(taskId, agentId)
     const statusCode = { completed: 200, failed: 500 }[outcome as string] ?? null
-    const fin = await tasks.finish(type, { taskId, attemptId: begun.attemptId, agentId, outcome, statusCode, error: 'boom', result: '1', executionMs: null, retryInMs: 10, restMs: 0, maxRetries: begun.maxRetries, ...o.end }, null)
+    const fin = await tasks.finish(type, { taskId, attemptId: begun.attemptId, agentId, outcome, statusCode, error: 'boom', result: '1', executionMs: null, retryInMs: 10, restMs: 0, maxRetries: begun.maxRetries, ...o.end })
     return { id: taskId, ...fin }
   }
   return {
@@ -67,7 +67,7 @@ const byHand = () => {
     sweep: () => registry.sweep(type),
     out: (agent: string) => field(agent, 'out'),
     stat: async (name: string) => Number((await redis.hget(keys.stats(type), name)) ?? 0),
-    reserve: async (n: number) => (await registry.reserve(type, `${type}.echo`, 'by hand', 0, Array.from({ length: n }, () => randomUUID()))).map((slot) => slot.agentId),
+    reserve: async (n: number) => (await tasks.reserve(type, `${type}.echo`, 'by hand', 0, slotTokens(n))).map((slot) => slot.agentId),
   }
 }
 

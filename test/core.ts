@@ -1,7 +1,9 @@
 /** The parts that our processes are made of, in the test's own: to stand still where a process would have to be killed at the right microsecond. */
+import { randomUUID } from 'node:crypto'
 import { readConfig } from '../src/config.ts'
 import { createCore, type Core } from '../src/core.ts'
 import { createLogger } from '../src/logger.ts'
+import type { SlotTokens } from '../src/registry/registry.ts'
 import { createTasks, type Tasks } from '../src/tasks/tasks.ts'
 import type { System } from './system.ts'
 
@@ -15,3 +17,6 @@ export const tasksAdding = (core: Core, add: Core['queues']['add']): Tasks => {
   const { retention, fault, admission } = readConfig({})
   return createTasks({ ...core, queues: { ...core.queues, add }, retention, fault, maxAttemptMs: 300_000, maxQueued: admission.maxQueued, log: createLogger('test', 'silent') })
 }
+
+/** For so many slots to be reserved by hand. */
+export const slotTokens = (count: number): SlotTokens[] => Array.from({ length: count }, () => ({ token: randomUUID(), lock: randomUUID(), askedAt: performance.now() }))

@@ -1,8 +1,7 @@
 /** What is killed, frozen or cut off for real: nothing is lost, nothing has two ends, and it goes on in time. Beside the rows of test/faults. */
-import { randomUUID } from 'node:crypto'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { uuidv7 } from '../src/redis/ids.ts'
-import { startCore, tasksAdding } from './core.ts'
+import { startCore, tasksAdding, slotTokens } from './core.ts'
 import { atBest, call, median, sleep, startSystem, until, type AgentOptions, type Handler, type Proc, type System, type TestAgent } from './system.ts'
 
 const ENDS = ['completed', 'failed', 'timeout', 'cancelled']
@@ -265,22 +264,22 @@ describe.concurrent('while others wait', { timeout: 120_000 }, () => {
     expect((await system.get('/health/ready')).status).toBe(200)
   })
 
-  test('a record whose job was never added, or was taken before the record was there, still ends', async () => {
+  test('a record whose job was never added, or is lost, still ends', async () => {
     await using system = await startSystem()
     await using core = await startCore(system)
     const newTask = { task_type: 'echo', agent_type: 'test', priority: 5, timeout_seconds: 30, max_retries: 3, retry_delay_seconds: 1, backoff: 'fixed', expires_in_seconds: 60 } as const
     // As if its API had died right behind writing the record.
     const jobless = `test.${uuidv7()}`
     const dies = tasksAdding(core, () => new Promise(() => {}))
-    void dies.submit(newTask, 'test', { id: jobless, parameters: '{}', metadata: '{}' })
-    await until(() => system.task(jobless).then((t) => t.status === 'queued'))
+    void dies.submit({ ...newTask, delay_seconds: 0.1 }, 'test', { id: jobless, parameters: '{}', metadata: '{}' })
+    await until(() => system.task(jobless).then((t) => t.status === 'pending'))
+    // As if BullMQ had lost it.
+    const lost = await system.submit()
+    const queue = `${system.keys.bullPrefix('test')}:test.echo`
+    await system.redis.del(`${queue}:prioritized`, `${queue}:${lost}`)
     const agent = await system.agent()
-    const early = `test.${uuidv7()}`
-    await core.queues.add({ id: early, type: 'test', queue: 'test.echo', taskType: 'echo', priority: 5, maxRetries: 3, delayMs: 0 })
-    await until(() => system.redis.hget(`${system.keys.bullPrefix('test')}:test.echo:${early}`, 'finishedOn'), { what: 'a job without a record being ended' })
-    await core.tasks.submit(newTask, 'test', { id: early, parameters: '{}', metadata: '{}' })
-    expectAll(await allEnd(system, [jobless, early], 30_000), { status: 'completed', retry_count: 0, redeliveries: 0 })
-    expect(agent.runs.map((r) => r.taskId).sort()).toEqual([jobless, early].sort())
+    expectAll(await allEnd(system, [jobless, lost], 30_000), { status: 'completed', retry_count: 0, redeliveries: 0 })
+    expect(agent.runs.map((r) => r.taskId).sort()).toEqual([jobless, lost].sort())
   })
 
   // At the parts themselves, where no dispatcher is in between; each with a type of its own.
@@ -299,28 +298,64 @@ describe.concurrent('while others wait', { timeout: 120_000 }, () => {
     test('an outcome whose answer was lost is answered the same when it is said again, so that its job moves on at once', async () => {
       const agent = await system.agent({ type: 'again' })
       const begin = async (id: string) => {
-        const [slot] = await core.registry.reserve('again', 'again.echo', 'me', 0, [randomUUID()])
-        const job = await core.queues.lane('again', 'again.echo').take('me')
-        expect(job!.id).toBe(id)
-        const begun = await core.tasks.begin(id, slot!, randomUUID(), 'me')
+        const [slot] = await core.tasks.reserve('again', 'again.echo', 'me', 0, slotTokens(1))
+        expect(slot!.job).toBe(id)
+        const begun = await core.tasks.begin(id, slot!, 'me')
         if (begun.verdict !== 'go') throw new Error(begun.verdict)
         return { taskId: id, attemptId: begun.attemptId, agentId: agent.id, statusCode: null, error: 'no', result: '1', executionMs: null, retryInMs: 5000, restMs: 0, maxRetries: 3 }
       }
       for (const [outcome, status] of [['failed', 'retrying'], ['completed', 'completed'], ['rejected', 'failed']] as const) {
         const id = await system.submit({ agent_type: 'again' })
         const end = { ...(await begin(id)), outcome }
-        expect(await core.tasks.finish('again', end, null)).toMatchObject({ verdict: 'ok', status })
+        expect(await core.tasks.finish('again', end)).toMatchObject({ verdict: 'ok', status })
         const before = await system.task(id)
-        const again = await core.tasks.finish('again', end, null)
+        const again = await core.tasks.finish('again', end)
         expect(again).toMatchObject({ verdict: 'ok', status, next: null })
         if (status === 'retrying') expect(again.waitMs).toBeGreaterThan(4000)
         expect(await system.task(id)).toEqual(before)
-        expect(await core.tasks.finish('again', { ...end, outcome: 'timeout' }, null)).toMatchObject({ verdict: 'stale', status })
+        expect(await core.tasks.finish('again', { ...end, outcome: 'timeout' })).toMatchObject({ verdict: 'stale', status })
         // Ended by somebody else since: that is not what was said.
         if (status !== 'retrying') continue
         await system.call('DELETE', `/tasks/${id}`)
-        expect(await core.tasks.finish('again', end, null)).toMatchObject({ verdict: 'stale', status: 'cancelled' })
+        expect(await core.tasks.finish('again', end)).toMatchObject({ verdict: 'stale', status: 'cancelled' })
       }
+    })
+
+    test('what was handed over in an answer that was lost is handed over once more, begun or held, and the attempt is the same', async () => {
+      const agent = await system.agent({ type: 'lost' })
+      const [first, second] = [await system.submit({ agent_type: 'lost' }), await system.submit({ agent_type: 'lost' })]
+      const queue = 'lost.echo'
+      const tokens = slotTokens(1)
+      const [unheard] = await core.tasks.reserve('lost', queue, 'me', 0, tokens)
+      expect(unheard).toMatchObject({ job: first, begun: expect.anything() })
+      const found = await core.tasks.recover('lost', queue, [...slotTokens(1), ...tokens])
+      expect(found).toMatchObject([{ job: first, agentId: agent.id, begun: null, token: tokens[0]!.token, lock: tokens[0]!.lock }])
+      const begun = await core.tasks.begin(first, found[0]!, 'me')
+      if (begun.verdict !== 'go') throw new Error(begun.verdict)
+      expect(await agent.slots()).toBe(1)
+      expect(await system.task(first)).toMatchObject({ status: 'sent', redeliveries: 0, attempts: [{ attempt: 1, outcome: null }] })
+
+      for (const held of [false, true]) {
+        // The second time it is not to go yet, so that its slot is only held.
+        const next = held ? await system.submit({ agent_type: 'lost' }) : second
+        if (held) await system.redis.hset(system.keys.task('lost', next), 'not_before', Date.now() + 60_000)
+        const slot = held ? (await core.tasks.reserve('lost', queue, 'me', 0, slotTokens(1)))[0]! : found[0]!
+        if (held) {
+          expect(slot).toMatchObject({ job: next, begun: null })
+          expect(await core.tasks.recover('lost', queue, [slot])).toMatchObject([{ job: next, lease: slot.lease, agentId: agent.id }])
+          continue
+        }
+        const end = { taskId: first, attemptId: begun.attemptId, agentId: agent.id, outcome: 'completed' as const, statusCode: 200, error: '', result: '1', executionMs: null, retryInMs: 0, restMs: 0, maxRetries: 3 }
+        const mine = { queue, lock: slot.lock, keep: false, dispatcher: 'me', next: { ...slotTokens(1)[0]!, lock: slot.lock } }
+        const said = await core.tasks.finish('lost', end, mine)
+        expect(said.next).toMatchObject({ job: second, begun: expect.anything() })
+        const again = await core.tasks.finish('lost', end, mine)
+        expect(again).toMatchObject({ verdict: 'ok', repeated: true, next: { job: second, agentId: agent.id, begun: null } })
+        expect((await core.tasks.begin(second, again.next!, 'me')).verdict).toBe('go')
+        expect(await system.task(second)).toMatchObject({ status: 'sent', redeliveries: 0, attempts: [{ attempt: 1 }] })
+        expect(await agent.slots()).toBe(1)
+      }
+      expect(agent.runs).toEqual([])
     })
 
     test('a call that fails in Redis leaves those gathered into one script with it alone', async () => {
@@ -336,13 +371,16 @@ describe.concurrent('while others wait', { timeout: 120_000 }, () => {
     test('a dispatcher that comes too late with a job does not disturb the one that has it now', async () => {
       const agent = await system.agent({ type: 'late' })
       const id = await system.submit({ agent_type: 'late' })
-      const lane = core.queues.lane('late', 'late.echo')
       const take = async (by: string) => {
-        const [slot] = await core.registry.reserve('late', 'late.echo', by, 0, [randomUUID()])
-        expect((await lane.take(by))!.id).toBe(id)
+        const [slot] = await core.tasks.reserve('late', 'late.echo', by, 0, slotTokens(1))
+        expect(slot!.job).toBe(id)
         return slot!
       }
+      // Its slot is held, as its time seems not to have come.
+      await system.redis.hset(system.keys.task('late', id), 'not_before', Date.now() + 60_000)
       const frozen = await take('frozen')
+      expect(frozen.begun).toBeNull()
+      await system.redis.hset(system.keys.task('late', id), 'not_before', 0)
       // Ten seconds later: its lock has run out, its hold has, and the job came round.
       const bull = `${system.keys.bullPrefix('late')}:late.echo`
       await system.redis.del(`${bull}:${id}:lock`)
@@ -352,10 +390,10 @@ describe.concurrent('while others wait', { timeout: 120_000 }, () => {
         await core.queues.recoverStalled('late', 'late.echo')
       }
       const slot = await take('other')
-      expect((await core.tasks.begin(id, slot, randomUUID(), 'other')).verdict).toBe('go')
+      expect((await core.tasks.begin(id, slot, 'other')).verdict).toBe('go')
       const before = await system.task(id)
       expect(before.status).toBe('sent')
-      expect(await core.tasks.begin(id, frozen, randomUUID(), 'frozen')).toEqual({ verdict: 'no_slot' })
+      expect(await core.tasks.begin(id, frozen, 'frozen')).toEqual({ verdict: 'no_slot' })
       expect(await system.task(id)).toEqual(before)
     })
   })

@@ -276,10 +276,10 @@ test('a submit that was taken back is told of as that', async () => {
   await using core = await startCore(system)
   const stream = await watch(`${system.url()}/events?agent_type=refused`)
   const tasks = tasksAdding(core, () => Promise.reject(new Error('no job')))
-  const newTask = { task_type: 'echo', agent_type: 'refused', priority: 5, timeout_seconds: 30, max_retries: 3, retry_delay_seconds: 1, backoff: 'fixed', expires_in_seconds: 60 } as const
+  const newTask = { task_type: 'echo', agent_type: 'refused', delay_seconds: 60, priority: 5, timeout_seconds: 30, max_retries: 3, retry_delay_seconds: 1, backoff: 'fixed', expires_in_seconds: 60 } as const
   await expect(tasks.submit(newTask, 'refused', { parameters: '{}', metadata: '{}' })).rejects.toThrow('no job')
   await until(() => stream.told.length === 2, { what: 'both events' })
-  expect(names(stream.told)).toEqual(['task.queued', 'task.withdrawn'])
+  expect(names(stream.told)).toEqual(['task.pending', 'task.withdrawn'])
   await stream.stop()
 })
 

@@ -3,7 +3,7 @@ import { readFile } from 'node:fs/promises'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { AgentReason, ExplainReason, type Explanation } from '../src/contracts/explain.ts'
 import { createExplain } from '../src/tasks/explain.ts'
-import { startCore } from './core.ts'
+import { startCore, slotTokens } from './core.ts'
 import { accepts, call, startSystem, until, type AgentOptions, type System, type TestAgent } from './system.ts'
 
 /** One with a worker; and one without, where the test takes the dispatcher's steps and stops between them. */
@@ -52,20 +52,19 @@ const ages = async (type: string, id: string, field: 'not_before' | 'expires', o
 }
 /** A slot and the next job of a queue, as a dispatcher takes them. */
 const take = async (type: string, queue = `${type}.echo`) => {
-  const [slot] = await stillCore.registry.reserve(type, queue, 'by hand', 0, [crypto.randomUUID()])
-  const job = await stillCore.queues.lane(type, queue).take('lock')
-  return { slot: slot!, job: job!, id: job!.id! }
+  const [slot] = await stillCore.tasks.reserve(type, queue, 'by hand', 0, slotTokens(1))
+  return { slot: slot!, id: slot!.job! }
 }
 /** Takes a job and begins an attempt, as a dispatcher does just before it posts. */
 const begin = async (type: string) => {
-  const { slot, job, id } = await take(type)
-  const begun = await stillCore.tasks.begin(id, slot, crypto.randomUUID(), 'by hand')
+  const { slot, id } = await take(type)
+  const begun = await stillCore.tasks.begin(id, slot, 'by hand')
   if (begun.verdict !== 'go') throw new Error(begun.verdict)
-  return { id, job, slot: begun.movedTo ?? slot, attemptId: begun.attemptId }
+  return { id, slot: begun.movedTo ?? slot, attemptId: begun.attemptId }
 }
 type Begun = Awaited<ReturnType<typeof begin>>
 const finish = (type: string, b: Begun, outcome: 'failed' | 'no_room', retryInMs: number) =>
-  stillCore.tasks.finish(type, { taskId: b.id, attemptId: b.attemptId, agentId: b.slot.agentId, outcome, statusCode: outcome === 'failed' ? 500 : 429, error: 'boom', result: '', executionMs: null, retryInMs, restMs: 0, maxRetries: 3 }, null)
+  stillCore.tasks.finish(type, { taskId: b.id, attemptId: b.attemptId, agentId: b.slot.agentId, outcome, statusCode: outcome === 'failed' ? 500 : 429, error: 'boom', result: '', executionMs: null, retryInMs, restMs: 0, maxRetries: 3 })
 
 describe('a task is', () => {
   const setting = (of = system) => {
@@ -99,9 +98,9 @@ describe('a task is', () => {
       const id = await submit()
       const { slot } = await begin(type)
       await still.redis.hset(still.keys.task(type, id), 'redeliveries', 4)
-      const [second] = await stillCore.registry.reserve(type, `${type}.echo`, 'other', 0, ['t'])
+      const [second] = await stillCore.tasks.reserve(type, `${type}.echo`, 'other', 0, slotTokens(1))
       expect(second).toBeUndefined() // nothing waits: the job that comes round is taken with a slot of its own
-      expect((await stillCore.tasks.begin(id, { ...slot, lease: await hold(type, slot.agentId) }, 'x', 'other')).verdict).toBe('later')
+      expect((await stillCore.tasks.begin(id, { ...slot, begun: null, token: 'other', lease: await hold(type, slot.agentId) }, 'other')).verdict).toBe('later')
       return [await explain(id, still), /^A dispatcher stopped answering .* sent again in \d+ s, which costs it no retry/, { status: 'queued', may_go_at: expect.any(String), last_attempt: { outcome: 'lost' } }]
     },
     stepped_aside: async () => {
@@ -127,7 +126,7 @@ describe('a task is', () => {
       const { type, agent, submit } = setting(still)
       await agent()
       const id = await submit()
-      await take(type)
+      expect(await stillCore.queues.lane(type, `${type}.echo`).take('lock')).toBe(id)
       return [await explain(id, still), /^A dispatcher has it in hand/, { status: 'queued', position: null, queue: { name: `${type}.echo`, waiting: 0, delayed: 0, active: 1 } }]
     },
     no_agent_registered: async () => {
@@ -340,13 +339,18 @@ test.concurrent('the agent told of first gets the task: of any load, health and 
     for (let i = round % 3; i > 0; i--) {
       const begun = await begin(type)
       await finish(type, begun, 'failed', 1)
-      await stillCore.queues.lane(type, queue).settle(begun.job, 'lock', { status: 'retrying', error: 'boom', waitMs: 0 }, false)
+      await stillCore.queues.lane(type, queue).settle(begun.id, begun.slot.lock, { status: 'retrying', error: 'boom', waitMs: 0 })
       await until(async () => {
         await stillCore.queues.promote(type, queue, id)
         return (await explain(id, still)).position
       })
     }
-    for (let i = round; i > 0; i--) await stillCore.registry.reserve(type, queue, 'by hand', 0, [crypto.randomUUID()])
+    for (let i = round; i > 0; i--) {
+      const other = await still.submit({ agent_type: type, priority: 15 })
+      const [slot] = await stillCore.tasks.reserve(type, queue, 'by hand', 0, slotTokens(1))
+      if (slot) expect(slot.job).toBe(other)
+      else await still.call('DELETE', `/tasks/${other}`)
+    }
     const e = await explain(id, still)
     expect(e.agents.length).toBe(4)
     const seen = JSON.stringify(e.agents)
@@ -354,7 +358,7 @@ test.concurrent('the agent told of first gets the task: of any load, health and 
       expect((await begin(type)).slot.agentId, seen).toBe(e.agents[0]!.agent_id)
       if (e.agents.some((a) => a.reason === 'failed_here_before')) moved++
     } else {
-      expect(await stillCore.registry.reserve(type, queue, 'by hand', 0, [crypto.randomUUID()]), seen).toEqual([])
+      expect(await stillCore.tasks.reserve(type, queue, 'by hand', 0, slotTokens(1)), seen).toEqual([])
       expect(e.reason).toBe('waiting_for_slot')
       full++
     }
@@ -407,8 +411,7 @@ test.concurrent('what came back from a dead dispatcher goes first, and what othe
   expect((await explain(first, still)).position).toEqual({ before: 1, returned: 0, by_priority: [{ priority: 7, tasks: 1 }], elsewhere: 4 })
   // The job at hand loses its dispatcher: BullMQ puts it in front.
   const lane = stillCore.queues.lane(type, `${type}.echo`)
-  const job = (await lane.take('lock'))!
-  expect(job.id).toBe(second)
+  expect(await lane.take('lock')).toBe(second)
   await still.redis.del(`${still.keys.base(type)}${type}.echo:${second}:lock`)
   await until(async () => { await stillCore.redis.del(`${still.keys.base(type)}${type}.echo:stalled-check`); return (await stillCore.queues.recoverStalled(type, `${type}.echo`)) === 1 })
   expect((await explain(second, still)).position).toEqual({ before: 0, returned: 0, by_priority: [], elsewhere: 0 })

@@ -193,10 +193,12 @@ test('an API that is killed at work leaves one task for each key, whatever its c
 })
 
 describe('a submit that breaks off', () => {
-  const task = newTaskSchema(300).parse({ task_type: 'echo', agent_type: 'x' })
+  // Of one that is to wait, the job is added behind the record; of others it is one with it.
+  const soon = { delay_seconds: 0.1 }
+  const task = newTaskSchema(300).parse({ task_type: 'echo', agent_type: 'x', ...soon })
   /** As the API submits a body under a key, over parts of the test's own. */
   const take = (tasks: Pick<Tasks, 'submitOnce'>, type: string, key: string) => {
-    const body = JSON.stringify({ agent_type: type, task_type: 'echo' })
+    const body = JSON.stringify({ agent_type: type, task_type: 'echo', ...soon })
     return tasks.submitOnce(task, type, { parameters: '{}', metadata: '{}', idempotency: idempotencyOf(key, body, false, 86_400) })
   }
 
@@ -207,10 +209,10 @@ describe('a submit that breaks off', () => {
     // As if it had been killed there.
     void take(tasksAdding(core, () => new Promise(() => {})), type, 'k')
     const [id] = await until(async () => {
-      const ids = await system.redis.zrange(system.keys.tasks(type, 'queued'), '0', '-1')
+      const ids = await system.redis.zrange(system.keys.tasks(type, 'pending'), '0', '-1')
       return ids.length > 0 ? ids : null
     })
-    const again = await submit(body(), 'k')
+    const again = await submit(body(soon), 'k')
     expect([again.status, again.json.task_id, again.headers.get('idempotent-replayed')]).toEqual([201, id, 'true'])
     await system.redis.zadd(system.keys.timers(type), 0, id!) // as if its five seconds were over
     expect(await system.ended(id!, 30_000)).toMatchObject({ status: 'completed' })
@@ -223,10 +225,10 @@ describe('a submit that breaks off', () => {
     const failing = tasksAdding(core, () => Promise.reject(new Error('Connection is closed.')))
     const first = await take(failing, type, 'k')
     expect(first.replayed).toBe(false)
-    expect((await submit(body(), 'k')).json).toEqual(first.submitted)
+    expect((await submit(body(soon), 'k')).json).toEqual(first.submitted)
     // Without a key the client is told no, and nothing stays.
     await expect(failing.submit(task, type, { parameters: '{}', metadata: '{}' })).rejects.toThrow('Connection is closed.')
-    expect(await system.redis.zrange(system.keys.tasks(type, 'queued'), '0', '-1')).toEqual([first.submitted.task_id])
+    expect(await system.redis.zrange(system.keys.tasks(type, 'pending'), '0', '-1')).toEqual([first.submitted.task_id])
   })
 
   test('and reaches Redis twice, is one task, and is not taken for a repeat', async () => {
@@ -238,6 +240,6 @@ describe('a submit that breaks off', () => {
     const [first, second] = [await once(), await once()]
     expect([first.replayed, second.replayed]).toEqual([false, false])
     expect(second.submitted).toEqual(first.submitted)
-    expect(await system.redis.zcard(`${system.keys.base(type)}${type}.echo:prioritized`)).toBe(1)
+    expect(await system.redis.zcard(`${system.keys.base(type)}${type}.echo:delayed`)).toBe(1)
   })
 })

@@ -29,9 +29,9 @@ const startStuck = async (of: System, { hangs, concurrency = 4 }: { hangs: (call
   const transports = createTransports({ policy: createHostPolicy({ cidrs: [] }) })
   const gaveUp: string[] = []
   let calls = 0
-  const registry: typeof core.registry = { ...core.registry, reserve: (...args) => (hangs(++calls) ? new Promise(() => {}) : core.registry.reserve(...args)) }
+  const tasks: typeof core.tasks = { ...core.tasks, reserve: (...args) => (hangs(++calls) ? new Promise(() => {}) : core.tasks.reserve(...args)) }
   const dispatcher = createDispatcher({
-    ...core, registry, subscriber, transport: transports.http, deliverer: { look: () => {}, stop: async () => {} },
+    ...core, tasks, subscriber, transport: transports.http, deliverer: { look: () => {}, stop: async () => {} },
     places: createPlaces(concurrency), drainMs: 0, log, metrics: createMetrics(), giveUp: (why) => void gaveUp.push(why), tickMs: TICK_MS,
   })
   await dispatcher.start()

@@ -42,13 +42,12 @@ local function came_back(queues)
   return #lists > 0 and redis.call('EXISTS', unpack(lists)) > 0
 end
 
--- The rank of the job that stands `nth` (from 0) in a queue: lower goes first. And its id; nil when there is none.
+-- The rank of the job that goes first of a queue: lower goes before others. And its id; nil when there is none.
 -- `back`: what came_back says.
-local function head(queue, nth, back)
-  local stalled = back and redis.call('LLEN', bull_key(queue, 'wait')) or 0
-  if nth < stalled then return 0, redis.call('LINDEX', bull_key(queue, 'wait'), -1 - nth) end
-  local at = nth - stalled
-  local entry = redis.call('ZRANGE', bull_key(queue, 'prioritized'), at, at, 'WITHSCORES')
+local function head(queue, back)
+  local first = back and redis.call('LINDEX', bull_key(queue, 'wait'), -1)
+  if first then return 0, first end
+  local entry = redis.call('ZRANGE', bull_key(queue, 'prioritized'), 0, 0, 'WITHSCORES')
   if not entry[1] then return nil end
   return math.floor(tonumber(entry[2]) / 4294967296), entry[1]
 end

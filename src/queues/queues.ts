@@ -11,7 +11,7 @@ import type { Keys } from '../redis/keys.ts'
 import { loadScript } from '../redis/scripts.ts'
 import { backoffStrategy } from './backoff.ts'
 import { LOCK_MS, STALL_CHECK_MS, type JobData } from './job.ts'
-import { Lane, type Renew } from './lane.ts'
+import { Lane, type LaneScripts } from './lane.ts'
 import { repeatStrategy } from './repeat.ts'
 
 export type NewJob = { id: string; type: string; queue: string; taskType: string; priority: number; maxRetries: number; delayMs: number }
@@ -22,18 +22,19 @@ const KEPT_JOBS = 200
 const RETRY_MS = 1_000
 /** Queue objects of a process held in memory, some 6 KB each; the one used longest ago is dropped first. */
 const MAX_OPEN = 5_000
-/** One unused for so long is made anew: the queue may have been forgotten, and with it what BullMQ notes of it when its object is made. */
-const REOPEN_MS = 30 * 60_000
 
 /** Ours: 15 goes first; BullMQ's: 1 goes first, and 0 would jump everything. */
 const bullPriority = (priority: number): number => 16 - priority
 
+const optionsOf = (job: NewJob): JobsOptions => ({ priority: bullPriority(job.priority), attempts: job.maxRetries + 1 })
+
+/** What add_job of jobs.lua takes of a job, behind its queue and id. */
+export const jobArguments = (job: NewJob): [name: string, priority: number, options: string] => [job.taskType, bullPriority(job.priority), JSON.stringify(optionsOf(job))]
+
 export type Queues = ReturnType<typeof createQueues>
 
-type Opened<T> = Map<string, { it: T; usedAt: number }>
-
 /** By connection, for all namespaces together: what listens there, and what is held in memory. */
-type Common = { backend: RedisQueueBackend; queues: Opened<Queue<JobData>>; lanes: Opened<Lane> }
+type Common = { backend: RedisQueueBackend; queues: Map<string, Queue<JobData>>; lanes: Map<string, Lane> }
 const commons = new WeakMap<Redis, Common>()
 const commonOf = (redis: Redis, options: Parameters<typeof createRedisBackend>[1]): Common => {
   const known = commons.get(redis)
@@ -64,42 +65,41 @@ export const createQueues = ({ redis, keys }: { redis: Redis; keys: Keys }) => {
   const backendFor = (type: string, queue: string) => () => shared.forQueue(queue, keys.bullPrefix(type)) as RedisQueueBackend
 
   const opened =
-    <T>(open: Opened<T>, make: (type: string, queue: string) => T) =>
+    <T>(open: Map<string, T>, make: (type: string, queue: string) => T) =>
     (type: string, queue: string): T => {
-      const now = performance.now()
       const name = `${keys.namespace}/${queue}`
-      let entry = open.get(name)
-      if (entry) open.delete(name)
-      if (!entry || now - entry.usedAt > REOPEN_MS) entry = { it: make(type, queue), usedAt: now }
-      entry.usedAt = now
-      open.set(name, entry)
+      const it = open.get(name) ?? make(type, queue)
+      open.delete(name)
+      open.set(name, it)
       if (open.size > MAX_OPEN) open.delete(open.keys().next().value!)
-      return entry.it
+      return it
     }
 
   /** A queue to add to, and for the Board. */
   const queue = opened(queues, (type, name) => {
-    const q = new Queue<JobData>(name, { ...options, prefix: keys.bullPrefix(type) }, backendFor(type, name))
+    // It would make its note of a queue where one only looks. Submits do (note_queue of jobs.lua); of schedules nobody else does.
+    const q = new Queue<JobData>(name, { ...options, prefix: keys.bullPrefix(type), skipMetasUpdate: !name.includes('~') }, backendFor(type, name))
     q.on('error', () => {})
     return q
   })
 
   /** A queue to take from. */
   const lane = opened(lanes, (type, name) => {
-    const renew: Renew = async (queue, ms, idsAndTokens) => (await renewScript(keys.base(type), queue, ms, ...idsAndTokens)) as string[]
-    const l = new Lane(name, { ...options, prefix: keys.bullPrefix(type), autorun: false, runRetryDelay: RETRY_MS }, backendFor(type, name), renew)
+    const scripts: LaneScripts = {
+      take: async (queue, token) => (await takeScript(keys.base(type), queue, token)) as string | null,
+      renew: async (queue, ms, idsAndTokens) => (await renewScript(keys.base(type), queue, ms, ...idsAndTokens)) as string[],
+    }
+    const l = new Lane(name, { ...options, prefix: keys.bullPrefix(type), autorun: false, runRetryDelay: RETRY_MS }, backendFor(type, name), scripts)
     l.on('error', () => {})
     return l
   })
 
+  const takeScript = loadScript(redis, new URL('./take.lua', import.meta.url))
   const renewScript = loadScript(redis, new URL('./renew.lua', import.meta.url))
   const forgetScript = loadScript(redis, new URL('./forget.lua', import.meta.url))
   const activeIds = loadScript(redis, new URL('./active.lua', import.meta.url))
-  const addScript = loadScript(redis, new URL('./add.lua', import.meta.url))
 
-  const optionsOf = (job: NewJob): JobsOptions => ({ priority: bullPriority(job.priority), attempts: job.maxRetries + 1 })
-
-  /** Adds a task's job. Adding it twice changes nothing while the first is there. */
+  /** Adds a task's job, or puts it where it waits for its time. Adding it twice changes nothing while the first is there. */
   const add = async (job: NewJob): Promise<void> => {
     const jobOptions: JobsOptions = { jobId: job.id, ...optionsOf(job) }
     if (job.delayMs > 0) jobOptions.delay = job.delayMs
@@ -114,15 +114,6 @@ export const createQueues = ({ redis, keys }: { redis: Redis; keys: Keys }) => {
     /** Resolves once scripts can run. */
     ready: () => shared.waitUntilReady(),
     add,
-    /** The same for many, at a fraction of the cost for those that may go now. */
-    addMany: async (jobs: readonly NewJob[]): Promise<void> => {
-      const now = Map.groupBy(jobs.filter((job) => job.delayMs <= 0), (job) => job.type)
-      const added = [...now].map(([type, some]) => {
-        for (const name of new Set(some.map((job) => job.queue))) queue(type, name) // BullMQ makes a note of a queue when its object is made
-        return addScript(keys.base(type), Date.now(), ...some.flatMap((job) => [job.queue, job.id, job.taskType, bullPriority(job.priority), JSON.stringify(optionsOf(job))]))
-      })
-      await Promise.all([...added, ...jobs.filter((job) => job.delayMs > 0).map(add)])
-    },
     /** Takes a job out of its queue; false when it is at a dispatcher or not there. */
     remove: async (type: string, name: string, id: string): Promise<boolean> => {
       try {

@@ -35,12 +35,12 @@ export const createSchedulers = ({ queues }: { queues: Queues }) => {
      */
     take: async (type: string, token: string): Promise<{ id: string; job: TaskJob } | { inMs: number | null }> => {
       const from = lane(type)
-      const job = await from.take(token)
+      const job = await from.takeWhole(token)
       if (!job) return { inMs: from.nextDelayedMs() }
       return { id: job.repeatJobKey ?? job.name, job }
     },
     /** A job whose lock ran out meanwhile comes round again, and has nothing to do. */
-    done: async (type: string, job: TaskJob, token: string): Promise<void> => void (await lane(type).complete(job, token, false)),
+    done: async (type: string, job: TaskJob, token: string): Promise<void> => void (await lane(type).complete(job, token)),
     /** What BullMQ notes of the queue of a type that has no schedules any more. */
     forget: (type: string): Promise<void> => queues.forget(type, schedulesQueue(type)),
   }

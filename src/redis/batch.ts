@@ -1,15 +1,17 @@
 /**
- * Many calls of one script as one: what is asked within a turn of the event loop goes to Redis as a single EVALSHA. Under load that saves
- * much of what a call costs, in Redis and here; while little is under way a call goes out at once, so an idle system waits for nothing.
+ * Many calls of one script as one. While little is under way a call goes out at once, so an idle system waits for nothing; while more is, calls gather until an answer
+ * has come, and go to Redis as a single EVALSHA: the busier it is, the more share one. Under load that saves much of what a call costs, in Redis and here.
  *
  * The script takes its items one behind the other in ARGV, each of as many arguments, and returns a list with a reply for each (batch.lua):
  * an item that fails fails alone. It is atomic as a whole; an item must not depend on another one.
  */
 import type { Script } from './scripts.ts'
 
-/** So many calls under way are answered one by one; beyond that they gather. */
+/** While fewer calls are under way than this, one goes out at once. */
 const EAGER = 2
 const MAX_ITEMS = 64
+/** What is gathered goes out with the next answer, and no later than this. */
+const PATIENCE_MS = 5
 /** In characters: payloads are not gathered into huge commands. */
 const MAX_TEXT = 256 * 1024
 
@@ -40,36 +42,48 @@ export function* partsOf<T>(all: readonly T[], argumentsOf: (one: T) => Argument
 export const createBatch = (script: Script) => {
   const gathered = new Map<string, Waiting[]>()
   let underWay = 0
+  /** Set while a flush is to come, be it that nobody answers. */
+  let flushing: NodeJS.Immediate | null = null
+  let patience: NodeJS.Timeout | undefined
 
+  const answered = (): void => {
+    underWay--
+    if (underWay < EAGER && gathered.size > 0) flushSoon()
+  }
   const send = (base: string, items: Waiting[]): void => {
     underWay++
     const reply = script(base, ...items.flatMap((w) => w.item)) as Promise<unknown[]>
     for (const w of items) w.sent?.()
     reply.then(
       (replies) => {
-        underWay--
+        answered()
         for (const [i, w] of items.entries()) {
           if (replies[i] instanceof Error) w.reject(replies[i])
           else w.resolve(replies[i])
         }
       },
       (error: unknown) => {
-        underWay--
+        answered()
         for (const w of items) w.reject(error)
       },
     )
   }
 
   const flush = (): void => {
+    flushing = null
+    clearTimeout(patience)
+    patience = undefined
     for (const [base, all] of gathered) for (const part of partsOf(all, (w) => w.item)) send(base, part)
     gathered.clear()
   }
+  const flushSoon = (): void => void (flushing ??= setImmediate(flush))
 
   return (base: string, item: Arguments, sent?: () => void): Promise<unknown> =>
     new Promise((resolve, reject) => {
       const waiting = { item, resolve, reject, sent }
       if (underWay < EAGER && gathered.size === 0) return send(base, [waiting])
-      if (gathered.size === 0) setImmediate(flush)
+      if (underWay < EAGER) flushSoon()
+      else patience ??= setTimeout(flush, PATIENCE_MS)
       const all = gathered.get(base)
       if (all) all.push(waiting)
       else gathered.set(base, [waiting])

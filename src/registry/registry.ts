@@ -21,28 +21,39 @@ const OTHER_FIELDS = 32
 /** The metadata of one registration or heartbeat, in characters of JSON. */
 const MAX_METADATA_TEXT = 16_384
 
-/** A reserved place at an agent, for one attempt. */
+/** A reserved place at an agent, for one attempt at the task whose job was taken for it. */
 export type Slot = {
   type: string
-  /** The queue whose next job it is for. */
+  /** The queue that its job is of. */
   queue: string
+  /** The task; null when its job turned out to be none, and no other was found. */
+  job: string | null
+  /** What the job is locked with, and each that is taken for this slot behind it. */
+  lock: string
+  /** What the id of its attempt ends with. */
+  token: string
+  /** When it was asked for (`performance.now()`). */
+  askedAt: number
+  /** What tasks/begin.lua says of the attempt that has begun with it; null when none has. */
+  begun: readonly unknown[] | null
   /** The hold, until an attempt begins. */
   lease: string
   agentId: string
   name: string
   host: string
   port: number
-  /** The agent serves one capability only, so its next job comes from the same queue. */
-  single: boolean
   /** What its secrets are derived from (signing.ts). */
   salts: string
 }
 
+/** Unguessable: of the attempt that a slot is for, and of the lock on its job; and when it is asked for. */
+export type SlotTokens = Pick<Slot, 'token' | 'lock' | 'askedAt'>
+
 /** Reads what the scripts' `slot_reply` gives; '' is no slot. */
-export const readSlot = (type: string, cells: unknown): Slot | null => {
+export const readSlot = (type: string, cells: unknown, { token, lock, askedAt }: SlotTokens): Slot | null => {
   if (!Array.isArray(cells)) return null
-  const [lease, queue, agentId, name, host, port, single, salts] = cells as [string, string, string, string, string, string, number, string]
-  return { type, queue, lease, agentId, name, host, port: Number(port), single: single === 1, salts }
+  const [lease, queue, agentId, name, host, port, salts, job = null, begun = null] = cells as [string, string, string, string, string, string, string, string?, unknown[]?]
+  return { type, queue, job, lock, token, askedAt, begun, lease, agentId, name, host, port: Number(port), salts }
 }
 
 /** An agent as read: on the wire, plus `metadataText`, its metadata as the JSON text that was sent. */
@@ -112,9 +123,7 @@ export const createRegistry = ({ redis, keys, types, signing }: { redis: Redis; 
     heartbeat: script('./heartbeat.lua'),
     rotate: script('./rotate.lua'),
     unregister: script('./unregister.lua'),
-    reserve: script('./reserve.lua'),
     release: script('./release.lua'),
-    offer: script('./offer.lua'),
     sweep: script('./sweep.lua'),
     cleanup: script('./cleanup.lua'),
     read: script('./read.lua'),
@@ -300,23 +309,9 @@ export const createRegistry = ({ redis, keys, types, signing }: { redis: Redis; 
     return removed
   }
 
-  /**
-   * Reserves up to `tokens.length` slots for the next jobs of a queue, at the least-loaded agents.
-   * @param tokens unguessable, one for each slot wanted
-   */
-  const reserve = async (type: string, queue: string, dispatcher: string, inFlight: number, tokens: string[]): Promise<Slot[]> => {
-    const rows = (await scripts.reserve(keys.base(type), queue, dispatcher, inFlight, ...tokens)) as unknown[]
-    return rows.map((row) => readSlot(type, row)!)
-  }
-
   /** Gives back a slot that no attempt came of. */
   const release = async (slot: Slot): Promise<void> => {
     await scripts.release(keys.base(slot.type), slot.agentId, slot.lease)
-  }
-
-  /** Looks once more whether something waits for an agent. */
-  const offer = async (type: string, agentId: string): Promise<void> => {
-    await scripts.offer(keys.base(type), agentId)
   }
 
   /** Looks at the agents whose time has come; says who died, and when most fall silent at once, or are heard again. */
@@ -327,5 +322,5 @@ export const createRegistry = ({ redis, keys, types, signing }: { redis: Redis; 
     return { died, more: more === 1, silence }
   }
 
-  return { typeOf, lifeOf, register, heartbeat, rotateSecret, unregister, get, list, cleanup, reserve, release, offer, sweep }
+  return { typeOf, lifeOf, register, heartbeat, rotateSecret, unregister, get, list, cleanup, release, sweep }
 }

@@ -151,13 +151,12 @@ local function lease(agent, member, until_ms, now, turn)
   place(agent, score_of(agent, now))
 end
 
--- The queue whose head goes first: by priority, ties by age (ids sort by time). `taken` counts, per queue, jobs already spoken for in
--- this call. Returns nil when nothing waits.
-local function best_queue(queues, taken)
+-- The queue whose head goes first: by priority, ties by age (ids sort by time). Returns nil when nothing waits.
+local function best_queue(queues)
   local best, best_rank, best_id
   local back = came_back(queues)
   for _, queue in ipairs(queues) do
-    local rank, id = head(queue, taken and taken[queue] or 0, back)
+    local rank, id = head(queue, back)
     if rank and (not best or rank < best_rank or (rank == best_rank and id < best_id)) then
       best, best_rank, best_id = queue, rank, id
     end
@@ -188,9 +187,9 @@ end
 
 local function pool_of(queue) return string.sub(queue, #agent_type + 2) end
 
--- What a dispatcher needs to know of a slot: who, where, whether the agent's next job can only come from one queue (or its own), and the salts.
-local function slot_reply(agent, member, queue)
-  return { member, queue, agent.id, agent.name, agent.host, agent.port, #agent.pools <= 1 and 1 or 0, salts_of(agent.salt) }
+-- What a dispatcher needs to know of a slot: who, where, the salts, and the job taken for it.
+local function slot_reply(agent, member, queue, job)
+  return { member, queue, agent.id, agent.name, agent.host, agent.port, salts_of(agent.salt), job }
 end
 
 -- A slot of the agent came free: tells one dispatcher, if something waits for it.

@@ -4,7 +4,7 @@ import type { Idempotency } from '../contracts/idempotency.ts'
 import type { NewTask, Submitted, TaskStatus } from '../contracts/task.ts'
 import { iso } from '../contracts/time.ts'
 import { AlreadyRetried, AlreadySubmitted, IdempotencyKeyReused, NoAgent, NotFound, QueueFull, TooManyQueues } from '../errors.ts'
-import type { NewJob } from '../queues/queues.ts'
+import { jobArguments, type NewJob } from '../queues/queues.ts'
 import type { Arguments } from '../redis/batch.ts'
 import type { Redis } from '../redis/client.ts'
 import { uuidv7 } from '../redis/ids.ts'
@@ -41,7 +41,7 @@ export type Admission = {
 }
 
 /** What submit.lua says of one. */
-export type Verdict = ['ok' | 'exists' | 'replayed' | 'reused' | 'queues' | 'full' | 'no_agent' | 'retried' | 'gone' | 'submitted', TaskStatus, string, number | string]
+export type Verdict = ['ok' | 'exists' | 'replayed' | 'reused' | 'queues' | 'full' | 'no_agent' | 'retried' | 'gone' | 'submitted', TaskStatus, string, string?]
 
 const delayOf = (t: NewTask): number => (t.delay_seconds !== undefined ? Math.round(t.delay_seconds * 1000) : t.run_at !== undefined ? Date.parse(t.run_at) - Date.now() : 0)
 
@@ -76,19 +76,20 @@ export const createAdmission = (redis: Redis, maxQueued: number) => {
     const queue = queueOf(type, spec)
     const isNew = performance.now() - (lastNamed.get(queue) ?? -Infinity) > NAME_AGAIN_MS
     const { idempotency } = extra
+    const job: NewJob = { id, type, queue, taskType: t.task_type, priority: t.priority, maxRetries: t.max_retries, delayMs: delayOf(t) }
     return {
       task: t,
       type,
       extra,
       isNew,
-      job: { id, type, queue, taskType: t.task_type, priority: t.priority, maxRetries: t.max_retries, delayMs: delayOf(t) },
+      job,
       item: [
         id, queue, t.delay_seconds === undefined ? '' : Math.round(t.delay_seconds * 1000), t.run_at === undefined ? '' : Date.parse(t.run_at), Math.ceil(t.expires_in_seconds * 1000), MAX_QUEUES_PER_TYPE,
         extra.requireAgent ? 1 : 0, extra.id === undefined ? 0 : 1, isNew ? 1 : 0, writeSpec(spec, queue), extra.parameters, extra.metadata, extra.traceparent ?? '', extra.retryOf ?? '',
         t.callback_url === undefined ? '' : `${readReceiver(t.callback_url).origin}\t${t.callback_url}`,
         idempotency?.key ?? '', idempotency?.request ?? '', idempotency?.keepMs ?? '',
         extra.schedule === undefined ? '' : `${extra.schedule.id}\t${extra.schedule.dueMs}`,
-        maxQueued,
+        maxQueued, ...jobArguments(job),
       ],
     }
   }

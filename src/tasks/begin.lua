@@ -1,4 +1,4 @@
--- Fences new attempts, or says why there are to be none. Awaited before the POST: after this, only this attempt may end the task.
+-- Fences new attempts at jobs that were taken before, or says why there are to be none. Awaited before the POST: after this, only this attempt may end the task.
 -- KEYS[1] base
 -- ARGV, for each: id; agent; the hold on its slot; unguessable token; dispatcher; the agent's name
 -- Returns for each
@@ -10,7 +10,7 @@
 --   {'no_slot'}          the hold is gone
 --   {'unknown'}          there is no such record
 --- @include "../redis/any-memory.lua"
---- @include "record.lua"
+--- @include "sending.lua"
 --- @include "../redis/batch.lua"
 
 local now, turn = now_ms()
@@ -25,8 +25,7 @@ local function take_place(leases, hold, attempt, until_ms)
 end
 
 local function begin(id, agent, hold, token, dispatcher, name)
-  local t = redis.call('HMGET', task_key(id), 'status', 'not_before', 'expires', 'cancel', 'deliveries', 'spec', 'parameters', 'metadata',
-    'traceparent', 'retries', 'avoid', 'created', 'attempt', 'sending')
+  local t = record_of(id)
   local status, before = t[1], t[13]
   if not status then return { 'unknown' } end
   if ENDS[status] then return { 'ended', status, '' } end
@@ -91,28 +90,16 @@ local function begin(id, agent, hold, token, dispatcher, name)
     end
   end
 
-  local timeout = tonumber(string.match(t[6], '^%d+'))
-  local deadline = now + timeout
-  local attempt = integer(now) .. '.' .. token
-  local n = tonumber(t[5] or 0) + 1
-  if other then lease(other, attempt, deadline + LATE_MS, now, turn)
+  local attempt, timeout = attempt_of(now, token), timeout_in(t[6])
+  local ends = now + timeout + LATE_MS
+  if other then lease(other, attempt, ends, now, turn)
   else
-    take_place(leases_key(agent), hold, attempt, deadline + LATE_MS)
-    if timeout < HOLD_MS - LATE_MS then watch(agent, deadline + LATE_MS + 1) end -- sooner than the hold is looked at
+    take_place(leases_key(agent), hold, attempt, ends)
+    if timeout < HOLD_MS - LATE_MS then watch(agent, ends + 1) end -- sooner than the hold is looked at
   end
-  local sending = table.concat({ agent, name, integer(now), integer(deadline), dispatcher }, '\t')
-  about[id] = { n, agent, '' }
-  if n == 1 then set_status(id, status, 'sent', 'attempt', attempt, 'deliveries', n, 'sending', sending, 'started', integer(now))
-  else
-    set_status(id, status, 'sent', 'attempt', attempt, 'deliveries', n, 'sending', sending)
-    -- Remembered, so that what it says late is known for its own.
-    if before then redis.call('HSET', task_key(id), 't' .. (n - 1), before) end
-    if n - 1 > MAX_DELIVERIES_KEPT then redis.call('HDEL', task_key(id), 't' .. (n - 1 - MAX_DELIVERIES_KEPT)) end
-  end
-  -- If nobody ends it, its job comes round again; should even the job be lost, the sweeper sees it here. (A young one has the sweeper's
-  -- first look still before it.)
-  if now - tonumber(t[12]) > CONFIRM_MS - 1000 then redis.call('ZADD', TIMERS, 'LT', integer(deadline + OVERDUE_MS), id) end
-  return { 'go', attempt, n, t[6], t[7], t[8], t[9] or '', t[10] or '0', integer(now - not_before), moved }
+  local reply = mark_sent(id, t, status, before or nil, not_before, agent, name, token, dispatcher, now)
+  reply[10] = moved
+  return reply
 end
 
 return for_each(6, begin, function()

@@ -1,50 +1,35 @@
--- Ends attempts: the record by compare-and-set, then the slot, which is freed or leased again for the next task at once.
+-- Ends attempts: the record by compare-and-set, the job of one that has completed, then the slot, which is freed or leased again for the next task at once, whose
+-- job is taken for it.
 -- KEYS[1] base
 -- ARGV, for each: id; attempt; agent; outcome; status code or ''; error or ''; result; execution ms or ''; if it is retried, after so many
---   ms; the task's max_retries; the agent rests so many ms; token for the next hold, or '' when none is wanted; limits (failed.lua);
---   1 when it is nobody's fault
--- Returns for each {verdict, status, ms until it may go again, slot or '', 1 when the agent was full and nothing waits: look again soon,
---   1 when this was said before, what else has come of it: a list, or nothing}
+--   ms; the task's max_retries; the agent rests so many ms; token for the next attempt, or '' when no slot is wanted; limits (failed.lua);
+--   1 when it is nobody's fault; its queue; what its job is locked with, and the next one is to be, or '' when that is not here to be moved;
+--   1 to keep the job for the Board; its dispatcher
+-- Returns for each {verdict, status, ms until it may go again, slot with its job and perhaps its attempt (reserve.lua) or '', 1 when this was said before, what else has come of it: a list, or nothing}
 --   verdict 'ok': the outcome counts · 'stale': another attempt or an end came first, nothing changed; status says what is
 --   in that list: {'poison'}, the task is that · {'back', agent}, it is well again · {'cleared', agent}, it was never sick, it was the tasks ·
 --   {'out', agent, until ms, times in a row, why, could it be spared (sick.lua), attempts refunded}, it is sick
--- Running twice (a repeated command, as the answer was lost) changes nothing: the answer is that of the first time, but for the slot
--- handed over then, which is taken back.
+-- Running twice (a repeated command, as the answer was lost) changes nothing: the answer is that of the first time, and so is the slot that was handed over.
 --- @include "../redis/any-memory.lua"
 --- @include "failed.lua"
+--- @include "sending.lua"
 --- @include "../redis/batch.lua"
 
 local now, turn = now_ms()
 
--- Agents as read by this call and kept right by what it does to them, and the heads of their queues, which it does not touch: most items
--- of a call are of the same few agents.
+-- Agents as read by this call and kept right by what it does to them: most items of a call are of the same few agents.
 local read = {}
 local function agent_of(id)
   local agent = read[id] or read_agent(id)
   read[id] = agent
   return agent
 end
-local function next_queue(agent)
-  if agent.next == nil then agent.next = best_queue(agent.queues) or false end
-  return agent.next
-end
-
--- Perhaps all this was said before and our answer was lost: then the slot it handed over is held for nobody, at this agent or one that
--- shares a pool with it.
-local function take_back(agent_id, hold)
-  read = {}
-  if redis.call('ZREM', leases_key(agent_id), hold) == 1 then
-    if rescore(agent_id, now) then offer(agent_id) end
-    return
-  end
-  for pool in string.gmatch(redis.call('HGET', agent_key(agent_id), 'pools') or '', '%S+') do
-    for _, id in ipairs(redis.call('ZRANGE', pool_key(pool), 0, -1)) do
-      if redis.call('ZREM', leases_key(id), hold) == 1 then
-        if rescore(id, now) then offer(id) end
-        return
-      end
-    end
-  end
+-- The next job of the best of the agent's queues, and that queue; nil when nothing waits.
+local function take_next(agent, lock)
+  local only = #agent.queues == 1 and agent.queues[1]
+  local queue = only or best_queue(agent.queues)
+  local job = queue and take_job(queue, lock, now)
+  if job then return job, queue end
 end
 
 -- Has the record come to its status by this very outcome? Then it was said before.
@@ -71,7 +56,8 @@ local function others_have_room(pool, agent_id)
   return false
 end
 
-local function finish(id, attempt, agent_id, outcome, status_code, err, result, execution_ms, retry_in, max_retries, rest_ms, token, limits, excused)
+local function finish(id, attempt, agent_id, outcome, status_code, err, result, execution_ms, retry_in, max_retries, rest_ms, token, limits, excused,
+    queue, lock, keep, dispatcher)
   local t = redis.call('HMGET', task_key(id), 'attempt', 'status', 'cancel', 'deliveries', 'sending', 'error', 'parked')
   local status, verdict, wait_ms, repeated, seen, doubted = t[2] or '', 'stale', 0, false, nil, false
 
@@ -90,6 +76,7 @@ local function finish(id, attempt, agent_id, outcome, status_code, err, result, 
       if execution_ms ~= '' then more[5], more[6] = 'execution_ms', execution_ms end
       if t[6] then more[#more + 1], more[#more + 2] = 'error', '' end -- that of an earlier attempt
       end_record(id, from, status, now, unpack(more))
+      if lock ~= '' then complete_job(queue, id, lock, now, keep == '1') end
     elseif outcome == 'no_room' or outcome == 'drained' then
       -- Not the task's fault, nor its attempt.
       status = 'queued'
@@ -119,8 +106,13 @@ local function finish(id, attempt, agent_id, outcome, status_code, err, result, 
 
   -- An attempt that was cut off may still be running at the agent: its slot is held, and its next beats tell it to stop, until the agent
   -- denies it or the deadline comes.
-  local nothing = { verdict, status, integer(wait_ms), '', 0, repeated and 1 or 0, seen }
-  if (repeated or verdict == 'stale') and token ~= '' then take_back(agent_id, 'h.' .. token) end
+  local nothing = { verdict, status, integer(wait_ms), '', repeated and 1 or 0, seen }
+  if (repeated or verdict == 'stale') and token ~= '' then
+    -- Perhaps all this was said before and our answer was lost: then the slot that it handed over is held still.
+    local agent = read_agent(agent_id)
+    nothing[4] = agent and handed_over(agent.queues, token, lock) or ''
+    if nothing[4] ~= '' then return nothing end
+  end
   if outcome == 'cancelled' or outcome == 'drained' then return nothing end
   if t[3] == '1' then redis.call('SREM', cancels_key(agent_id), attempt) end
   if redis.call('ZREM', leases_key(agent_id), attempt) == 0 then return nothing end
@@ -145,42 +137,42 @@ local function finish(id, attempt, agent_id, outcome, status_code, err, result, 
 
   local well = outcome == 'completed' and agent.streak and completed_one(agent, attempt, now)
   if well then
-    nothing[7] = { { 'back', agent_id } }
+    nothing[6] = { { 'back', agent_id } }
     offer_all(agent_id)
   end
 
   -- The slot: the best head of the agent's queues is next, and of that queue's agents the one least loaded, mostly this one.
-  local was_full = agent.in_flight + 1 >= agent.max
   agent.turn = turn
   local own = score_of(agent, now)
-  local queue = own < FULL and next_queue(agent)
-  if not queue then
-    -- Idle: it waits from now on. A task whose submit saw it full may be on its way to the queue without a wake.
+  local job, next_queue
+  if own < FULL and token ~= '' then job, next_queue = take_next(agent, lock) end
+  if not job then
+    local waits = own < FULL and token == '' and best_queue(agent.queues)
+    if waits then -- its dispatcher gives the slot up, to another one or another queue
+      place(agent, own)
+      wake(waits)
+      return nothing
+    end
+    -- Idle: it waits from now on.
     redis.call('HSET', agent_key(agent_id), 'turn', integer(turn))
     place(agent, own)
-    if was_full and own < FULL then nothing[5] = 1 end
     return nothing
   end
-  if token == '' then -- its dispatcher gives the slot up, to another one or another queue
-    place(agent, own)
-    wake(queue)
-    return nothing
-  end
-  local hold = 'h.' .. token
-  local top, score = next_agent(pool_of(queue))
+  local top, score = next_agent(pool_of(next_queue))
+  local other, slot
   if top and top ~= agent_id and score < own then
-    local other = agent_of(top)
-    if not other then redis.call('ZREM', pool_key(pool_of(queue)), top) end -- its record has expired
+    other = agent_of(top)
+    if not other then redis.call('ZREM', pool_key(pool_of(next_queue)), top) end -- its record has expired
+  end
+  if other then
     place(agent, own)
-    agent = other or agent
-    lease(agent, hold, now + HOLD_MS, now, turn)
+    slot = send_or_hold(other, next_queue, job, token, dispatcher, now, turn, false)
   else
-    -- One out, one in: its place is what it was, and so is the time of the next look at it.
-    redis.call('ZADD', leases_key(agent_id), integer(now + HOLD_MS), hold)
-    agent.in_flight = agent.in_flight + 1
+    -- One out, one in: its place is what it was.
+    slot = send_or_hold(agent, next_queue, job, token, dispatcher, now, turn, true)
     if rest_ms ~= '0' or outcome == 'unreachable' or doubted or answered or well then place(agent, score_of(agent, now)) end
   end
-  return { verdict, status, integer(wait_ms), slot_reply(agent, hold, queue), 0, 0, nothing[7] }
+  return { verdict, status, integer(wait_ms), slot, 0, nothing[6] }
 end
 
-return for_each(14, finish, write_lists)
+return for_each(18, finish, write_lists)

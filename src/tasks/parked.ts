@@ -20,7 +20,7 @@ export type ParkedDeps = {
   redis: Redis
   keys: Keys
   queues: Queues
-  finish: (type: string, end: AttemptEnd, nextToken: null) => Promise<Finished>
+  finish: (type: string, end: AttemptEnd) => Promise<Finished>
   keepLate: (id: string, attemptId: string, said: { completed: boolean; result: string; error: string }) => Promise<void>
   wake: (type: string, id: string, queue: string) => Promise<unknown>
   log: Logger
@@ -48,9 +48,7 @@ export const createParked = ({ redis, keys, queues, finish, keepLate, wake, log 
   /** Moves the job of an attempt that was parked. What fails here mends itself: the job comes round. */
   const settle = async (type: string, queue: string, id: string, attemptId: string, to: { status: TaskStatus | ''; error: string; waitMs: number }): Promise<void> => {
     try {
-      const lane = queues.lane(type, queue)
-      const job = await lane.find(id)
-      if (job) await lane.settle(job, attemptId, to, false)
+      await queues.lane(type, queue).settle(id, attemptId, to)
       if (to.status === 'retrying' || to.status === 'queued') await wake(type, id, queue)
     } catch (error) {
       log.debug({ task: id, error: String(error) }, 'could not move a parked job; it comes round again')
@@ -59,7 +57,7 @@ export const createParked = ({ redis, keys, queues, finish, keepLate, wake, log 
 
   const end = async (id: string, t: Current, how: Pick<AttemptEnd, 'outcome' | 'error' | 'result' | 'executionMs'>): Promise<Finished> => {
     const retryInMs = retryDelayMs({ backoff: t.spec.backoff, retryDelayMs: t.spec.retryDelayMs, retries: t.retries })
-    const fin = await finish(t.type, { taskId: id, attemptId: t.attemptId, agentId: t.agentId, statusCode: null, retryInMs, restMs: 0, maxRetries: t.spec.maxRetries, ...how }, null)
+    const fin = await finish(t.type, { taskId: id, attemptId: t.attemptId, agentId: t.agentId, statusCode: null, retryInMs, restMs: 0, maxRetries: t.spec.maxRetries, ...how })
     if (fin.verdict !== 'ok' || fin.repeated) return fin
     // What its agent said of it may hold of the payload.
     log.info({ task: id, attempt: t.attempt, agent: t.agentId, outcome: how.outcome, status: fin.status, ...(how.outcome === 'timeout' ? { error: how.error } : {}), ...(fin.status === 'retrying' ? { retry_in_ms: fin.waitMs } : {}), ...(fin.poison ? { poison: true } : {}) }, fin.status)

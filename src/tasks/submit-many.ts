@@ -26,31 +26,29 @@ export type SubmitManyDeps = {
   script: Script
 } & Pick<ReturnType<typeof createAdmission>, 'admit' | 'settle'>
 
-type Made = { job: Admission['job']; status: string }
-
 /**
- * All records, then all jobs, then a wake for each queue. What has a record is taken, as the sweeper adds the job that it may lack; so
- * nothing is ever taken back, and each task fails alone.
+ * All records, with the jobs that may go now; then the jobs of those whose time has not come. What has a record is taken, as the sweeper adds the job that it may
+ * lack; so nothing is ever taken back, and each task fails alone.
  */
 export const createSubmitMany = ({ keys, types, queues, stats, wake, log, script, admit, settle }: SubmitManyDeps) => {
-  const addJobs = async (made: readonly Made[]): Promise<void> => {
+  const addLater = async (pending: readonly Admission['job'][]): Promise<void> => {
     try {
-      await queues.addMany(made.map(({ job }) => job))
-      // One dispatcher is told of each queue; and of each task whose time is to come, when that is.
-      const told = new Map(made.map(({ job, status }) => [status === 'pending' ? job.id : job.queue, job]))
-      await Promise.all([...told.values()].map((job) => wake(job.type, job.id, job.queue)))
+      await Promise.all(pending.map(async (job) => {
+        await queues.add(job)
+        await wake(job.type, job.id, job.queue) // a dispatcher is told when its time comes
+      }))
     } catch (error) {
-      log.warn({ tasks: made.length, error: String(error) }, 'jobs could not be added; the sweeper will')
+      log.warn({ tasks: pending.length, error: String(error) }, 'jobs could not be added; the sweeper will')
     }
   }
 
   /** What came of one: taken, or why not. */
-  const outcomeOf = (a: Admission, verdict: Verdict | Error, made: Made[]): Taken | Error => {
+  const outcomeOf = (a: Admission, verdict: Verdict | Error, pending: Admission['job'][]): Taken | Error => {
     if (verdict instanceof Error) return verdict
     try {
       const taken = settle(a, verdict)
       if (!taken.replayed) {
-        made.push({ job: a.job, status: taken.submitted.status })
+        if (taken.submitted.status === 'pending') pending.push(a.job)
         stats.count(a.type, 'submitted')
       }
       return taken
@@ -60,13 +58,13 @@ export const createSubmitMany = ({ keys, types, queues, stats, wake, log, script
   }
 
   /** Those of one agent type, as they stand behind each other. */
-  const ofType = async (type: string, tasks: readonly NewSubmit[], made: Made[]): Promise<(Taken | Error)[]> => {
+  const ofType = async (type: string, tasks: readonly NewSubmit[], pending: Admission['job'][]): Promise<(Taken | Error)[]> => {
     if (!tasks.every(({ extra }) => extra.requireAgent)) await types.ensure(type)
     const admitted = tasks.map(({ task, extra }) => admit(task, type, extra))
     const parts = [...partsOf(admitted, (a) => a.item)].map(async (part): Promise<(Taken | Error)[]> => {
       try {
         const verdicts = (await script(keys.base(type), ...part.flatMap((a) => a.item))) as (Verdict | Error)[]
-        return part.map((a, i) => outcomeOf(a, verdicts[i]!, made))
+        return part.map((a, i) => outcomeOf(a, verdicts[i]!, pending))
       } catch (error) {
         return part.map(() => error as Error)
       }
@@ -76,14 +74,14 @@ export const createSubmitMany = ({ keys, types, queues, stats, wake, log, script
 
   /** @returns what came of each, in their order */
   return async (tasks: readonly NewSubmit[]): Promise<(Taken | Error)[]> => {
-    const made: Made[] = []
+    const pending: Admission['job'][] = []
     const outcomes = new Map<NewSubmit, Taken | Error>()
     const groups = [...Map.groupBy(tasks, (task) => task.type)].map(async ([type, some]) => {
-      const came = await ofType(type, some, made).catch((error: Error) => some.map(() => error))
+      const came = await ofType(type, some, pending).catch((error: Error) => some.map(() => error))
       for (const [i, task] of some.entries()) outcomes.set(task, came[i]!)
     })
     await Promise.all(groups)
-    if (made.length > 0) await addJobs(made)
+    if (pending.length > 0) await addLater(pending)
     return tasks.map((task) => outcomes.get(task)!)
   }
 }

@@ -14,7 +14,7 @@ import { uuidv7 } from '../redis/ids.ts'
 import { typeOfTask, type Keys } from '../redis/keys.ts'
 import { loadScript, text } from '../redis/scripts.ts'
 import type { SubmitExtra } from './admission.ts'
-import type { AttemptEnd, Begun, Finished, Parked } from './attempt.ts'
+import type { AttemptEnd, Begun, Finished, Held, Parked } from './attempt.ts'
 import { createDeadLetters } from './dead-letters.ts'
 import { createAgentOf } from './agent-of.ts'
 import { createLate } from './late.ts'
@@ -26,7 +26,7 @@ import type { Stats } from './stats.ts'
 import { createSubmit } from './submit.ts'
 import { createSweeping } from './sweeping.ts'
 import type { Webhooks } from './webhooks/webhooks.ts'
-import { readSlot, type Slot } from '../registry/registry.ts'
+import { readSlot, type Slot, type SlotTokens } from '../registry/registry.ts'
 import type { Types } from '../registry/types.ts'
 
 /** Behind `CANCEL_MS` of record.lua. */
@@ -54,6 +54,8 @@ export const createTasks = ({ redis, keys, types, queues, stats, webhooks, reten
   const script = (file: string) => loadScript(redis, new URL(file, import.meta.url))
   const scripts = {
     confirm: script('./confirm.lua'),
+    reserve: script('./reserve.lua'),
+    recover: script('./recover.lua'),
     begin: createBatch(script('./begin.lua')),
     finish: createBatch(script('./finish.lua')),
     cancel: script('./cancel.lua'),
@@ -88,20 +90,36 @@ export const createTasks = ({ redis, keys, types, queues, stats, webhooks, reten
   /** What makes a task poison and an agent sick, for failed.lua. */
   const limits = `${fault.poisonAgents} ${fault.sickAgentFailures}`
 
-  /** Fences a new attempt, or says why there is none. `slot.lease` is the hold; the attempt's id takes its place. */
-  const begin = async (taskId: string, slot: Slot, token: string, dispatcher: string): Promise<Begun> => {
-    const r = (await scripts.begin(keys.base(slot.type), [taskId, slot.agentId, slot.lease, token, dispatcher, slot.name])) as unknown[]
+  const readGo = (slot: Slot, r: readonly unknown[]): Begun => {
+    const [, attemptId, attempt, spec, parameters, metadata, traceparent, retries, waited, moved] = r as string[]
+    return {
+      verdict: 'go', attemptId: attemptId!, attempt: Number(attempt), ...readSpec(spec!), parameters: parameters!, metadata: metadata!,
+      traceparent: traceparent ? traceparent : undefined, retries: Number(retries), waitedMs: Number(waited), movedTo: readSlot(slot.type, moved, slot),
+    }
+  }
+
+  /** Reserves a slot for each of these tokens, or for as many as there is work and room for, takes a job for each, and begins its attempt where nothing is against that. */
+  const reserve = async (type: string, queue: string, dispatcher: string, inFlight: number, tokens: readonly SlotTokens[]): Promise<Slot[]> => {
+    const rows = (await scripts.reserve(keys.base(type), queue, dispatcher, inFlight, ...tokens.flatMap(({ token, lock }) => [token, lock]))) as unknown[]
+    return rows.map((row, i) => readSlot(type, row, tokens[i]!)!)
+  }
+  /** The slots of a reserve whose answer was not heard. */
+  const recover = async (type: string, queue: string, tokens: readonly SlotTokens[]): Promise<Slot[]> => {
+    const askedAt = performance.now()
+    const rows = (await scripts.recover(keys.base(type), queue, ...tokens.flatMap(({ token, lock }) => [token, lock]))) as unknown[][]
+    return rows.map((row) => readSlot(type, row, { token: String(row[0]).slice('h.'.length), lock: String(row[9]), askedAt })!)
+  }
+
+  /** The attempt that has begun with a slot, or is begun now; or why there is none. `slot.lease` is the hold: the attempt's id takes its place. */
+  const begin = async (taskId: string, slot: Slot, dispatcher: string): Promise<Begun> => {
+    if (slot.begun !== null) return readGo(slot, slot.begun)
+    const r = (await scripts.begin(keys.base(slot.type), [taskId, slot.agentId, slot.lease, slot.token, dispatcher, slot.name])) as unknown[]
     switch (r[0]) {
-      case 'go': {
-        const [, attemptId, attempt, spec, parameters, metadata, traceparent, retries, waited, moved] = r as string[]
-        return {
-          verdict: 'go', attemptId: attemptId!, attempt: Number(attempt), ...readSpec(spec!), parameters: parameters!, metadata: metadata!,
-          traceparent: traceparent ? traceparent : undefined, retries: Number(retries), waitedMs: Number(waited), movedTo: readSlot(slot.type, moved),
-        }
-      }
+      case 'go':
+        return readGo(slot, r)
       case 'ended':
         tell(taskId, r[2])
-        return { verdict: 'ended', status: text(r[1]) }
+        return { verdict: 'ended', status: text(r[1]) as TaskStatus }
       case 'later':
         tell(taskId, r[2])
         return { verdict: 'later', ms: Number(r[1]) }
@@ -113,28 +131,29 @@ export const createTasks = ({ redis, keys, types, queues, stats, webhooks, reten
   }
 
   /**
-   * Ends an attempt and frees its slot, or leases it again at once.
-   * @param nextToken for the next hold; null when the dispatcher wants none
-   * @param sent called once it is on its way: what is sent after that comes behind it
+   * Ends an attempt and frees its slot, or leases it again at once, with a job taken for it.
+   * @param held when a dispatcher has its job in hand: that of one that has completed is done as well
+   * @param sent called once it is on its way
    */
-  const finish = async (type: string, end: AttemptEnd, nextToken: string | null, sent?: () => void): Promise<Finished> => {
-    const [verdict, status, waitMs, next, again, repeated, news = []] = (await scripts.finish(
+  const finish = async (type: string, end: AttemptEnd, held?: Held, sent?: () => void): Promise<Finished> => {
+    const next = held?.next ?? null
+    const [verdict, status, waitMs, slot, repeated, news = []] = (await scripts.finish(
       keys.base(type),
       [
         end.taskId, end.attemptId, end.agentId, end.outcome, end.statusCode ?? '', end.error, end.result, end.executionMs ?? '', end.retryInMs, end.maxRetries, end.restMs,
-        nextToken ?? '', limits, end.excused ? 1 : '',
+        next?.token ?? '', limits, end.excused ? 1 : '', held?.queue ?? '', held?.lock ?? '', held?.keep ? 1 : '', held?.dispatcher ?? '',
       ],
       sent,
-    )) as ['ok' | 'stale', TaskStatus | '', string, unknown, number, number, [string, ...string[]][]?]
+    )) as ['ok' | 'stale', TaskStatus | '', string, unknown, number, [string, ...string[]][]?]
     for (const line of news) tellOfAgent(type, line)
     // A dispatcher repeats what it had no answer to, and has not counted it; a callback that comes twice has been counted.
-    if (verdict === 'ok' && !(repeated === 1 && nextToken === null)) {
+    if (verdict === 'ok' && !(repeated === 1 && held === undefined)) {
       stats.count(type, `attempts:${end.outcome}`)
       if (isEnd(status)) stats.count(type, `ended:${status}`)
       else if (status === 'retrying') stats.count(type, 'retried')
       else stats.count(type, `redelivered:${end.outcome}`)
     }
-    return { verdict, status, waitMs: Number(waitMs), next: readSlot(type, next), lookAgain: again === 1, repeated: repeated === 1, poison: news.some(([what]) => what === 'poison') }
+    return { verdict, status, waitMs: Number(waitMs), next: next && readSlot(type, slot, next), repeated: repeated === 1, poison: news.some(([what]) => what === 'poison') }
   }
 
   /** Lets an attempt go on without a dispatcher, until its callback or its deadline. */
@@ -232,5 +251,5 @@ export const createTasks = ({ redis, keys, types, queues, stats, webhooks, reten
   const deadLetters = createDeadLetters({ redis, keys, types, readOne, retry })
   const sweeping = createSweeping({ redis, keys, queues, retention, readOne, wake, tell })
 
-  return { agentOf, submit, submitOnce, submitMany, refuseFull, anyFull, begin, finish, park, progress, keepLate, callback: parked.callback, timeOut: parked.timeOut, cameBack: parked.settle, get, cancel, retry, list, deadLetters, ...sweeping, wake, end }
+  return { agentOf, submit, submitOnce, submitMany, refuseFull, anyFull, reserve, recover, begin, finish, park, progress, keepLate, callback: parked.callback, timeOut: parked.timeOut, cameBack: parked.settle, get, cancel, retry, list, deadLetters, ...sweeping, wake, end }
 }

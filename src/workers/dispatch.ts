@@ -1,19 +1,19 @@
 /**
- * One slot's work: fetch a job, fence an attempt, post it, end it, go on with the slot that the end handed over.
+ * One slot's work: fence an attempt at its job, post it, end it, go on with the slot and the job that the end handed over.
  *
  * The order is what the promises rest on. `begin` is awaited before the POST, so a cancelled or ended task is never sent and only one
- * attempt may speak. `finish` (the record) is sent before the job is moved (BullMQ), so a crash in between makes the job come round,
- * find its record ended, and end. Any call may fail at any point: what is left behind is a lock, a hold or a lease, and each ends by itself.
+ * attempt may speak. `finish` ends the record, and with it the job of what has completed; any other job is moved behind it, so a crash in between makes it come
+ * round, find what its record has come to, and do as that says. Any call may fail at any point: what is left behind is a lock, a hold or a lease, and each ends by itself.
  */
 import { randomUUID } from 'node:crypto'
 import type { Logger } from '../logger.ts'
 import { declineDelayMs, restMs, retryDelayMs } from '../queues/backoff.ts'
-import { LOCK_MS, type TaskJob } from '../queues/job.ts'
+import { LOCK_MS } from '../queues/job.ts'
 import type { Lane } from '../queues/lane.ts'
 import type { Queues } from '../queues/queues.ts'
 import type { Registry, Slot } from '../registry/registry.ts'
 import type { Signing } from '../registry/signing.ts'
-import { loggedFailure, type AttemptEnd, type Begun, type Finished } from '../tasks/attempt.ts'
+import { loggedFailure, type AttemptEnd, type Begun, type Finished, type Held } from '../tasks/attempt.ts'
 import type { Tasks } from '../tasks/tasks.ts'
 import { isEnd } from '../contracts/task.ts'
 import type { Outcome, Target, Transport } from '../transports/transport.ts'
@@ -21,8 +21,8 @@ import type { Locks } from './locks.ts'
 import type { Metrics } from './metrics.ts'
 import type { Stops } from './stops.ts'
 
-/** A slot and the job fetched for it; no job: the slot goes back. Null: nothing is left in hand. */
-type Hand = { slot: Slot; job: TaskJob | undefined } | null
+/** Without a job it goes back. Null: nothing is left in hand. */
+type Hand = Slot | null
 /** Of a slot's work: when its present step should be over. */
 type Step = { until: number }
 type Go = Extract<Begun, { verdict: 'go' }>
@@ -47,8 +47,6 @@ export type DispatchDeps = {
   goesOn: (type: string, queue: string) => boolean
   /** A task of the type is due then: someone is to look. */
   dueIn: (type: string, ms: number) => void
-  /** An agent fell idle that was full: a task may be on its way that nobody was told of. */
-  lookAgain: (type: string, agentId: string) => void
   /** We lack something, and had better not take more for now. */
   cannotSend: (why: string) => void
   /** An agent's rest ends then. */
@@ -78,11 +76,11 @@ export const createDispatch = (deps: DispatchDeps) => {
   let attempts = 0
 
   /** Repeats until Redis takes it: the outcome is known and only we know it. A second run of one that was taken changes nothing and answers the same. */
-  const finish = async (type: string, end: AttemptEnd, goesOn: boolean, sent?: () => void): Promise<Finished> => {
-    const token = randomUUID() // the same each time: by it a slot whose answer was lost is found again
+  const finish = async (type: string, end: AttemptEnd, held: Held, sent: () => void): Promise<Finished> => {
     for (let wait = 50; ; wait = Math.min(wait * 2, 1000)) {
       try {
-        return await tasks.finish(type, end, goesOn ? token : null, sent)
+        if (held.next) held.next.askedAt = performance.now()
+        return await tasks.finish(type, end, held, sent)
       } catch (error) {
         if (hurry) throw error
         log.debug({ task: end.taskId, error: String(error) }, 'could not record an outcome; trying again')
@@ -93,10 +91,9 @@ export const createDispatch = (deps: DispatchDeps) => {
 
   /** Repeated for a while: an attempt begun, whose answer was lost, would hold its slot until its deadline. */
   const begin = async (taskId: string, slot: Slot, asked: number): Promise<Begun> => {
-    const token = randomUUID() // the same each time: by it the script knows an attempt that nobody has heard of
     for (;;) {
       try {
-        return await tasks.begin(taskId, slot, token, id)
+        return await tasks.begin(taskId, slot, id) // by the slot's token the script knows an attempt that nobody has heard of
       } catch (error) {
         await new Promise((resolve) => setTimeout(resolve, 100))
         if (hurry || performance.now() - asked > LOCK_MS / 2) throw error
@@ -108,17 +105,17 @@ export const createDispatch = (deps: DispatchDeps) => {
    * Lets go of an attempt that goes on at its agent: neither a place of ours nor a lock that we renew is held for it.
    * @returns false when it was cancelled meanwhile, and is ours to end
    */
-  const park = async (slot: Slot, lane: Lane, job: TaskJob, lock: string, go: Go): Promise<boolean> => {
-    locks.letGo(job.id!)
+  const park = async (slot: Slot, lane: Lane, job: string, go: Go): Promise<boolean> => {
+    locks.letGo(job)
     const asked = performance.now()
     for (;;) {
       try {
-        const parked = await tasks.park(slot.type, job.id!, go.attemptId, lock)
+        const parked = await tasks.park(slot.type, job, go.attemptId, slot.lock)
         if (parked.verdict === 'parked') {
-          log.info({ task: job.id, attempt: go.attempt, agent: slot.agentId, status: 'running' }, 'running')
+          log.info({ task: job, attempt: go.attempt, agent: slot.agentId, status: 'running' }, 'running')
           deps.dueIn(slot.type, parked.leftMs)
         } else if (parked.verdict === 'over') {
-          await lane.settle(job, lock, { status: parked.status, error: '', waitMs: parked.waitMs }, false)
+          await lane.settle(job, slot.lock, { status: parked.status, error: '', waitMs: parked.waitMs })
           if (parked.waitMs > 0) deps.dueIn(slot.type, parked.waitMs)
         }
         return parked.verdict !== 'cancelled'
@@ -149,8 +146,7 @@ export const createDispatch = (deps: DispatchDeps) => {
   }
 
   /** Posts the attempt and says how it ended; 'accepted': it goes on, and its result comes by callback. */
-  const attempt = async (slot: Slot, job: TaskJob, go: Go, step: Step): Promise<AttemptEnd | 'accepted'> => {
-    const taskId = job.id!
+  const attempt = async (slot: Slot, taskId: string, go: Go, step: Step): Promise<AttemptEnd | 'accepted'> => {
     const began = performance.now()
     let why: 'cancelled' | 'drained' = 'drained'
     const target = targetOf(slot)
@@ -172,7 +168,7 @@ export const createDispatch = (deps: DispatchDeps) => {
     sent.set(go.attemptId, { cut, extend })
     if (early.delete(go.attemptId)) cut('cancelled')
     log.info({ task: taskId, attempt: go.attempt, agent: slot.agentId, status: 'sent' }, 'sent')
-    metrics.wait.observe({ agent_type: slot.type }, go.waitedMs / 1000)
+    metrics.wait(slot.type).observe(go.waitedMs / 1000)
     const outcome = await sending.outcome
     sent.delete(go.attemptId)
     step.until = performance.now() + STEP_MS
@@ -182,13 +178,12 @@ export const createDispatch = (deps: DispatchDeps) => {
       await new Promise((resolve) => setTimeout(resolve, UNSENT_MS)) // or what waits would go round and round
     }
     const end = endOf(outcome, why, taskId, slot.agentId, go)
-    metrics.run.observe({ agent_type: slot.type, outcome: end.outcome }, (performance.now() - began) / 1000)
+    metrics.run(slot.type, end.outcome).observe((performance.now() - began) / 1000)
     return end
   }
 
   const report = (type: string, end: AttemptEnd, go: Go, fin: Finished) => {
-    metrics.attempts.inc({ agent_type: type, outcome: end.outcome })
-    if (fin.lookAgain) deps.lookAgain(type, end.agentId)
+    metrics.attempts(type, end.outcome).inc()
     const line = { task: end.taskId, attempt: go.attempt, agent: end.agentId, outcome: end.outcome, status: fin.status, ...loggedFailure(end), ...(fin.status === 'retrying' ? { retry_in_ms: fin.waitMs } : {}), ...(fin.poison ? { poison: true } : {}) }
     if (fin.verdict === 'stale') {
       log.warn(line, 'an outcome came too late and changed nothing')
@@ -196,120 +191,79 @@ export const createDispatch = (deps: DispatchDeps) => {
     } else log.info(line, fin.status)
   }
 
-  /** Tells BullMQ what the record has come to; the job that it hands out in return is for `fin.next`. */
-  const settle = async (lane: Lane, job: TaskJob, lock: string, end: AttemptEnd, fin: Finished, fetchNext: boolean): Promise<TaskJob | undefined> => {
-    const over = fin.status === '' || isEnd(fin.status)
-    if (fin.verdict === 'stale' && !over) return fetchNext ? lane.take(lock) : undefined // another attempt has the job
-    return lane.settle(job, lock, { status: fin.status, error: end.error, waitMs: fin.waitMs }, fetchNext)
+  /** Tells BullMQ what the record has come to, unless another attempt has the job, or it is done already. */
+  const settle = async (lane: Lane, slot: Slot, end: AttemptEnd, fin: Finished): Promise<void> => {
+    const isOver = fin.status === '' || isEnd(fin.status)
+    if (fin.verdict === 'stale' ? !isOver : fin.status === 'completed') return
+    await lane.settle(end.taskId, slot.lock, { status: fin.status, error: end.error, waitMs: fin.waitMs }).catch((error: unknown) => {
+      log.debug({ task: end.taskId, error: String(error) }, 'could not move a job; it comes round again')
+    })
   }
 
-  /** The slot that `finish` handed over, with a job of its queue. */
-  const handOver = async (slot: Slot, lock: string): Promise<Hand> => {
-    try {
-      return { slot, job: await queues.lane(slot.type, slot.queue).take(lock) }
-    } catch {
-      return { slot, job: undefined }
-    }
-  }
-
-  /** A job was fetched for a slot that we did not get: find it one, or put it back. */
-  const findSlot = async (slot: Slot, lane: Lane, job: TaskJob, lock: string): Promise<Hand> => {
-    const [other] = deps.takesMore() ? await registry.reserve(slot.type, slot.queue, id, deps.inFlight(), [randomUUID()]) : []
-    if (other?.queue === slot.queue) return { slot: other, job }
-    locks.letGo(job.id!)
-    await lane.putBack(job, lock)
-    return other ? handOver(other, lock) : null
-  }
+  /** The same slot with the next job of its queue, perhaps. */
+  const another = async (slot: Slot, lane: Lane): Promise<Slot> => ({ ...slot, begun: null, job: await lane.take(slot.lock) })
 
   /** One job with one slot, from begin to end. */
-  const step = async (slot: Slot, job: TaskJob, lock: string, current: Step): Promise<Hand> => {
+  const step = async (slot: Slot, job: string, current: Step): Promise<Hand> => {
+    const { lock } = slot
     const lane = queues.lane(slot.type, slot.queue)
-    if (!deps.takesMore()) {
+    if (!deps.takesMore() && slot.begun === null) {
       await lane.putBack(job, lock)
-      return { slot, job: undefined }
+      return { ...slot, job: null }
     }
-    locks.hold(job.id!, lane, lock)
+    locks.hold(job, lane, lock)
     try {
-      const asked = performance.now()
-      const begun = await begin(job.id!, slot, asked)
+      const asked = slot.begun === null ? performance.now() : slot.askedAt
+      const begun = await begin(job, slot, asked)
       switch (begun.verdict) {
         case 'unknown':
-          return { slot, job: await lane.fail(job, 'there is no record of this task', lock, true) }
         case 'ended':
-          return { slot, job: begun.status === 'completed' ? await lane.complete(job, lock, true) : await lane.fail(job, begun.status, lock, true) }
+          await lane.settle(job, lock, { status: begun.verdict === 'ended' ? begun.status : '', error: '', waitMs: 0 })
+          return another(slot, lane)
         case 'later':
           await lane.defer(job, begun.ms, lock)
           deps.dueIn(slot.type, begun.ms)
-          return handOver(slot, lock)
+          return another(slot, lane)
         case 'no_slot':
           await lane.putBack(job, lock)
           return null
       }
       // We stood still in between (a stopped process, a paused machine): the job is somebody else's by now, or will be.
       if (performance.now() - asked > LOCK_MS / 2) throw new Error(`the answer to begin was read ${Math.round(performance.now() - asked)} ms late`)
-      const at = begun.movedTo === null ? slot : { ...begun.movedTo, queue: slot.queue }
+      const at: Slot = begun.movedTo === null ? slot : { ...begun.movedTo, queue: slot.queue, job }
       const ended = await attempt(at, job, begun, current)
-      if (ended === 'accepted' && (await park(at, lane, job, lock, begun))) return null // the attempt keeps the slot
-      if (ended === 'accepted') stops.tell({ target: targetOf(at), taskId: job.id!, attemptId: begun.attemptId, timeMs: begunMs(begun.attemptId) + performance.now() - asked })
-      const end = ended === 'accepted' ? endOf({ kind: 'aborted' }, 'cancelled', job.id!, at.agentId, begun) : ended
+      if (ended === 'accepted' && (await park(at, lane, job, begun))) return null // the attempt keeps the slot
+      if (ended === 'accepted') stops.tell({ target: targetOf(at), taskId: job, attemptId: begun.attemptId, timeMs: begunMs(begun.attemptId) + performance.now() - asked })
+      const end = ended === 'accepted' ? endOf({ kind: 'aborted' }, 'cancelled', job, at.agentId, begun) : ended
 
-      // Said once: a slot that `finish` gives away must not have a fetch right behind it.
+      // Said once, and no longer asked for: what is handed over is ours.
       const goesOn = deps.takesMore() && deps.goesOn(at.type, at.queue)
-
-      if (end.outcome === 'completed' && at.single && goesOn) {
-        // The next job can only come from this queue: ask for it right behind `finish`, in the same packet. BullMQ's lock fences a
-        // stale move; a job without a slot is put back.
-        const sent = Promise.withResolvers<void>()
-        const finishing = finish(at.type, end, goesOn, sent.resolve)
-        await sent.promise
-        locks.letGo(job.id!) // a renewal behind the move would find no lock, and warn of nothing
-        const fetching = lane.complete(job, lock, true).then((next) => {
-          if (next) locks.hold(next.id!, lane, lock) // `finish` may have to be repeated for long
-          return next
-        })
-        const [fin, next] = await Promise.all([finishing, fetching.catch(() => undefined)])
-        report(at.type, end, begun, fin)
-        if (next === undefined) return fin.next && (fin.next.queue === at.queue ? { slot: fin.next, job: undefined } : handOver(fin.next, lock))
-        if (fin.next?.queue === at.queue) return { slot: fin.next, job: next }
-        if (fin.next === null) return findSlot(at, lane, next, lock)
-        locks.letGo(next.id!)
-        await lane.putBack(next, lock)
-        return handOver(fin.next, lock)
-      }
-
-      const fin = await finish(at.type, end, goesOn)
+      const next = goesOn ? { token: randomUUID(), lock, askedAt: 0 } : null // the same token each time: by it a slot whose answer was lost is found again
+      const held: Held = { queue: at.queue, lock, keep: end.outcome === 'completed' && lane.keeps(), dispatcher: id, next }
+      const fin = await finish(at.type, end, held, () => locks.letGo(job)) // a renewal behind it would find no lock, and warn of nothing
       report(at.type, end, begun, fin)
-      const same = fin.next?.queue === at.queue
-      locks.letGo(job.id!)
-      const next = await settle(lane, job, lock, end, fin, same).catch((error: unknown) => {
-        log.debug({ task: end.taskId, error: String(error) }, 'could not move a job; it comes round again')
-        return undefined
-      })
+      await settle(lane, at, end, fin)
       if (fin.waitMs > 0) deps.dueIn(at.type, fin.waitMs)
       // No room there, or we are leaving: another agent or dispatcher may have some.
       if (fin.verdict === 'ok' && fin.status === 'queued' && fin.waitMs === 0) await tasks.wake(at.type, end.taskId, at.queue).catch(() => {})
       if (end.restMs > 0) deps.restsFor(at.type, end.restMs)
-      return fin.next && (same ? { slot: fin.next, job: next } : handOver(fin.next, lock))
+      return fin.next
     } finally {
-      locks.letGo(job.id!)
+      locks.letGo(job)
     }
   }
 
   return {
     /** Works with a slot until nothing is left for it. Never rejects. */
     run: async (first: Slot): Promise<void> => {
-      const lock = randomUUID()
       const current: Step = { until: performance.now() + STEP_MS }
       steps.add(current)
       let slot: Slot | null = first
       try {
-        let hand: Hand = await handOver(first, lock)
-        while (hand?.job) {
-          slot = hand.slot
+        while (slot !== null && slot.job !== null) {
           current.until = performance.now() + STEP_MS
-          hand = await step(hand.slot, hand.job, lock, current)
+          slot = await step(slot, slot.job, current)
         }
-        slot = hand?.slot ?? null
       } catch (error) {
         log.warn({ queue: first.queue, error: String(error) }, 'a step failed; the job comes round again')
       }

@@ -7,14 +7,14 @@
  */
 import { randomUUID } from 'node:crypto'
 import type { Logger } from '../logger.ts'
-import { STALL_CHECK_MS } from '../queues/job.ts'
+import { LOCK_MS, STALL_CHECK_MS } from '../queues/job.ts'
 import type { Queues } from '../queues/queues.ts'
 import { isStoreFailure, reconnect, type Redis } from '../redis/client.ts'
 import type { Keys } from '../redis/keys.ts'
 import { loadScript } from '../redis/scripts.ts'
 import type { Presence } from '../registry/presence.ts'
 import type { Signing } from '../registry/signing.ts'
-import type { Registry, Slot } from '../registry/registry.ts'
+import type { Registry, Slot, SlotTokens } from '../registry/registry.ts'
 import type { Types } from '../registry/types.ts'
 import type { Webhooks } from '../tasks/webhooks/webhooks.ts'
 import type { Schedulers } from '../queues/schedulers.ts'
@@ -37,10 +37,10 @@ const SURVEY_MS = 1000
 const NEAR_MS = 2 * SURVEY_MS
 /** So long a dispatcher takes nothing that could not send an attempt. */
 const CANNOT_SEND_MS = 1000
-/** Longer than from a submit's record to its job, shorter than anyone notices. */
-const LOOK_AGAIN_MS = 5
 /** Slots reserved in one call: enough to fill a burst in few calls, few enough to leave some to the others. */
 const RESERVE_AT_ONCE = 8
+/** Between two tries to hear what a reserve has come to. */
+const TAKE_UP_MS = 100
 /** Until our channel is subscribed to again, when that failed on a connection that stands. */
 const SUBSCRIBE_AGAIN_MS = 200
 /** A dispatcher that gives up waits no longer for what it has sent. */
@@ -94,8 +94,6 @@ export const createDispatcher = (deps: DispatcherDeps) => {
   const { lookIn, dueIn, stop: stopLooking } = createLooks({ isStopping: () => stopping, records: sweeper.records, nearMs: NEAR_MS })
   /** The load of the least busy other dispatcher of a type when last seen; -1: there is none. */
   const leastOther = new Map<string, number>()
-  /** Agents that are to be looked at again in a moment. */
-  const looking = new Set<string>()
   /** With far more in hand than another dispatcher, now and then a slot is left to that one, so that a newly started one gets its share. */
   const givesAway = (type: string): boolean => {
     const least = leastOther.get(type) ?? -1
@@ -111,14 +109,6 @@ export const createDispatcher = (deps: DispatcherDeps) => {
       cannotSendUntil = performance.now() + CANNOT_SEND_MS
     },
     dueIn,
-    lookAgain: (type, agentId) => {
-      if (looking.has(agentId)) return
-      const looks = lookIn(LOOK_AGAIN_MS, () => {
-        looking.delete(agentId)
-        return registry.offer(type, agentId)
-      })
-      if (looks) looking.add(agentId)
-    },
     restsFor: (type, ms) => void lookIn(ms + 1, () => sweeper.agents(type)),
   })
 
@@ -163,6 +153,18 @@ export const createDispatcher = (deps: DispatcherDeps) => {
   }
   const leavePlaces = places.join(guest)
 
+  /** Goes on with what a reserve has given whose answer was lost. What is not found within the time of its locks comes round by itself. */
+  const takeUp = async (type: string, queue: string, tokens: readonly SlotTokens[]): Promise<void> => {
+    for (const began = performance.now(); !stopping && performance.now() - began < LOCK_MS; ) {
+      await new Promise((resolve) => setTimeout(resolve, TAKE_UP_MS))
+      const slots = await tasks.recover(type, queue, tokens).catch(() => null)
+      if (slots === null) continue
+      if (slots.length > 0) log.info({ queue, slots: slots.length }, 'going on with what was reserved when our connection broke')
+      for (const slot of slots) start(slot)
+      return
+    }
+  }
+
   /** Reserves slots for a queue while there are jobs, room and places. */
   const pump = async (type: string, queue: string): Promise<void> => {
     const mine = now
@@ -174,7 +176,11 @@ export const createDispatcher = (deps: DispatcherDeps) => {
         if (stopping || cannotSend() || mine !== now) return
         const wanted = mine.share.ask(RESERVE_AT_ONCE)
         if (wanted === 0) return void refused.set(queue, type)
-        const slots = await registry.reserve(type, queue, id, places.taken(), Array.from({ length: wanted }, () => randomUUID())).finally(() => mine.share.answered(wanted))
+        const tokens = Array.from({ length: wanted }, () => ({ token: randomUUID(), lock: randomUUID(), askedAt: performance.now() }))
+        const slots = await tasks.reserve(type, queue, id, places.taken(), tokens).catch((error: unknown) => {
+          void takeUp(type, queue, tokens)
+          throw error
+        }).finally(() => mine.share.answered(wanted))
         for (const slot of slots) start(slot)
         if (slots.length < wanted) places.freed()
         if (slots.length === wanted) continue
