@@ -9,7 +9,7 @@ import { LIVING_FAULTS, SERVING_FAULTS, type Fault } from './agents/faults.ts'
 const BROKEN = fileURLToPath(new URL('agents/broken.ts', import.meta.url))
 const SECRET = `whsec_${Buffer.from('a secret of the tests, long enough').toString('base64')}`
 /** Nearly all of a run is waiting; those of the living start two processes each. */
-const AT_ONCE = { serving: 17, living: 9 }
+const AT_ONCE = { serving: 9, living: 5 }
 /** Between the first starts of processes: all at once would starve the agents of this process. */
 const APART_MS = 400
 
@@ -31,13 +31,19 @@ const createPool = (size: number, apartMs: number) => {
     }
   }
 }
+/** Nearly all checks measure times: of an agent that a busy machine made look otherwise the second look counts, taken alone. */
+const alone = createPool(1, 0)
 /** All begin with the first test of any. */
-const once = <K extends string, T>(keys: readonly K[], atOnce: number, apartMs: number, work: (key: K) => Promise<T>) => {
+const once = <K extends string>(keys: readonly K[], atOnce: number, apartMs: number, work: (key: K) => Promise<Report>, isAsExpected: (report: Report, key: K) => boolean) => {
   const pool = createPool(atOnce, apartMs)
-  let runs: Map<K, Promise<T>> | undefined
-  return (key: K): Promise<T> => {
+  let runs: Map<K, Promise<Report>> | undefined
+  const atBest = async (key: K): Promise<Report> => {
+    const report = await pool(() => work(key))
+    return isAsExpected(report, key) ? report : alone(() => work(key))
+  }
+  return (key: K): Promise<Report> => {
     runs ??= new Map(keys.map((one) => {
-      const run = pool(() => work(one))
+      const run = atBest(one)
       run.catch(() => {})
       return [one, run]
     }))
@@ -46,6 +52,7 @@ const once = <K extends string, T>(keys: readonly K[], atOnce: number, apartMs: 
 }
 
 const broken = (report: Report): string[] => report.results.filter((result) => result.status === 'failed' || result.status === 'warning').map((result) => result.name)
+const isOnly = (report: Report, name: string | undefined): boolean => broken(report).join() === (name ?? '')
 const told = (report: Report): string => report.results.filter((result) => result.sent !== undefined).map(({ name, sent, came }) => `${name}: ${sent}: ${came}`).join('\n')
 
 /** @param perhaps what may be broken too, by when things happen to come */
@@ -66,8 +73,8 @@ const beside = (name: string): string[] => {
 const serving = once(['none', ...Object.keys(SERVING_FAULTS)] as Fault[], AT_ONCE.serving, 0, async (fault) => {
   await using agent = await serve(fault, { secret: SECRET })
   return await agentTest({ url: `http://127.0.0.1:${agent.port}`, secret: SECRET, timeoutMs: 4000 })
-})
-const living = once(Object.keys(LIVING_FAULTS) as (keyof typeof LIVING_FAULTS)[], AT_ONCE.living, APART_MS, (fault) => agentTest({ command: `env 'FAULT=${fault}' ${process.execPath} ${BROKEN}`, only: beside(LIVING_FAULTS[fault]), ...(/^(later|progress)/.test(LIVING_FAULTS[fault]) ? { timeoutMs: 4000 } : {}) }))
+}, (report, fault) => isOnly(report, SERVING_FAULTS[fault as keyof typeof SERVING_FAULTS]))
+const living = once(Object.keys(LIVING_FAULTS) as (keyof typeof LIVING_FAULTS)[], AT_ONCE.living, APART_MS, (fault) => agentTest({ command: `env 'FAULT=${fault}' ${process.execPath} ${BROKEN}`, only: beside(LIVING_FAULTS[fault]), ...(/^(later|progress)/.test(LIVING_FAULTS[fault]) ? { timeoutMs: 4000 } : {}) }), (report, fault) => isOnly(report, LIVING_FAULTS[fault]))
 
 /** They run beside each other, and each test waits for its own. */
 beforeAll(() => {
@@ -75,7 +82,7 @@ beforeAll(() => {
   void living('does not beat')
 })
 
-const patient = { timeout: 90_000 }
+const patient = { timeout: 120_000 }
 
 test('an agent without a fault passes all that can be done over HTTP', patient, async () => {
   const report = await serving('none')

@@ -54,7 +54,11 @@ export const createSchedules = (deps: SchedulesDeps) => {
   const arm = async (s: ScheduleRecord): Promise<void> => {
     try {
       if (s.nextMs === null) await schedulers.disarm(s.type, s.id)
-      else await schedulers.arm(s.type, s.id, s.timing, s.nextMs)
+      else {
+        await schedulers.arm(s.type, s.id, s.timing, s.nextMs)
+        // Who deletes it takes it out of the index first and disarms it last: one that was deleted meanwhile would stay armed until its time, which may be far.
+        if ((await redis.zscore(keys.scheduleIds, `${s.id}\t${s.type}`)) === null) await schedulers.disarm(s.type, s.id)
+      }
     } catch (error) {
       log.debug({ schedule: s.id, error: String(error) }, 'could not set a schedule’s next time in BullMQ')
     }
