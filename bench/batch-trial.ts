@@ -29,7 +29,7 @@ const measure = async (running: Record<'api' | 'redis' | 'load', Running>, way: 
 const trial = async ({ redis: file, tasks, rounds }: BatchSettings, processes: Processes, dir: string, seen: (round: number, taken: Taken) => void): Promise<Taken[]> => {
   const [redisPort, apiPort] = [await freePort(), await freePort()]
   const redis = await startRedis(processes, file, dir, redisPort)
-  const env = { HOST: '127.0.0.1', PORT: String(apiPort), REDIS_URL: `redis://127.0.0.1:${redisPort}`, DATA_DIR: dir, LOG_LEVEL: 'warn' }
+  const env = { HOST: '127.0.0.1', PORT: String(apiPort), REDIS_URL: `redis://127.0.0.1:${redisPort}`, DATA_DIR: dir, LOG_LEVEL: 'warn', MAX_QUEUED_TASKS: '10000000' } // nobody performs them
   const api = processes.start({ name: 'api', file: process.execPath, args: [own('../src/api/main.ts')], env })
   const url = `http://127.0.0.1:${apiPort}`
   await answers(`${url}/health/live`, 20_000)
