@@ -105,7 +105,7 @@ const measureAll = async (o: ParkedOptions, processes: Processes, dir: string, s
 }
 
 const format = (parked: number, rounds: readonly Round[]): string => {
-  const of = (pick: (m: Measured) => number | null): [free: string, parked: string, difference: number] => {
+  const of = (pick: (m: Measured) => number | null | undefined): [free: string, parked: string, difference: number] => {
     const all = (which: keyof Round) => rounds.flatMap((r) => pick(r[which]) ?? [])
     if (all('free').length === 0) return ['–', '–', NaN]
     const [free, with_] = [median(all('free')), median(all('parked'))]

@@ -1,10 +1,10 @@
 /** Starting, timing and ending the processes of a run: each in a process group of its own, so that Ctrl-C reaches only bench/main.ts, which ends them in order. */
 import { execFileSync, spawn, type ChildProcess } from 'node:child_process'
-import { readFileSync } from 'node:fs'
+import { readdirSync, readFileSync } from 'node:fs'
 import { createServer, type AddressInfo } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
 
-export type Running = Readonly<{ name: string; child: ChildProcess; /** CPU seconds used so far, all threads; null where there is no /proc. */ cpuSeconds: () => number | null; /** Resident memory; null where there is no /proc. */ residentMiB: () => number | null }>
+export type Running = Readonly<{ name: string; child: ChildProcess; /** CPU seconds used so far by it and what it has started, all threads; null where there is no /proc. */ cpuSeconds: () => number | null; /** Resident memory; null where there is no /proc. */ residentMiB: () => number | null }>
 export type Command = Readonly<{ name: string; file: string; args: readonly string[]; env?: Record<string, string>; /** Node processes of the bench's own: messages, and an end with ours. */ ipc?: boolean }>
 
 const KEPT_OUTPUT = 4000
@@ -19,11 +19,26 @@ const ticksPerSecond = (): number | null => {
   }
 }
 
-/** utime + stime of /proc/<pid>/stat; the fields are counted behind the command's name, which may hold anything. */
-const cpuTicks = (pid: number): number => {
+/** Of /proc/<pid>/stat; the fields are counted behind the command's name, which may hold anything. */
+const statOf = (pid: string): { group: number; ticks: number } => {
   const stat = readFileSync(`/proc/${pid}/stat`, 'latin1')
   const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ')
-  return Number(fields[11]) + Number(fields[12])
+  return { group: Number(fields[2]), ticks: Number(fields[11]) + Number(fields[12]) }
+}
+
+/** utime + stime of all processes of a group: some systems are a process and its workers. */
+const cpuTicks = (group: number): number => {
+  let ticks = 0
+  for (const pid of readdirSync('/proc')) {
+    if (!/^\d+$/.test(pid)) continue
+    try {
+      const stat = statOf(pid)
+      if (stat.group === group) ticks += stat.ticks
+    } catch {
+      // it ended just now
+    }
+  }
+  return ticks
 }
 
 const residentMiB = (pid: number): number => Number(/^VmRSS:\s+(\d+) kB/m.exec(readFileSync(`/proc/${pid}/status`, 'latin1'))?.[1]) / 1024

@@ -1,4 +1,4 @@
-/** What the load is made of, the same for both systems. */
+/** What the load is made of, the same for all systems. */
 
 /** Clients that submit in a closed loop, each on a connection of its own. */
 export const CLIENTS = 64
@@ -11,6 +11,8 @@ export const BATCH_CLIENTS = 4
 export const PARAMETERS_BYTES = 200
 /** What the dispatcher may have in flight, and what the agent says it takes. */
 export const CONCURRENCY = 64
+/** What the agent takes for a task of the waited phase, so that whoever waits for its end has asked before. */
+export const SLOW_MS = 50
 /** Tasks of each trial that are not counted: code gets compiled, connections get made. */
 export const WARM_UP_TASKS = 4000
 /** AOF as in production. Rewrites are off: one that falls into one system's run and not into the other's is noise. */

@@ -1,29 +1,13 @@
-/** The two systems under test: how each is started, and where it says how many tasks it has completed. */
+/** The systems under test: the two that are always there, and the peers. */
 import { fileURLToPath } from 'node:url'
 import { ALLOCATOR } from '../src/allocator.ts'
+import { celery } from './peers/celery.ts'
+import { restate } from './peers/restate.ts'
 import { CONCURRENCY } from './settings.ts'
-
-export type SystemName = 'thin' | 'ours'
-export const SYSTEM_NAMES: readonly SystemName[] = ['thin', 'ours']
-
-export type Urls = Readonly<{ api: string; worker: string; agent: string; redis: string }>
-
-type System = Readonly<{
-  api: string
-  worker: string
-  /** Whether its processes are the bench's own, ending when the channel to bench/main.ts does. */
-  ipc: boolean
-  env: (urls: Urls) => Record<string, string>
-  /** Run once when both processes answer, before any task. */
-  prepare: (urls: Urls) => Promise<void>
-  /** Answers 200 when the process listens. */
-  apiReady: string
-  /** Route of the worker whose body holds the count, and how to read it. Asked only once the agent has received everything. */
-  completedPath: string
-  readCompleted: (body: string) => number
-}>
+import type { Place, System, SystemName, Urls } from './system.ts'
 
 const root = (path: string) => fileURLToPath(new URL(`../${path}`, import.meta.url))
+const portOf = (url: string) => new URL(url).port
 
 const registerAgent = async (urls: Urls): Promise<void> => {
   const { hostname, port } = new URL(urls.agent)
@@ -39,25 +23,41 @@ const completedOf = (metrics: string): number => {
   return sum
 }
 
+const isCompleted = (body: string): boolean => {
+  const task = JSON.parse(body) as { status: string; result: { ok?: boolean } | null }
+  return task.status === 'completed' && task.result?.ok === true
+}
+
+/** An API process and a worker of Node on one Redis. */
+const onNode = (api: string, worker: string, ipc: boolean, more: (urls: Urls) => Record<string, string>) => ({
+  redis: true,
+  processes: ({ urls, dir }: Place) => {
+    const env = { HOST: '127.0.0.1', REDIS_URL: urls.redis, DATA_DIR: dir, WORKER_CONCURRENCY: String(CONCURRENCY), ...more(urls) }
+    return [
+      { name: 'api', file: process.execPath, args: [root(api)], env: { ...env, PORT: portOf(urls.api) }, ipc },
+      { name: 'worker', file: process.execPath, args: [root(worker)], env: { ...env, HEALTH_PORT: portOf(urls.worker) }, ipc },
+    ] as const
+  },
+  submit: { path: '/tasks', status: 201, id: 'task_id' },
+  readBack: { path: (id: string) => `/tasks/${id}`, isRight: isCompleted },
+  settings: `worker concurrency ${CONCURRENCY}`,
+})
+
 export const systems: Readonly<Record<SystemName, System>> = {
   thin: {
-    api: root('bench/thin/api.ts'),
-    worker: root('bench/thin/worker.ts'),
-    ipc: true,
-    env: (urls) => ({ AGENT_URL: urls.agent }),
+    ...onNode('bench/thin/api.ts', 'bench/thin/worker.ts', true, (urls) => ({ AGENT_URL: urls.agent })),
+    ready: (urls) => [`${urls.api}/health/ready`, `${urls.worker}/done`],
     prepare: async () => {},
-    apiReady: '/health/ready',
-    completedPath: '/done',
-    readCompleted: Number,
+    completed: { from: 'worker', path: '/done', read: Number },
+    wait: null,
   },
   ours: {
-    api: root('src/api/main.ts'),
-    worker: root('src/workers/main.ts'),
-    ipc: false,
-    env: () => ({ ...ALLOCATOR, LOG_LEVEL: 'warn' }),
+    ...onNode('src/api/main.ts', 'src/workers/main.ts', false, () => ({ ...ALLOCATOR, LOG_LEVEL: 'warn' })),
+    ready: (urls) => [`${urls.api}/health/live`, `${urls.worker}/metrics`],
     prepare: registerAgent,
-    apiReady: '/health/live',
-    completedPath: '/metrics',
-    readCompleted: completedOf,
+    completed: { from: 'worker', path: '/metrics', read: completedOf },
+    wait: (id) => `/tasks/${id}?wait=30`,
   },
+  restate,
+  celery,
 }

@@ -1,0 +1,72 @@
+/** What `npm run bench` takes, and how to read it. */
+import { parseArgs } from 'node:util'
+import { PEER_NAMES, type PeerName } from './peers/peers.ts'
+import type { SystemName } from './system.ts'
+
+export const USAGE = `npm run bench -- [--rounds 5] [--tasks 20000] [--rate 100] [--seconds 5] [--only thin|ours] [--peers restate,celery] [--wait] [--batches | --parked 10000] [--json]
+  --rounds   how often each system is run, in turn
+  --tasks    tasks of each throughput run
+  --rate     tasks a second of the paced run
+  --seconds  length of the paced run
+  --only     one of the two systems that are always there, without the other
+  --peers    others beside them: restate (fetched from the npm registry when it is not there), celery (which must be installed)
+  --wait     also: how long after the agent's answer a client has it that waits for the task's end
+  --batches  instead: tasks a thousand in a request, against one by one
+  --parked   instead: what so many tasks that are at their agents, answered 202, cost the others
+  --json     everything measured, as JSON on stdout`
+
+export type Options = Readonly<{
+  rounds: number
+  tasks: number
+  rate: number
+  seconds: number
+  only: 'thin' | 'ours' | null
+  peers: readonly PeerName[]
+  wait: boolean
+  batches: boolean
+  parked: number | null
+  json: boolean
+}>
+
+const peersOf = (text: string | undefined): PeerName[] => {
+  const asked = text === undefined ? [] : text.split(',')
+  const unknown = asked.find((name) => !PEER_NAMES.some((peer) => peer === name))
+  if (unknown !== undefined) throw new Error(`--peers takes ${PEER_NAMES.join(' and ')}, with a comma between, not ${JSON.stringify(unknown)}`)
+  return PEER_NAMES.filter((peer) => asked.includes(peer))
+}
+
+/** @returns null when it is help that is asked for */
+export const readOptions = (args: string[]): Options | null => {
+  const text = { type: 'string' } as const
+  const flag = { type: 'boolean' } as const
+  const { values } = parseArgs({ args, options: { rounds: text, tasks: text, rate: text, seconds: text, only: text, peers: text, wait: flag, batches: flag, parked: text, json: flag, help: flag } })
+  if (values.help) return null
+  const whole = (name: 'rounds' | 'tasks' | 'rate' | 'seconds' | 'parked', otherwise: number, max: number) => {
+    const n = values[name] === undefined ? otherwise : Number(values[name])
+    if (!Number.isInteger(n) || n < 1 || n > max) throw new Error(`--${name} must be a whole number from 1 to ${max}`)
+    return n
+  }
+  const { only = null, peers, wait = false, batches = false, parked, json = false } = values
+  if (only !== null && only !== 'thin' && only !== 'ours') throw new Error('--only must be thin or ours')
+  return {
+    rounds: whole('rounds', 5, 100),
+    tasks: whole('tasks', 20_000, 1_000_000),
+    rate: whole('rate', 100, 2000),
+    seconds: whole('seconds', 5, 600),
+    only,
+    peers: peersOf(peers),
+    wait,
+    batches,
+    parked: parked === undefined ? null : whole('parked', 10_000, 100_000),
+    json,
+  }
+}
+
+export const systemsOf = ({ only, peers }: Options): SystemName[] => [...(only === null ? (['thin', 'ours'] as const) : [only]), ...peers]
+
+/** What repeats a run. */
+export const commandOf = (options: Options): string => {
+  const { rounds, tasks, rate, seconds, only, peers, wait, json } = options
+  const more = [only && `--only ${only}`, peers.length > 0 && `--peers ${peers.join(',')}`, wait && '--wait', json && '--json'].filter(Boolean)
+  return ['npm run bench --', `--rounds ${rounds} --tasks ${tasks} --rate ${rate} --seconds ${seconds}`, ...more].join(' ')
+}
