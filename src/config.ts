@@ -4,6 +4,7 @@ import { isIP } from 'node:net'
 import { z } from 'zod'
 import { isRange } from './contracts/host.ts'
 import { readSecret, SECRET_FORM } from './contracts/signature.ts'
+import { isStoreUrl, nodesIn } from './contracts/store-url.ts'
 import { ConfigError } from './errors.ts'
 
 const integer = (min: number, max: number) =>
@@ -12,17 +13,6 @@ const integer = (min: number, max: number) =>
     .regex(/^\d{1,15}$/, `must be a whole number from ${min} to ${max}`)
     .transform(Number)
     .refine((n) => n >= min && n <= max, `must be a whole number from ${min} to ${max}`)
-
-/** Whether a Redis client can make sense of it; whether anyone answers there is seen later. */
-const isRedisUrl = (url: string): boolean => {
-  if (!/^(rediss?|unix):\/\//.test(url)) return false
-  if (!url.startsWith('unix://')) return URL.canParse(url)
-  try {
-    return decodeURIComponent(url.slice('unix://'.length)).startsWith('/')
-  } catch {
-    return false
-  }
-}
 
 const cidrs = () =>
   z
@@ -74,7 +64,9 @@ const Environment = z.object({
   PORT: integer(0, 65535).default(8080),
   /** A worker's own health and metrics port; 0 takes a free one. */
   HEALTH_PORT: integer(0, 65535).default(8081),
-  REDIS_URL: z.string().refine(isRedisUrl, 'must be like redis://:password@host:6379, rediss://… or unix:///path, with odd characters in a password percent-encoded').optional(),
+  REDIS_URL: z.string().refine(isStoreUrl, 'must be like redis://:password@host:6379, rediss://… or unix:///path, with odd characters in a password percent-encoded; of a cluster several nodes, apart by commas: redis://:password@a:6379,b:6379').optional(),
+  /** REDIS_URL names one node of a cluster, by which the others are found; several mean that anyway. */
+  REDIS_CLUSTER: z.enum(['0', '1'], 'must be 0 or 1').default('0'),
   /** For `rediss://`: files, as PEM, of whom to trust instead of the system's authorities, and of our own certificate. */
   REDIS_TLS_CA: pem(),
   REDIS_TLS_CERT: pem(),
@@ -120,6 +112,7 @@ const Environment = z.object({
 }).superRefine((e, context) => {
   const say = (name: string, message: string) => context.addIssue({ code: 'custom', path: [name], message })
   for (const name of ['REDIS_TLS_CA', 'REDIS_TLS_CERT', 'REDIS_TLS_KEY'] as const) if (e[name] !== undefined && !e.REDIS_URL?.startsWith('rediss://')) say(name, 'is of use with a REDIS_URL that begins with rediss:// only')
+  if (e.REDIS_CLUSTER === '1' && !/^rediss?:\/\//.test(e.REDIS_URL ?? '')) say('REDIS_CLUSTER', 'is of use with a REDIS_URL that begins with redis:// or rediss:// only')
   if ((e.REDIS_TLS_CERT === undefined) !== (e.REDIS_TLS_KEY === undefined)) say(e.REDIS_TLS_CERT === undefined ? 'REDIS_TLS_KEY' : 'REDIS_TLS_CERT', 'goes with the other: a certificate and its key')
 })
 
@@ -128,6 +121,7 @@ export type Config = Readonly<{
   port: number
   healthPort: number
   redisUrl: string | undefined
+  redisCluster: boolean
   redisTls: Readonly<{ ca?: string | undefined; cert?: string | undefined; key?: string | undefined }>
   redisPrefix: string
   dataDir: string
@@ -166,6 +160,7 @@ export const readConfig = (env: NodeJS.ProcessEnv = process.env): Config => {
     port: e.PORT,
     healthPort: e.HEALTH_PORT,
     redisUrl: e.REDIS_URL,
+    redisCluster: e.REDIS_CLUSTER === '1' || nodesIn(e.REDIS_URL ?? '').length > 1,
     redisTls: Object.freeze({ ca: e.REDIS_TLS_CA, cert: e.REDIS_TLS_CERT, key: e.REDIS_TLS_KEY }),
     redisPrefix: e.REDIS_PREFIX,
     dataDir: e.DATA_DIR,

@@ -77,7 +77,7 @@ export type Core = Omit<Parts, 'end'> & {
  */
 export const createCore = async ({ config, log, name }: { config: Config; log: Logger; name: string }): Promise<Core> => {
   const redisUrl = config.redisUrl ?? (await joinEmbedded({ dataDir: config.dataDir })).url
-  const redis = createRedis({ url: redisUrl, tls: config.redisTls, name: `switchyard-${name}`, log })
+  const redis = createRedis({ url: redisUrl, cluster: config.redisCluster, tls: config.redisTls, name: `switchyard-${name}`, log })
   try {
     await whenReady(redis, redisUrl)
     await checkRedis(redis, log, name === 'api' ? config.ack : 'memory')

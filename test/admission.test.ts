@@ -2,6 +2,7 @@
 import { connect, type Socket } from 'node:net'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { laneOf } from '../src/api/lanes.ts'
+import { serversOf } from './store.ts'
 import { accepts, sleep, startSystem, until, type Answer, type System, type TestAgent } from './system.ts'
 
 let system: System
@@ -112,7 +113,10 @@ test('requests sent ahead on one connection are served one by one, in order; too
 describe('a Redis', () => {
   let agent: TestAgent
   const maxmemory = (bytes: number) => system.redis.config('SET', 'maxmemory', bytes)
-  const used = async () => Number(/used_memory:(\d+)/.exec(await system.redis.info('memory'))![1])
+  /** Sets the limit so that this part of it is used. */
+  const useUp = async (part: number) => {
+    for (const server of await serversOf(system.redis)) await server.config('SET', 'maxmemory', Math.round(Number(/used_memory:(\d+)/.exec(await server.info('memory'))![1]) / part))
+  }
   const parkedAt = (count: number) => until(() => (agent.runs.length >= count ? agent.runs[count - 1] : null), { what: 'the delivery' })
   const result = (run: { taskId: string; attemptId: string }) => system.post(`/tasks/${run.taskId}/result`, { attempt_id: run.attemptId, status: 'completed', result: 1 })
   beforeAll(async () => {
@@ -123,9 +127,12 @@ describe('a Redis', () => {
     await system.submit()
     const waits = await system.submit({ delay_seconds: 3600 })
     const run = await parkedAt(1)
-    await maxmemory(Math.round((await used()) / 0.9))
+    await useUp(0.9)
     let tries = 0 // a queue each: none gets full
-    await until(async () => (await submit({ agent_type: 'x', task_type: `t${tries++}` })).status === 503, { what: 'the refusal' })
+    await until(async () => {
+      if (tries % 50 === 49) await useUp(0.9) // what is used goes down, too
+      return (await submit({ agent_type: 'x', task_type: `t${tries++}` })).status === 503
+    }, { what: 'the refusal' })
     // The body never comes.
     const text = await new Promise<string>((resolve) => {
       const socket = connect(Number(new URL(system.url()).port), '127.0.0.1', () => socket.write('POST /tasks/batch HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n'))

@@ -8,6 +8,7 @@ import type { AttemptEnd } from '../src/tasks/attempt.ts'
 import { uuidv7 } from '../src/redis/ids.ts'
 import { startCore, slotTokens } from './core.ts'
 import { becomesQuiet } from './quiet.ts'
+import { openStore, sweepStore } from './store.ts'
 import { startSystem, until, type System, type TestAgent } from './system.ts'
 
 let core: Awaited<ReturnType<typeof startCore>>
@@ -15,8 +16,9 @@ beforeAll(async () => {
   core = await startCore({ redisUrl: inject('redisUrl'), prefix: `t${randomBytes(5).toString('hex')}` })
 })
 afterAll(async () => {
-  const left = await core.redis.keys(`${core.keys.base('').slice(0, 11)}*`)
-  if (left.length > 0) await core.redis.unlink(...left)
+  const store = openStore(core.redisUrl)
+  await sweepStore(store, core.keys.base('').slice(0, 11))
+  store.disconnect()
   await core[Symbol.asyncDispose]()
 })
 

@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { describe, expect, test } from 'vitest'
 import { readConfig } from '../src/config.ts'
+import { nodesIn } from '../src/contracts/store-url.ts'
 import { ConfigError } from '../src/errors.ts'
 import { fixture, run, tempFolder } from './processes.ts'
 
@@ -27,7 +28,8 @@ test('all faults are told together, one line each, and no secret among them', ()
 describe('each is told by itself', () => {
   test.each([
     ['HOST', ['http://x', '127.0.0.1:80', '[::1]', 'a b', '/', 'x/']],
-    ['REDIS_URL', ['localhost:6379', 'http://x', 'redis://h:99999', 'redis://[', 'redis://:a/b@h', 'unix://relative', 'unix:///%', 'redis:/h']],
+    ['REDIS_URL', ['localhost:6379', 'http://x', 'redis://h:99999', 'redis://[', 'redis://:a/b@h', 'unix://relative', 'unix:///%', 'redis:/h', 'redis://a:1,', 'redis://a:1,b:99999', 'redis://a:1,rediss://b:1']],
+    ['REDIS_CLUSTER', ['yes', '1']], // it needs a REDIS_URL
     ['WEBHOOK_SECRET', ['whsec_', 'MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw', ' ', `whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw whsec_short`]],
     ['ALLOWED_HOSTS', ['http://a', 'a:80', '*.example', 'a b', 'a/', 'ä.example']],
     ['AGENT_CIDRS', ['10.0.0.0/33', 'x/8', '10.0.0.0/8,10.0.0/8', '10.0.0.0/8 192.168.0.0/16', '::/129', '*']],
@@ -50,6 +52,9 @@ describe('each is told by itself', () => {
     const { host, agentCidrs, redisUrl } = readConfig({ HOST: '::', AGENT_CIDRS: ' 10.0.0.0/8,,fd00::/8 , 192.168.1.1', REDIS_URL: 'unix:///a%20b/redis.sock' })
     expect([host, agentCidrs, redisUrl]).toEqual(['::', ['10.0.0.0/8', 'fd00::/8', '192.168.1.1'], 'unix:///a%20b/redis.sock'])
     for (const url of ['redis://h', 'redis://me:se%2Fcret@h:6379/1', 'rediss://[::1]:6379']) expect(faultsOf({ REDIS_URL: url })).toEqual([])
+    const clusterOf = (url: string, more = {}) => readConfig({ REDIS_URL: url, ...more }).redisCluster
+    expect([clusterOf('redis://:p,w@h'), clusterOf('redis://h', { REDIS_CLUSTER: '1' }), clusterOf('redis://me:p@a:7000,b:7001,redis://c')]).toEqual([false, true, true])
+    expect(nodesIn('redis://me:p@a:7000, b:7001,redis://c')).toEqual(['redis://me:p@a:7000', 'redis://me:p@b:7001', 'redis://me:p@c'])
     for (const name of ['localhost', '0.0.0.0', 'my-host.example', '::1']) expect(faultsOf({ HOST: name })).toEqual([])
   })
 })

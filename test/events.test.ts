@@ -35,7 +35,7 @@ const watch = async (url: string, lastEventId?: string) => {
 }
 const names = (told: Told[]) => told.map((t) => t.event)
 /** Records read so far, by anyone. */
-const reads = async () => Number(/cmdstat_hgetall:calls=(\d+)/.exec(await system.redis.info('commandstats'))?.[1])
+const reads = async () => [...(await system.redis.info('commandstats')).matchAll(/cmdstat_hgetall:calls=(\d+)/g)].reduce((sum, [, calls]) => sum + Number(calls), 0)
 /** An agent's answers that wait to be let go. */
 const held = () => {
   const gate = Promise.withResolvers<void>()

@@ -174,7 +174,7 @@ describe('a whole system', () => {
 describe('the user of docs/operations.md', () => {
   /** What is sent by itself, not from within a script; ioredis and BullMQ send some of it. */
   const DIRECT =
-    'ping info client|setname multi exec script|load eval evalsha wait publish subscribe unsubscribe psubscribe punsubscribe xinfo|stream unlink ' +
+    'ping info client|setname multi exec script|load eval evalsha wait publish subscribe unsubscribe xinfo|stream unlink ' +
     'exists get hget hgetall hincrby hmget hset hsetnx set time xrange xrevrange zcard zrange zrangebylex zrem zrevrange'
 
   const commandsIn = async (folder: string, wanted: (path: string) => boolean): Promise<string[]> => {

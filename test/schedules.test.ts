@@ -5,6 +5,7 @@ import { schedulesQueue } from '../src/queues/schedulers.ts'
 import { loadScript } from '../src/redis/scripts.ts'
 import { startCore } from './core.ts'
 import { becomesQuiet } from './quiet.ts'
+import { sweepStore } from './store.ts'
 import { startSystem, until as untilSoon, type System, type TestAgent } from './system.ts'
 
 const at = (time: string): number => Date.parse(time)
@@ -151,7 +152,7 @@ describe('put', () => {
     expect(both.map((b) => b.status).sort()).toEqual(['fulfilled', 'rejected'])
     expect((await core.schedules.put('s7', 'full', schedule, text)).created).toBe(false)
     expect(await core.redis.zcard(core.keys.schedules('full'))).toBe(2)
-    await core.redis.unlink(...(await core.redis.keys(`${prefix}:*`)))
+    await sweepStore(system.redis, `${prefix}:`)
   })
 })
 

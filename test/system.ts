@@ -11,6 +11,7 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { Redis } from 'ioredis'
 import { createKeys, type Keys } from '../src/redis/keys.ts'
+import { isClusterUrl, openStore, sweepStore } from './store.ts'
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url))
 
@@ -231,14 +232,17 @@ export const call = async (method: string, url: string, body?: unknown, headers:
   return { status: res.status, headers: res.headers, json, text }
 }
 
-export type SystemOptions = { apis?: number; workers?: number; ownRedis?: boolean; env?: Record<string, string>; /** Set as ADMIN_KEY, and shown with every call. */ key?: string }
+export type SystemOptions = { apis?: number; workers?: number; ownRedis?: boolean; /** Somebody else's, which ends it. */ store?: string; env?: Record<string, string>; /** Set as ADMIN_KEY, and shown with every call. */ key?: string }
 
-export const startSystem = async ({ apis = 1, workers = 1, ownRedis = false, env = {}, key }: SystemOptions = {}) => {
-  const own = ownRedis ? await startRedis() : null
-  const redisUrl = own?.url ?? (await import('vitest')).inject('redisUrl')
+/** The store that the tests of a run share; '' in what is no test. */
+const sharedUrl = async (): Promise<string> => (process.env['VITEST'] ? (await import('vitest')).inject('redisUrl') : '')
+
+export const startSystem = async ({ apis = 1, workers = 1, ownRedis = false, store, env = {}, key }: SystemOptions = {}) => {
+  const shared = store ?? (await sharedUrl())
+  const own = !ownRedis ? null : isClusterUrl(shared) ? await (await import('./cluster/cluster.ts')).startClusterAsStore() : await startRedis()
+  const redisUrl = own?.url ?? shared
   const prefix = `t${randomBytes(5).toString('hex')}`
-  const redis = new Redis({ path: redisUrl.slice('unix://'.length), maxRetriesPerRequest: null, retryStrategy: () => 50 })
-  redis.on('error', () => {})
+  const redis = openStore(redisUrl)
   const keys: Keys = createKeys(prefix)
   const settings = { REDIS_URL: redisUrl, REDIS_PREFIX: prefix, PORT: '0', HEALTH_PORT: '0', HOST: '127.0.0.1', LOG_LEVEL: 'info', ...(key === undefined ? {} : { ADMIN_KEY: key }), ...env }
   const api: Proc[] = []
@@ -275,7 +279,7 @@ export const startSystem = async ({ apis = 1, workers = 1, ownRedis = false, env
         redis.disconnect()
         return own.close()
       }
-      for await (const found of redis.scanStream({ match: `${prefix}:*`, count: 1000 })) if (found.length > 0) await redis.unlink(...found)
+      if (store === undefined) await sweepStore(redis, `${prefix}:`)
       redis.disconnect()
     },
   }

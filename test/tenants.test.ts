@@ -1,5 +1,6 @@
 /** Tenants: what belongs to one namespace is, for a key of another, what never existed; by every route that there is. */
 import { createHmac } from 'node:crypto'
+import type { EventEmitter } from 'node:events'
 import type { Request, Response } from 'express'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { verifyWebhook } from '../sdk/typescript/client.ts'
@@ -11,8 +12,9 @@ import { createTenants } from '../src/api/tenants.ts'
 import type { Shared } from '../src/api/routes.ts'
 import { Namespace, ROLES, type Role } from '../src/contracts/key.ts'
 import { createLogger } from '../src/logger.ts'
-import { createRedis, whenReady } from '../src/redis/client.ts'
+import { tell } from '../src/redis/nodes.ts'
 import { webhookSecretsOf } from '../src/redis/secret.ts'
+import { createSubscriber, reconnectSubscriber } from '../src/redis/subscriber.ts'
 import { createFeeds } from '../src/tasks/feeds.ts'
 import { filled, routes } from './api-document.ts'
 import { startCore } from './core.ts'
@@ -278,8 +280,7 @@ describe('the routes of a namespace', () => {
 
   test('are made once for all who ask first, again should that fail, and let go of when others are asked about; with all that listened', async () => {
     await using core = await startCore({ redisUrl: system.redisUrl, prefix: `${system.prefix}t` })
-    const subscriber = createRedis({ url: system.redisUrl, name: 'test', log })
-    await whenReady(subscriber, system.redisUrl)
+    const subscriber = await createSubscriber(core.redis, { url: system.redisUrl, name: 'test', log })
     try {
       const feeds = createFeeds({ subscriber, log })
       const asked: string[] = []
@@ -298,7 +299,7 @@ describe('the routes of a namespace', () => {
       fails = false
       await Promise.all([ask('n0'), ask('n0'), ask('n0')])
       expect(asked).toEqual(['n0', 'n0'])
-      const listening = () => [core.redis, subscriber].flatMap((one) => one.eventNames().map((event) => one.listenerCount(event))).reduce((sum, n) => sum + n)
+      const listening = () => [core.redis, subscriber as unknown as EventEmitter].flatMap((one) => one.eventNames().map((event) => one.listenerCount(event))).reduce((sum, n) => sum + n)
       const one = listening()
       await ask('n1')
       const each = listening() - one
@@ -315,8 +316,7 @@ describe('the routes of a namespace', () => {
 
   test('hear of what happens again when the connection is back, each of its own; and are told when one is let go of', async () => {
     await using core = await startCore({ redisUrl: system.redisUrl, prefix: `${system.prefix}t` })
-    const subscriber = createRedis({ url: system.redisUrl, name: 'test', log })
-    await whenReady(subscriber, system.redisUrl)
+    const subscriber = await createSubscriber(core.redis, { url: system.redisUrl, name: 'test', log })
     try {
       const feeds = createFeeds({ subscriber, log })
       const heard: string[] = []
@@ -326,11 +326,11 @@ describe('the routes of a namespace', () => {
         return parts
       }
       const [one, two] = [await follow('one'), await follow('two')]
-      const happens = (parts: typeof one, id: string) => parts.redis.publish(parts.keys.eventsChannel('x'), `${Date.now()}-1\t${id}\tqueued`)
+      const happens = (parts: typeof one, id: string) => tell(parts.redis, parts.keys.eventsChannel('x'), `${Date.now()}-1\t${id}\tqueued`)
       await happens(one, 'a')
       await until(() => heard.length === 1)
-      const gone = new Promise((resolve) => subscriber.once('close', resolve))
-      subscriber.disconnect(true)
+      const gone = new Promise<void>((resolve) => subscriber.on('close', () => resolve()))
+      reconnectSubscriber(subscriber)
       await gone
       await until(async () => (await happens(two, 'b')) === 1, { what: 'the subscription' })
       await until(async () => { await happens(two, 'b'); return heard.includes('two b') }) // what comes while the log is read is held, or in it

@@ -2,7 +2,7 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { createHostPolicy } from '../src/contracts/host.ts'
 import { createLogger } from '../src/logger.ts'
-import { createRedis, whenReady } from '../src/redis/client.ts'
+import { createSubscriber } from '../src/redis/subscriber.ts'
 import { createTransports } from '../src/transports/index.ts'
 import { createDispatcher } from '../src/workers/dispatcher.ts'
 import { createMetrics } from '../src/workers/metrics.ts'
@@ -24,8 +24,7 @@ afterAll(() => system[Symbol.asyncDispose]())
 /** A dispatcher in this process, whose nth call of `reserve` never comes back if so said. */
 const startStuck = async (of: System, { hangs, concurrency = 4 }: { hangs: (call: number) => boolean; concurrency?: number }) => {
   const core = await startCore(of)
-  const subscriber = createRedis({ url: core.redisUrl, name: 'test', log })
-  await whenReady(subscriber, core.redisUrl)
+  const subscriber = await createSubscriber(core.redis, { url: core.redisUrl, name: 'test', log })
   const transports = createTransports({ policy: createHostPolicy({ cidrs: [] }) })
   const gaveUp: string[] = []
   let calls = 0

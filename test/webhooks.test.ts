@@ -51,7 +51,7 @@ const comesDue = async (id: string, to: Receiver, of = system): Promise<void> =>
   const type = id.split('.')[0]!
   await of.redis.zadd(of.keys.webhookQueue(type, to.url), 1, id)
   await of.redis.zadd(of.keys.webhookOrigins(type), 1, to.url)
-  for (const dispatcher of await of.redis.zrange(of.keys.dispatchers(type), '0', '-1')) await of.redis.publish(of.keys.wakeChannel(dispatcher), `webhooks\t${of.keys.scope(type)}`)
+  for (const dispatcher of await of.redis.zrange(of.keys.dispatchers(type), '0', '-1')) await of.redis.publish(of.keys.wakeChannel(type, dispatcher), `webhooks\t${of.keys.scope(type)}`)
 }
 /** A task that has ended. */
 const cancelled = async (submitted: Promise<string>, of = system): Promise<string> => {

@@ -6,11 +6,12 @@ import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { Redis } from 'ioredis'
 import type { Config } from '../../src/config.ts'
 import { isLoopback } from '../../src/contracts/host.ts'
-import type { Logger } from '../../src/logger.ts'
+import { createLogger, type Logger } from '../../src/logger.ts'
+import { createRedis, whenReady } from '../../src/redis/client.ts'
 import { startEmbedded } from '../../src/redis/embedded.ts'
+import { mastersOf } from '../../src/redis/nodes.ts'
 import { createSupervisor } from '../../src/start/supervisor.ts'
 
 export type AgentScript = { name: string; command: string; script: string; env?: Record<string, string> }
@@ -82,7 +83,7 @@ export const createDemoSystem = ({ config, log, onFailure }: Deps) => {
     stopping = true
     // At once: after Ctrl-C the API and the worker are ending already, and the supervisor must not think that they died.
     await Promise.all([...[...agents.values()].map(endChild), supervisor?.stop()])
-    if (config.redisUrl) await forget(config.redisUrl, prefix)
+    if (config.redisUrl) await forget(config, prefix)
     guard.dismiss()
     rmSync(folder, { recursive: true, force: true })
   }
@@ -144,12 +145,13 @@ const startGuard = (folder: string) => {
 }
 
 /** Leaves a Redis as it was found. */
-const forget = async (url: string, prefix: string): Promise<void> => {
-  const options = { maxRetriesPerRequest: 1, retryStrategy: () => null }
-  const redis = url.startsWith('unix://') ? new Redis({ ...options, path: decodeURIComponent(url.slice('unix://'.length)) }) : new Redis(url, options)
-  redis.on('error', () => {}) // one that has gone keeps what it has
+const forget = async ({ redisUrl: url, redisCluster: cluster, redisTls: tls }: Config, prefix: string): Promise<void> => {
+  const redis = createRedis({ url: url!, cluster, tls, name: 'demo', log: createLogger('demo', 'silent') })
   try {
-    for await (const keys of redis.scanStream({ match: `${prefix}:*`, count: 1000 })) if (keys.length > 0) await redis.unlink(...(keys as string[]))
+    await whenReady(redis, url!, 2_000) // one that has gone keeps what it has
+    for (const server of mastersOf(redis)) {
+      for await (const keys of server.scanStream({ match: `${prefix}:*`, count: 1000 })) await Promise.all((keys as string[]).map((key) => redis.unlink(key)))
+    }
   } catch {
     // As above.
   }

@@ -7,6 +7,7 @@ import type { Role } from '../contracts/key.ts'
 import type { Logger } from '../logger.ts'
 import type { Redis } from '../redis/client.ts'
 import { DEFAULT_NAMESPACE, type Keys } from '../redis/keys.ts'
+import type { Subscriber } from '../redis/subscriber.ts'
 import { fieldsOf, loadScript } from '../redis/scripts.ts'
 import { namespaceOf, readRecords } from './keyring.ts'
 import { digestOf, idIn, isSame } from './secret.ts'
@@ -31,7 +32,7 @@ type Known = { name: string; digest: Buffer; expiresMs: number | null; caller: C
 export type GuardDeps = {
   redis: Redis
   /** A connection that subscribes; others may as well. Without one, what is changed is known a second later. */
-  subscriber?: Redis
+  subscriber?: Subscriber
   keys: Keys
   adminKey: string | undefined
   /** Nobody comes in without a key, though there be none. */

@@ -5,6 +5,7 @@ import { iso } from '../contracts/time.ts'
 import { Forbidden, InvalidRequest, NotFound, TooManyKeys, TooManyKeysOfNamespace, TooManyNamespaces, type Fault } from '../errors.ts'
 import type { Redis } from '../redis/client.ts'
 import { DEFAULT_NAMESPACE, type Keys } from '../redis/keys.ts'
+import { timeAt } from '../redis/nodes.ts'
 import { loadScript } from '../redis/scripts.ts'
 import { MAX_NAMESPACES } from './namespaces.ts'
 import { digestOf, newKey, newKeyId } from './secret.ts'
@@ -59,10 +60,7 @@ export const createKeyring = ({ redis, keys }: { redis: Redis; keys: Keys }) => 
   const scripts = { make: script('./make.lua'), revoke: script('./revoke.lua') }
   const base = keys.base('')
 
-  const time = async (): Promise<number> => {
-    const [seconds, micros] = await redis.time()
-    return Number(seconds) * 1000 + Math.floor(Number(micros) / 1000)
-  }
+  const time = (): Promise<number> => timeAt(redis, base)
   const inMs = (now: number, seconds: number | undefined): number | null => (seconds === undefined ? null : now + Math.ceil(seconds * 1000))
 
   /** @throws TooManyKeys, TooManyKeysOfNamespace, TooManyNamespaces */

@@ -17,7 +17,7 @@ const create = async (asked: string): Promise<string> => {
   if (!read.success) throw new ConfigError(read.error.issues.map(({ path, message }) => `${path.join('.')} ${message}`).join('; '))
   const config = readConfig()
   const url = config.redisUrl ?? (await joinEmbedded({ dataDir: config.dataDir })).url
-  const redis = createRedis({ url, tls: config.redisTls, name: 'switchyard-keys', log: createLogger('keys', 'silent') })
+  const redis = createRedis({ url, cluster: config.redisCluster, tls: config.redisTls, name: 'switchyard-keys', log: createLogger('keys', 'silent') })
   try {
     await whenReady(redis, url)
     const made = await createKeyring({ redis, keys: createKeys(config.redisPrefix) }).create(read.data, DEFAULT_NAMESPACE, config.adminKey !== undefined)

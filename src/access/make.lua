@@ -26,5 +26,5 @@ if namespace ~= '' then
 end
 redis.call('HSET', ACCESS, 'version', ARGV[1], 'key:' .. id, ARGV[3])
 if other ~= '' then redis.call('HSET', ACCESS, 'key:' .. other, ARGV[7]) end
-redis.call('PUBLISH', access_channel(), ARGV[1])
+publish(access_channel(), ARGV[1])
 return 'made'

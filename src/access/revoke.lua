@@ -6,5 +6,5 @@
 redis.call('HDEL', ACCESS, 'used:' .. ARGV[2])
 if redis.call('HDEL', ACCESS, 'key:' .. ARGV[2]) == 0 then return 0 end
 redis.call('HSET', ACCESS, 'version', ARGV[1])
-redis.call('PUBLISH', access_channel(), ARGV[1])
+publish(access_channel(), ARGV[1])
 return 1

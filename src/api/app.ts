@@ -55,7 +55,8 @@ export const createApp = (deps: AppDeps): Express => {
   const metrics = createMetrics()
   const operations = { ...createOperations(config.maxTaskTimeoutSeconds), ...BROWSER_OPERATIONS }
   const checkVisitor = createVisitorCheck({ host: config.host, loopback: isLoopback(config.host), allowed: config.allowedHosts })
-  const shared: Shared = { forms: createForms(config.maxTaskTimeoutSeconds), policy, guard, log, reads: createReads(), openEventStream: createEventStreams(), shed: metrics.shed }
+  const pressure = createPressure({ redis, fullPercent: config.admission.maxRedisPercent })
+  const shared: Shared = { forms: createForms(config.maxTaskTimeoutSeconds), policy, guard, log, reads: createReads(), openEventStream: createEventStreams(), pressure, shed: metrics.shed }
   const service = createService(deps)
 
   const app = express()
@@ -66,7 +67,7 @@ export const createApp = (deps: AppDeps): Express => {
   app.use(namesHost)
   app.use(createAccess({ guard, operations, checkVisitor }))
   app.use(createLimit({ redis, keys }))
-  app.use(createGate({ pressure: createPressure({ redis, fullPercent: config.admission.maxRedisPercent }), room: createRoom() }))
+  app.use(createGate({ pressure, room: createRoom() }))
   app.use(goOn)
   app.use(createTenants({ core, feeds, shared, service }))
   for (const [path, ...handlers] of createRoutes(core, feeds.of(core), shared, metrics)) app.use(path, ...handlers)

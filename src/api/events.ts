@@ -51,21 +51,46 @@ const latest = (places: Places): number => Math.max(0, ...[...places.values()].m
 /** Behind everything before that millisecond. */
 const behind = (ms: number): Position => `${Math.max(0, ms - 1)}-${2 ** 50}`
 
-/** The id under which a client of all types resumes: the last event of each type in the latest millisecond; of older ones it has them all. */
-const createCursor = (from: Places) => {
+/** Types that an id names at most. A client of more that are as busy may get events twice. */
+const MAX_PLACES = 100
+
+/**
+ * The id under which a client of all types resumes: the last event of each type that had one in the latest millisecond, and `apartMs` before it; of older ones it has them all.
+ */
+const createCursor = (from: Places, apartMs: number) => {
   let ms = latest(from)
-  let places: Places = new Map(from)
+  const places: Places = new Map(from)
   return (e: TaskEvent): string => {
-    if (msOf(e.position) !== ms) {
-      ms = msOf(e.position)
-      places = new Map()
+    const at = msOf(e.position)
+    if (apartMs === 0 ? at !== ms : at > ms) {
+      ms = at
+      for (const [type, position] of places) if (msOf(position) < ms - apartMs || apartMs === 0) places.delete(type)
     }
+    places.delete(e.type)
     places.set(e.type, e.position)
+    if (places.size > MAX_PLACES) places.delete(places.keys().next().value!)
     return [...places].map(([type, position]) => `${type}.${position}`).join(',')
   }
 }
 
-export const eventRoutes = ({ events, feed, types, openEventStream, log }: { events: Events; feed: Feed; types: Types; openEventStream: OpenEventStream; log: Logger }): Router => {
+/** Where a client is that begins now, so that one that resumes within `apartMs` is not told what came before. */
+const placesNow = (of: string[], position: (type: string) => Position, apartMs: number): Places => {
+  const all: Places = new Map(of.map((type) => [type, position(type)]))
+  const ms = latest(all)
+  return new Map([...all].filter(([, at]) => at !== BEGINNING && msOf(at) >= ms - apartMs).sort(([, a], [, b]) => compare(a, b)).slice(-MAX_PLACES))
+}
+
+export type EventDeps = {
+  events: Events
+  feed: Feed
+  types: Types
+  /** Events of different types come in the order of their times but for so much: in a cluster each type has its server's clock, and its own way to us. */
+  apartMs: number
+  openEventStream: OpenEventStream
+  log: Logger
+}
+
+export const eventRoutes = ({ events, feed, types, apartMs, openEventStream, log }: EventDeps): Router => {
   const routes = Router()
 
   /** What goes wrong behind the first byte ends the stream: the client resumes. */
@@ -108,7 +133,7 @@ export const eventRoutes = ({ events, feed, types, openEventStream, log }: { eve
 
   /** The log from where a client was, of all types by time. */
   const replay = async (from: Places, of: string[], until: (type: string) => Position, stream: EventStream, tell: (event: TaskEvent) => void): Promise<void> => {
-    const ms = latest(from)
+    const ms = latest(from) - apartMs
     const runs = of.map((type) => ({ type, at: from.get(type) ?? behind(ms), page: [] as TaskEvent[], more: true }))
     if ((await Promise.all(runs.map(({ type, at }) => events.forgotten(type, at)))).includes(true)) gap(stream)
     while (stream.open) {
@@ -132,10 +157,10 @@ export const eventRoutes = ({ events, feed, types, openEventStream, log }: { eve
     const from = readPlaces(req)
     return orCut(res, (async () => {
       let stream: EventStream | undefined
-      const cursor = createCursor(from ?? new Map())
+      let cursor: ReturnType<typeof createCursor>
       const told: Places = new Map(from)
       // What this process hears of only now may be what the client has heard from another.
-      const before = from ? behind(latest(from)) : BEGINNING
+      const before = from ? behind(latest(from) - apartMs) : BEGINNING
       const tell = (event: TaskEvent): void => {
         if (compare(event.position, told.get(event.type) ?? before) <= 0) return
         told.set(event.type, event.position)
@@ -143,6 +168,7 @@ export const eventRoutes = ({ events, feed, types, openEventStream, log }: { eve
       }
       const following = await follow({ type: only ?? null }, () => stream, tell)
       res.once('close', following.stop)
+      cursor = createCursor(from ?? (apartMs === 0 ? new Map() : placesNow(only === undefined ? await types.list() : [only], following.position, apartMs)), apartMs)
       if (res.closed) return following.stop()
       stream = openEventStream(req, res)
       if (from) await replay(from, only === undefined ? await types.list() : [only], following.position, stream, tell)

@@ -7,6 +7,8 @@ import { newScheduleSchema } from '../contracts/schedule.ts'
 import { newTaskSchema } from '../contracts/task.ts'
 import type { Parts } from '../core.ts'
 import type { Logger } from '../logger.ts'
+import { isCluster } from '../redis/nodes.ts'
+import type { Pressure } from '../redis/pressure.ts'
 import { createCensus } from '../registry/census.ts'
 import { createExplain } from '../tasks/explain.ts'
 import type { Feed } from '../tasks/feed.ts'
@@ -17,6 +19,7 @@ import { deadLetterRoutes } from './dead-letters.ts'
 import type { OpenEventStream } from './event-stream.ts'
 import { eventRoutes } from './events.ts'
 import { explainRoutes } from './explain.ts'
+import { refusingFull } from './full.ts'
 import { metricsRoutes, type CountShed, type Measures } from './metrics.ts'
 import { createPlaces } from './places.ts'
 import { notAllowed } from './problem.ts'
@@ -30,6 +33,8 @@ import { webhookRoutes } from './webhooks.ts'
 const PAGES_AT_ONCE = 2
 /** Tasks that are read one by one at once: each may take a few. */
 const READS_AT_ONCE = 12
+/** So far apart may what a cluster's servers say come: their clocks, and how long it takes to get here. */
+const CLUSTER_APART_MS = 2_000
 /** A look at the Board has its place for so long at most. */
 const BOARD_MS = 10_000
 
@@ -83,6 +88,7 @@ export type Shared = {
   log: Logger
   reads: ReturnType<typeof createReads>
   openEventStream: OpenEventStream
+  pressure: Pressure
   shed: CountShed
 }
 
@@ -91,15 +97,16 @@ export type Shared = {
  * @param measures what else its `/metrics` tell, if anything
  * @returns the handlers, and where each stands; '/' is everywhere
  */
-export const createRoutes = (parts: Parts, feed: Feed, { forms, policy, guard, log, reads, openEventStream, shed }: Shared, measures?: Measures): [path: string, ...RequestHandler[]][] => {
+export const createRoutes = (parts: Parts, feed: Feed, { forms, policy, guard, log, reads, openEventStream, pressure, shed }: Shared, measures?: Measures): [path: string, ...RequestHandler[]][] => {
   const { redis, keys, types, queues, callbacks, webhooks, events, schedules, presence } = parts
-  const { tasks, registry, onePage } = boundReads(parts, reads)
+  const { tasks: bound, registry, onePage } = boundReads(parts, reads)
+  const tasks = isCluster(redis) ? refusingFull(bound, pressure, keys) : bound
   const own = createOwn({ registry, tasks })
   const board = atFirstUse(async () => (await import('../queues/board.ts')).createBoard({ redis, keys, types, queues, describe: describeTask(parts.tasks), describeSchedule: describeSchedule(schedules), path: '/queues' }))
   return [
     ['/', batchRoutes({ tasks, callbacks, registry, form: forms.batchTask, shed, log })], // before /tasks/:id
     ['/', taskRoutes({ tasks, callbacks, whenEnded: createWaiter({ tasks, feed }), registry, own, form: forms.task, log })],
-    ['/', eventRoutes({ events, feed, types, openEventStream, log })],
+    ['/', eventRoutes({ events, feed, types, apartMs: isCluster(redis) ? CLUSTER_APART_MS : 0, openEventStream, log })],
     ['/', explainRoutes({ explain: createExplain({ redis, keys, presence }), tasks })],
     ['/', webhookRoutes({ webhooks, log })],
     ['/', deadLetterRoutes({ tasks, log })],

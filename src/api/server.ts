@@ -10,6 +10,7 @@ import type { Logger } from '../logger.ts'
 import { listen, type Frame, type Role } from '../process.ts'
 import { createAcknowledgement } from '../redis/acknowledgement.ts'
 import { createRedis, whenReady } from '../redis/client.ts'
+import { createSubscriber } from '../redis/subscriber.ts'
 import { createFeeds } from '../tasks/feeds.ts'
 import { acknowledgedCore } from './acknowledged.ts'
 import { createApp } from './app.ts'
@@ -82,7 +83,7 @@ const createLeaving = (server: Server, doors: Doors, leaveMs: number) => {
 
 /** What the API changes is told when a replica has it. */
 const withAcknowledgement = async ({ config, core, log, onEnd }: Pick<Frame, 'config' | 'core' | 'log' | 'onEnd'>): Promise<Core> => {
-  const own = createRedis({ url: core.redisUrl, tls: config.redisTls, name: 'switchyard-api-ack', log })
+  const own = createRedis({ url: core.redisUrl, cluster: config.redisCluster, tls: config.redisTls, name: 'switchyard-api-ack', log })
   onEnd(() => own.disconnect())
   await whenReady(own, core.redisUrl)
   const acknowledgement = createAcknowledgement({ redis: core.redis, own, keys: core.keys })
@@ -102,7 +103,7 @@ const checkDoor = (guard: Guard, { host, insecureOpen }: Config, log: Logger): v
 
 /** Looks after the agents of every namespace that this process was asked about. */
 const sweepAll = async (core: Core): Promise<void> => {
-  await Promise.allSettled((await core.made()).map(async ({ types, registry }) => Promise.all((await types.list()).map((type) => registry.sweep(type)))))
+  await Promise.allSettled((await core.made()).map(async ({ types, registry }) => Promise.allSettled((await types.list()).map((type) => registry.sweep(type)))))
 }
 
 export const api: Role = {
@@ -111,10 +112,9 @@ export const api: Role = {
   start: async ({ config, log, core: ofProcess, onEnd }) => {
     const core = config.ack === 'replica' ? await withAcknowledgement({ config, core: ofProcess, log, onEnd }) : ofProcess
     // Back after an outage, agents' silence is our own: settle that before anyone asks who is alive.
-    core.redis.on('ready', () => void sweepAll(core).catch(() => {}))
-    const subscriber = createRedis({ url: core.redisUrl, tls: config.redisTls, name: 'switchyard-api-events', log })
+    core.redis.on('back', () => void sweepAll(core).catch(() => {}))
+    const subscriber = await createSubscriber(core.redis, { url: core.redisUrl, tls: config.redisTls, name: 'switchyard-api-events', log })
     onEnd(() => subscriber.disconnect())
-    await whenReady(subscriber, core.redisUrl)
     const feeds = createFeeds({ subscriber, log })
     const guard = createGuard({ redis: core.redis, subscriber, keys: core.keys, adminKey: config.adminKey, closed: !isLoopback(config.host) && !config.insecureOpen, log })
     await guard.start()

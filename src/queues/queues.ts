@@ -8,6 +8,7 @@
 import { createRedisBackend, Queue, type JobsOptions, type RedisQueueBackend } from 'bullmq'
 import { isOutOfMemory, type Redis } from '../redis/client.ts'
 import type { Keys } from '../redis/keys.ts'
+import { isUp } from '../redis/nodes.ts'
 import { loadScript } from '../redis/scripts.ts'
 import { backoffStrategy } from './backoff.ts'
 import { LOCK_MS, STALL_CHECK_MS, type JobData } from './job.ts'
@@ -127,7 +128,7 @@ export const createQueues = ({ redis, keys }: { redis: Redis; keys: Keys }) => {
       try {
         await queue(type, name).getBackend().promote(id)
       } catch (error) {
-        if (redis.status !== 'ready') throw error
+        if (!isUp(redis, keys.base(type))) throw error
       }
     },
     /** Forgets a queue without work for an hour, if it still is: its finished jobs first, then what BullMQ notes of it. */

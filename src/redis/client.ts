@@ -1,9 +1,12 @@
 /** Redis connections: how they fail, come back and write. */
 import { isIP } from 'node:net'
-import { Redis } from 'ioredis'
+import { Redis, type RedisOptions } from 'ioredis'
+import { nodesIn } from '../contracts/store-url.ts'
 import { ConfigError } from '../errors.ts'
 import type { Logger } from '../logger.ts'
+import { createCluster, mastersReady } from './cluster.ts'
 import { watchLiveness } from './liveness.ts'
+import { addressOf, isCluster, mastersOf } from './nodes.ts'
 import { refusalOf, shown } from './refusals.ts'
 
 export type { Redis }
@@ -65,12 +68,12 @@ const serverName = (url: string): { servername?: string } => {
 }
 
 /** Replies of a Redis that takes nothing now. One older than 7 puts a script's own words before them, 7.0 an `ERR` where a script has caught them. */
-const TAKES_NOTHING = /(?:^(?:ERR )?| -)(?:OOM|READONLY|NOREPLICAS|LOADING|MISCONF|CLUSTERDOWN|BUSY|MASTERDOWN|TRYAGAIN|UNKILLABLE) /
+const TAKES_NOTHING = /(?:^(?:ERR )?| -)(?:OOM|READONLY|NOREPLICAS|LOADING|MISCONF|CLUSTERDOWN|BUSY|MASTERDOWN|TRYAGAIN|ASK|MOVED|UNKILLABLE) /
 const NO_MEMORY = /(?:^(?:ERR )?| -)OOM /
 /** Whether Redis has reached its `maxmemory`. */
 export const isOutOfMemory = (error: unknown): boolean => error instanceof Error && NO_MEMORY.test(error.message)
 /** What the client says of a command that it could not send, or that was not answered. */
-const NO_ANSWER = /^(?:Command timed out|Connection is closed\.|Stream isn't writeable|Command aborted due to connection close)/
+const NO_ANSWER = /^(?:Command timed out|Connection is closed\.|Stream isn't writeable|Command aborted due to connection close|Too many Cluster redirections|Cluster isn't ready|Cluster is ended|None of startup nodes is available)/
 
 /**
  * Whether an error is the store's rather than ours: no connection, no answer in time, no memory, no writes.
@@ -86,8 +89,10 @@ export const isStoreFailure = (error: unknown): boolean => {
 export type RedisTls = Readonly<{ ca?: string | undefined; cert?: string | undefined; key?: string | undefined }>
 
 export type RedisDeps = {
-  /** `redis://`, `rediss://` or `unix:///path` */
+  /** `redis://`, `rediss://` or `unix:///path`; of a cluster some of its nodes, apart by commas */
   url: string
+  /** The URL names one node of a cluster. */
+  cluster?: boolean | undefined
   /** For `rediss://`, as PEM: whom to trust instead of what this machine does, and our own certificate. */
   tls?: RedisTls | undefined
   /** Shown by CLIENT LIST. */
@@ -95,29 +100,56 @@ export type RedisDeps = {
   log: Logger
 }
 
+const optionsOf = (name: string) => ({
+  connectionName: name,
+  disableClientInfo: true, // what nobody needs, no ACL need allow
+  enableOfflineQueue: false,
+  autoResendUnfulfilledCommands: false,
+  autoResubscribe: false, // whoever subscribes does it again: the library would not do so twice, nor say that it failed
+  maxRetriesPerRequest: null,
+  commandTimeout: TIMEOUT_MS,
+  connectTimeout: TIMEOUT_MS,
+  keepAlive: 10_000,
+  noDelay: true,
+  maxLoadingRetryTime: 500,
+  retryStrategy: (times: number) => Math.min(50 * times, 500),
+}) satisfies RedisOptions
+
 /**
- * One connection. While Redis is away commands fail at once instead of piling up; nothing is sent twice behind the caller's back;
- * it reconnects within a second of Redis's return.
+ * The connection to one Redis, or those to a cluster's masters (cluster.ts), which look the same. While Redis is away commands fail at once instead of piling up; nothing
+ * is sent twice behind the caller's back; it reconnects within a second of Redis's return.
+ *
+ * Beside the library's events it tells `lost` and `back`: of a connection to a server that holds data, be it the only one or one of many (then with its place).
  */
-export const createRedis = ({ url, tls, name, log }: RedisDeps): Redis => {
-  const options = {
-    ...target(url),
-    ...(url.startsWith('rediss://') ? { tls: { ...tls, ...serverName(url) } } : {}),
-    connectionName: name,
-    disableClientInfo: true, // what nobody needs, no ACL need allow
-    enableOfflineQueue: false,
-    autoResendUnfulfilledCommands: false,
-    autoResubscribe: false, // whoever subscribes does it again: the library would not do so twice, nor say that it failed
-    maxRetriesPerRequest: null,
-    commandTimeout: TIMEOUT_MS,
-    connectTimeout: TIMEOUT_MS,
-    keepAlive: 10_000,
-    noDelay: true,
-    maxLoadingRetryTime: 500,
-    retryStrategy: (times: number) => Math.min(50 * times, 500),
-    reconnectOnError: leavesReplica(),
+export const createRedis = ({ url, cluster = false, tls, name, log }: RedisDeps): Redis => {
+  const options = optionsOf(name)
+  const isTls = url.startsWith('rediss://')
+  const nodes = nodesIn(url)
+  if (cluster || nodes.length > 1) {
+    const startAt = nodes.map((node) => new URL(node))
+    const { username, password } = startAt[0]!
+    return createCluster({
+      startAt: startAt.map(({ hostname, port }) => ({ host: hostname.replace(/^\[(.*)\]$/, '$1'), port: Number(port || 6379) })),
+      options: {
+        ...options,
+        ...(username === '' ? {} : { username: decodeURIComponent(username) }),
+        ...(password === '' ? {} : { password: decodeURIComponent(password) }),
+        ...(isTls ? { tls: { ...tls } } : {}),
+      },
+      equip: (node) => equip(node, name, log),
+      log,
+    })
   }
-  const redis = url.startsWith('unix://') ? new Redis(options) : new Redis(url, options)
+  const more = { ...options, ...target(url), ...(isTls ? { tls: { ...tls, ...serverName(url) } } : {}), reconnectOnError: leavesReplica() }
+  const redis = url.startsWith('unix://') ? new Redis(more) : new Redis(url, more)
+  equip(redis, name, log)
+  redis.on('close', () => redis.emit('lost'))
+  redis.on('ready', () => redis.emit('back'))
+  return redis
+}
+
+/** What makes a connection of the library's one of ours. */
+const equip = (redis: Redis, name: string, log: Logger): void => {
   redis.setMaxListeners(1000) // 0 would mean any number, but BullMQ adds 3 to it
   cork(redis)
   watchLiveness(redis)
@@ -130,27 +162,29 @@ export const createRedis = ({ url, tls, name, log }: RedisDeps): Redis => {
   })
   // One line when it goes and one when it comes back, however many attempts lie between.
   let away = false
+  const which = redis.options.path === undefined ? { connection: name, node: addressOf(redis) } : { connection: name }
   redis.on('error', (error: Error) => {
     if (away) return
     away = true
-    log.warn({ connection: name, error: error.message }, 'redis is away; trying again')
+    log.warn({ ...which, error: error.message }, 'redis is away; trying again')
   })
   redis.on('close', () => {
     if (away || redis.status === 'end') return
     away = true
-    log.warn({ connection: name }, 'redis is away; trying again')
+    log.warn(which, 'redis is away; trying again')
   })
   redis.on('ready', () => {
-    if (away) log.info({ connection: name }, 'redis is back')
+    if (away) log.info(which, 'redis is back')
     away = false
   })
-  return redis
 }
 
-/** Breaks a connection off, to be made anew at once. What is under way on it fails. */
+/** Breaks connections off, to be made anew at once. What is under way on them fails. */
 export const reconnect = (redis: Redis): void => {
-  const { stream } = redis as unknown as { stream?: { destroy(error: Error): void } }
-  stream?.destroy(new Error('made anew'))
+  for (const one of mastersOf(redis)) {
+    const { stream } = one as unknown as { stream?: { destroy(error: Error): void } }
+    stream?.destroy(new Error('made anew'))
+  }
 }
 
 /** A Redis that has become a replica: whoever answers at its address by now may be the master. Asked again every so often, not at each command. */
@@ -164,25 +198,33 @@ const leavesReplica = () => {
   }
 }
 
+/** A master of a cluster that does not answer within this is away as we start. */
+const MASTER_MS = 4_000
+
 /**
  * Resolves when the connection is ready.
  * @throws ConfigError when Redis does not let us in, at once, and after `timeoutMs` when nobody answers: it says what to do
  */
 export const whenReady = (redis: Redis, url: string, timeoutMs = 10_000): Promise<void> =>
   new Promise((resolve, reject) => {
-    if (redis.status === 'ready') return resolve()
+    if (redis.status === 'ready' && !isCluster(redis)) return resolve()
     const end = (): void => {
       clearTimeout(timer)
       redis.off('ready', ready)
       redis.off('error', failed)
     }
-    const ready = (): void => (end(), resolve())
+    const ready = (): void => {
+      end()
+      if (!isCluster(redis)) return resolve()
+      void mastersReady(redis, MASTER_MS).then((why) => (why === null ? resolve() : fail(why)))
+    }
     const fail = (why: string): void => (end(), reject(new ConfigError(why)))
-    const failed = (error: Error): void => {
-      const why = refusalOf(error, url)
+    const failed = (error: Error & { lastNodeError?: Error }): void => {
+      const why = refusalOf(error.lastNodeError ?? error, url)
       if (why !== null) fail(why)
     }
     const timer = setTimeout(() => fail(`No Redis answers at ${shown(url)}: start it, or mend REDIS_URL.`), timeoutMs)
     redis.on('ready', ready)
     redis.on('error', failed)
+    if (redis.status === 'ready') ready()
   })

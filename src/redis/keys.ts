@@ -76,7 +76,7 @@ const SINGLE = {
   schedules: 'schedules',
   /** of the empty type only, zset, all scores 0: `<schedule>\t<agent type>`; a schedule is there, and runs, when it is in here */
   schedule_ids: 'schedule-ids',
-  /** of the empty type only, string: written behind what a replica is to have (acknowledgement.ts); expires by itself */
+  /** of the empty type, and of types that there cannot be (`~1`), string: written behind what a replica is to have (acknowledgement.ts); expires by itself */
   acknowledged: 'acknowledged',
   /** of the empty type only, hash: the keys by which one comes in, and what agents' tokens are made with (src/access) */
   access: 'access',
@@ -92,10 +92,13 @@ const SINGLE = {
 export const luaNames: Record<string, string> = Object.fromEntries([
   ...Object.entries(WITH_ID).map(([name, part]) => [`${name}_key`, `local function ${name}_key(id) return base .. '${part}' .. id end`]),
   ...Object.entries(SINGLE).map(([name, part]) => [name.toUpperCase(), `local ${name.toUpperCase()} = base .. '${part}'`]),
-  ['events_channel', "local function events_channel() return prefix .. ':events:' .. scope end"],
-  ['access_channel', "local function access_channel() return prefix .. ':access' end"],
-  ['wake_channel', "local function wake_channel(dispatcher) return prefix .. ':wake:' .. dispatcher end"],
+  ['events_channel', "local function events_channel() return base .. 'events' end"],
+  ['access_channel', "local function access_channel() return base .. 'access' end"],
+  ['wake_channel', "local function wake_channel(dispatcher) return base .. 'wake:' .. dispatcher end"],
+  ['publish', "local function publish(channel, message) return redis.call('PUBLISH', channel, message) end"],
 ])
+/** Of a cluster's nodes each tells its own subscribers only, and not those of all: a message stays with the type that it is of. */
+export const inCluster = (lua: string): string => lua.replace("redis.call('PUBLISH'", "redis.call('SPUBLISH'")
 /** What every script begins with: `sy:{default/cost}:` gives prefix sy, scope default/cost, agent_type cost. */
 export const luaBase = "local base = KEYS[1]\nlocal prefix, scope, agent_type = string.match(base, '^(.-):{(.-/(.-))}:$')"
 
@@ -146,21 +149,20 @@ export const createKeys = (prefix: string, namespace = DEFAULT_NAMESPACE) => {
     signingSecret: single('signing_secret')(''),
     schedules: single('schedules'),
     scheduleIds: single('schedule_ids')(''),
-    acknowledged: single('acknowledged')(''),
+    /** One of many, so that each server of a cluster has some. */
+    acknowledged: (n: number) => (n === 0 ? single('acknowledged')('') : `${prefix}:{${namespace}/~${n}}:${SINGLE.acknowledged}`),
     access: single('access')(''),
     namespaces: single('namespaces')(''),
     types: single('types')(''),
     agentTypes: single('agent_types')(''),
     /** says `namespace/type` when one is new */
-    typesChannel: `${prefix}:types`,
+    typesChannel: `${base('')}types`,
     /** What the library puts in front of `:<key>`. */
     rate: `${base('')}rate`,
     /** says that the keys have changed */
-    accessChannel: `${prefix}:access`,
-    eventsChannel: (type: string) => `${prefix}:events:${namespace}/${type}`,
-    /** of all types, in all namespaces: a user of Redis must be allowed each pattern by its very text */
-    eventsPattern: `${prefix}:events:*`,
-    wakeChannel: (dispatcher: string) => `${prefix}:wake:${dispatcher}`,
+    accessChannel: `${base('')}access`,
+    eventsChannel: (type: string) => `${base(type)}events`,
+    wakeChannel: (type: string, dispatcher: string) => `${base(type)}wake:${dispatcher}`,
   }
 }
 

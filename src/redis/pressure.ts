@@ -3,6 +3,7 @@
  * background, about once a second, and only while somebody wants to know.
  */
 import { isStoreFailure, type Redis } from './client.ts'
+import { isCluster, isUp, mastersOf, nodeOf } from './nodes.ts'
 
 const LOOK_EACH_MS = 1_000
 /** How soon one that did not answer is asked again. */
@@ -22,6 +23,27 @@ const usedIn = (info: string): number => {
 
 /** @param fullPercent of its `maxmemory`, from which on Redis counts as full; without a `maxmemory` it never does */
 export const createPressure = ({ redis, fullPercent }: { redis: Redis; fullPercent: number }) => {
+  const watched = new WeakMap<Redis, () => StoreState>()
+  /** Of one server. */
+  const stateOf = (node: Redis): StoreState => {
+    let watch = watched.get(node)
+    if (!watch) watched.set(node, (watch = watchServer(node, fullPercent)))
+    return watch()
+  }
+  if (!isCluster(redis)) return { state: watchServer(redis, fullPercent), isFullAt: () => false }
+
+  return {
+    /** Of a cluster: how the best of its masters is. Which one a request is about shows only when it is read. */
+    state: (): StoreState => {
+      const states = new Set(redis.status === 'ready' ? mastersOf(redis).map(stateOf) : [])
+      return states.has('ready') ? 'ready' : states.has('full') ? 'full' : 'away'
+    },
+    /** Of a cluster: whether the server that has a key is full, where others are not. */
+    isFullAt: (key: string): boolean => isUp(redis, key) && stateOf(nodeOf(redis, key)) === 'full',
+  }
+}
+
+const watchServer = (redis: Redis, fullPercent: number): (() => StoreState) => {
   let lookedAt = -Infinity
   let underWay = false
   let isFull = false
@@ -48,12 +70,10 @@ export const createPressure = ({ redis, fullPercent }: { redis: Redis; fullPerce
 
   const unsent = (): number => (redis as unknown as { stream?: { writableLength: number } }).stream?.writableLength ?? 0
 
-  return {
-    state: (): StoreState => {
-      if (redis.status !== 'ready') return 'away'
-      if (performance.now() - lookedAt > LOOK_EACH_MS) void look()
-      if (isSilent || unsent() > MAX_UNSENT_BYTES) return 'away'
-      return isFull ? 'full' : 'ready'
-    },
+  return () => {
+    if (redis.status !== 'ready') return 'away'
+    if (performance.now() - lookedAt > LOOK_EACH_MS) void look()
+    if (isSilent || unsent() > MAX_UNSENT_BYTES) return 'away'
+    return isFull ? 'full' : 'ready'
   }
 }

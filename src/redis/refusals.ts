@@ -6,7 +6,7 @@ const OUT_OF_DATE = new Set(['CERT_HAS_EXPIRED', 'CERT_NOT_YET_VALID'])
 const WANTS_OURS = /^ERR_SSL_(?:TLSV1[23]?|SSLV3)_ALERT_(?:CERTIFICATE_REQUIRED|UNKNOWN_CA|BAD_CERTIFICATE|UNSUPPORTED_CERTIFICATE|CERTIFICATE_EXPIRED|CERTIFICATE_UNKNOWN|HANDSHAKE_FAILURE)$/
 
 /** A URL as it may be shown. */
-export const shown = (url: string): string => url.replace(/\/\/[^@/]*@/, '//…@')
+export const shown = (url: string): string => url.replace(/\/\/[^@/]*@/g, '//…@')
 
 /** @returns null for what may pass by itself */
 export const refusalOf = (error: Error, url: string): string | null => {
@@ -18,6 +18,7 @@ export const refusalOf = (error: Error, url: string): string | null => {
   if (WANTS_OURS.test(code)) return `${at} does not accept our certificate, or the lack of one (${error.message.split(':').at(-2) ?? code}): set REDIS_TLS_CERT and REDIS_TLS_KEY to files of one that it trusts.`
   if (code === 'ERR_SSL_WRONG_VERSION_NUMBER' || code === 'ERR_SSL_PACKET_LENGTH_TOO_LONG') return `${at} does not speak TLS: let REDIS_URL begin with redis://, or name its port for TLS.`
   if (error.name !== 'ReplyError') return null
+  if (/cluster support disabled/.test(error.message)) return `${at} is no node of a cluster: set REDIS_CLUSTER=0, and let REDIS_URL name it alone.`
   if (/^(?:WRONGPASS|NOAUTH)\b|invalid password/.test(error.message)) return `${at} does not accept the user and password of REDIS_URL (${error.message}).`
   if (error.message.startsWith('NOPERM')) return `${at} does not let us do what is needed (${error.message}): give the user of REDIS_URL the rights that docs/operations.md lists.`
   return null

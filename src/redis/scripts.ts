@@ -5,7 +5,8 @@
 import { readFileSync } from 'node:fs'
 import { dirname, resolve } from 'node:path'
 import type { Redis } from 'ioredis'
-import { luaBase, luaNames } from './keys.ts'
+import { inCluster, luaBase, luaNames } from './keys.ts'
+import { isCluster } from './nodes.ts'
 
 /** Runs a script for the agent type whose base is given; arguments go as strings. */
 export type Script = (base: string, ...args: (string | number)[]) => Promise<unknown>
@@ -67,15 +68,18 @@ export const loadScript = (redis: Redis, url: URL): Script => {
 const load = (redis: Redis, url: URL): Script => {
   const name = `sy:${url.pathname.split('/').slice(-2).join('/')}`
   const parts = onlyNamed(include(url.pathname, new Set()))
-  const names = Object.entries(luaNames).flatMap(([word, line]) => (parts.some(({ words }) => words.has(word)) ? [line] : []))
+  const names = Object.entries(luaNames).flatMap(([word, line]) => (parts.some(({ words }) => words.has(word)) ? [isCluster(redis) ? inCluster(line) : line] : []))
   const lua = [luaBase, ...names, parts.map(({ text }) => text).join('')].join('\n')
   // defineCommand sends EVALSHA and falls back to EVAL, so a flushed script cache heals itself.
   redis.defineCommand(name, { numberOfKeys: 1, lua })
   const run = (redis as unknown as Record<string, (...a: (string | number)[]) => Promise<unknown>>)[name]!
   // Loaded with each connection, so that EVALSHA is never answered NOSCRIPT in the midst of a packet and repeated behind what follows it.
   const send = () => void redis.script('LOAD', lua).catch(() => {})
-  redis.on('ready', send)
-  if (redis.status === 'ready') send()
+  // (The library sends a script whole at its first use on a connection: a cluster's masters, which come and go, get it so.)
+  if (!isCluster(redis)) {
+    redis.on('ready', send)
+    if (redis.status === 'ready') send()
+  }
   return (base, ...args) => run.call(redis, base, ...args)
 }
 

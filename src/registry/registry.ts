@@ -8,8 +8,10 @@ import { AgentTypeConflict, InvalidRequest } from '../errors.ts'
 import type { Redis } from '../redis/client.ts'
 import { uuidv7 } from '../redis/ids.ts'
 import type { Keys } from '../redis/keys.ts'
+import { placeOf, timeAt } from '../redis/nodes.ts'
 import { fieldsOf, loadScript } from '../redis/scripts.ts'
 import { newSalt, type AgentSecret, type Signing } from './signing.ts'
+import { createAgentIndex } from './agent-index.ts'
 import type { Types } from './types.ts'
 
 /** A dead agent's record is kept this long: a heartbeat brings it back. */
@@ -136,7 +138,7 @@ export const createRegistry = ({ redis, keys, types, signing }: { redis: Redis; 
     return rows.map(view)
   }
 
-  const indexed = (id: string): Promise<string | null> => redis.hget(keys.agentTypes, id)
+  const { find: indexed, write: writeIndex } = createAgentIndex(redis, keys)
 
   /**
    * Takes agents out of the index whose records are gone. A registration in parallel wins: one that is still to write its record writes
@@ -186,7 +188,7 @@ export const createRegistry = ({ redis, keys, types, signing }: { redis: Redis; 
       await scripts.unregister(keys.base(known.type), id, '')
     }
     await types.ensure(r.type)
-    await redis.hset(keys.agentTypes, id, r.type)
+    await writeIndex(id, r.type)
     const capabilities = [...new Set(r.capabilities)]
     const name = r.name ?? r.agent_name!
     const ttlMs = Math.round(r.ttl_seconds * 1000)
@@ -195,7 +197,7 @@ export const createRegistry = ({ redis, keys, types, signing }: { redis: Redis; 
       newSalt(), r.rotate_secret ? ROTATION_MS : '',
       'name', name, 'type', r.type, 'version', r.version ?? '', 'capabilities', JSON.stringify(capabilities), ...flatten(metadata),
     )) as [number, string]
-    const [[agent]] = await Promise.all([readMany(r.type, [id]), redis.hset(keys.agentTypes, id, r.type)])
+    const [[agent]] = await Promise.all([readMany(r.type, [id]), writeIndex(id, r.type)])
     return { created: created === 1, agent: agent!, secret: signing.secret(id, salts)! }
   }
 
@@ -207,14 +209,16 @@ export const createRegistry = ({ redis, keys, types, signing }: { redis: Redis; 
   }
   const tooMuchMetadata = () => new InvalidRequest([{ pointer: '/metadata', detail: `holds more than ${MAX_METADATA_MEMBERS} members` }])
 
-  /** What Redis's clock said at last, and when we heard it. */
-  let clock: { redisMs: number; heardAt: number } | null = null
+  /** What the clock of each server said at last, and when we heard it. */
+  const clocks = new Map<string, { redisMs: number; heardAt: number }>()
+  const heardTime = (type: string, redisMs: number) => {
+    const clock = { redisMs, heardAt: performance.now() }
+    clocks.set(placeOf(redis, keys.base(type)) ?? '', clock)
+    return clock
+  }
   /** Redis's time at a moment of ours, or a little less. */
-  const redisTimeAt = async (at: number): Promise<number> => {
-    if (clock === null) {
-      const [seconds, micros] = await redis.time()
-      clock = { redisMs: Number(seconds) * 1000 + Math.floor(Number(micros) / 1000), heardAt: performance.now() }
-    }
+  const redisTimeAt = async (type: string, at: number): Promise<number> => {
+    const clock = clocks.get(placeOf(redis, keys.base(type)) ?? '') ?? heardTime(type, await timeAt(redis, keys.base(type)))
     return Math.floor(clock.redisMs - clock.heardAt + at)
   }
 
@@ -228,7 +232,7 @@ export const createRegistry = ({ redis, keys, types, signing }: { redis: Redis; 
     if (type === null) return null
     checkMetadata(metadata)
     // When the list was made we can only bound: before it came here, which may be long behind it; behind the answer that it names.
-    const knownMs = beat.running ? Math.min(await redisTimeAt(cameAt), beat.timestamp === undefined ? Infinity : Date.parse(beat.timestamp)) : ''
+    const knownMs = beat.running ? Math.min(await redisTimeAt(type, cameAt), beat.timestamp === undefined ? Infinity : Date.parse(beat.timestamp)) : ''
     const reply = await scripts.heartbeat(
       keys.base(type), id, KEEP_MS, beat.status ?? '', beat.max_concurrency ?? '', MAX_METADATA_MEMBERS + OTHER_FIELDS, knownMs, metadata.length,
       ...flatten(metadata), ...(beat.running ?? []),
@@ -239,7 +243,7 @@ export const createRegistry = ({ redis, keys, types, signing }: { redis: Redis; 
     }
     if (reply === 'metadata') throw tooMuchMetadata()
     const [ttl, status, cancel, lost, now, salts] = reply as [string, string, string[], string[], string, string]
-    clock = { redisMs: Number(now), heardAt: performance.now() }
+    heardTime(type, Number(now))
     return { received: true, next_interval_seconds: Number(ttl) / 3000, timestamp: iso(Number(now)), cancel, lost, drain: status === 'draining', signing_secret_id: signing.secret(id, salts)?.id ?? null }
   }
 

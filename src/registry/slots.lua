@@ -31,7 +31,7 @@ local function tell_a_dispatcher(message)
   for _ = 1, 8 do
     local dispatcher = redis.call('ZRANGE', DISPATCHERS, 0, 0)[1]
     if not dispatcher then return nil end
-    if redis.call('PUBLISH', wake_channel(dispatcher), message) > 0 then return dispatcher end
+    if publish(wake_channel(dispatcher), message) > 0 then return dispatcher end
     redis.call('ZREM', DISPATCHERS, dispatcher)
   end
 end

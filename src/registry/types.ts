@@ -5,8 +5,9 @@
  * there names it first, and processes name what they use again every minute: so what is put there is found before the hour is over.
  */
 import { TooManyTypes } from '../errors.ts'
-import type { Redis } from '../redis/client.ts'
+import { isStoreFailure, type Redis } from '../redis/client.ts'
 import type { Keys } from '../redis/keys.ts'
+import { isCluster, tell } from '../redis/nodes.ts'
 import { loadScript } from '../redis/scripts.ts'
 
 /** Agent types in use at once: each dispatcher looks at each of them every second. */
@@ -23,8 +24,18 @@ export const createTypes = ({ redis, keys }: { redis: Redis; keys: Keys }) => {
   /** When this process last did so. */
   const named = new Map<string, number>()
   const asked = new Map<string, number>()
-  const lost = () => named.clear()
-  redis.on('close', lost) // it may come back without its last second
+  /** Those that we had named before. In a cluster the server that has the types may be away while a type's own is not: what is put there meanwhile is found when they are named again. */
+  const doubtful = new Set<string>()
+  // It may come back without its last second.
+  const lost = (): void => {
+    if (isCluster(redis)) for (const type of named.keys()) doubtful.add(type)
+    named.clear()
+  }
+  const back = (): void => {
+    for (const type of doubtful) ensure(type).catch(() => {})
+  }
+  redis.on('lost', lost)
+  redis.on('back', back)
   const lately = (done: Map<string, number>, type: string) => performance.now() - (done.get(type) ?? -Infinity) < AGAIN_MS
   const note = (done: Map<string, number>, type: string) => {
     if (done.size > 10_000) done.clear()
@@ -44,9 +55,14 @@ export const createTypes = ({ redis, keys }: { redis: Redis; keys: Keys }) => {
   }
   const underWay = new Map<string, Promise<void>>()
   const name = async (type: string): Promise<void> => {
-    const verdict = await nameType(keys.base(''), type, MAX_TYPES)
+    const verdict = await nameType(keys.base(''), type, MAX_TYPES).catch((error: unknown) => {
+      if (doubtful.has(type) && isStoreFailure(error)) return 'later'
+      throw error
+    })
+    if (verdict === 'later') return
+    doubtful.delete(type)
     if (verdict === 'full') throw new TooManyTypes(MAX_TYPES)
-    if (verdict === 'new') await redis.publish(keys.typesChannel, keys.scope(type))
+    if (verdict === 'new') await tell(redis, keys.typesChannel, keys.scope(type))
     note(named, type)
   }
 
@@ -62,6 +78,6 @@ export const createTypes = ({ redis, keys }: { redis: Redis; keys: Keys }) => {
     },
     list: (): Promise<string[]> => redis.zrange(keys.types, '0', '-1'),
     /** Listens no more. */
-    end: (): void => void redis.off('close', lost),
+    end: (): void => void redis.off('lost', lost).off('back', back),
   }
 }

@@ -9,6 +9,7 @@ import type { Logger } from '../logger.ts'
 import type { Schedulers } from '../queues/schedulers.ts'
 import type { Redis } from '../redis/client.ts'
 import type { Keys } from '../redis/keys.ts'
+import { timeAt } from '../redis/nodes.ts'
 import { loadScript } from '../redis/scripts.ts'
 import type { Registry } from '../registry/registry.ts'
 import type { Types } from '../registry/types.ts'
@@ -45,11 +46,6 @@ export const createSchedules = (deps: SchedulesDeps) => {
     if (!schedule) throw new NotFound(`there is no schedule ${id}`)
     return schedule
   }
-  const redisNow = async (): Promise<number> => {
-    const [seconds, micros] = await redis.time()
-    return Number(seconds) * 1000 + Math.floor(Number(micros) / 1000)
-  }
-
   /** Has BullMQ tell somebody when the next run is due. Should that fail, whoever finds the run overdue does it again. */
   const arm = async (s: ScheduleRecord): Promise<void> => {
     try {
@@ -86,7 +82,7 @@ export const createSchedules = (deps: SchedulesDeps) => {
       await types.ensure(type)
       // One that moves to another type stays paused if it was.
       const paused = s.paused ?? (was === null || was === type ? undefined : (await read(was, id))?.paused)
-      const next = firstDue(timing, await redisNow())
+      const next = firstDue(timing, await timeAt(redis, keys.base(type)))
       const [, moved] = (await scripts.put(keys.base(type), id, writeTiming(timing), task, Math.round(s.catch_up_seconds * 1000), paused === undefined ? '' : paused ? 1 : 0, next ?? '')) as [number, number]
       const others = (await scripts.index(keys.base(''), id, type, MAX_SCHEDULES)) as string[] | null
       if (others === null) {

@@ -13,7 +13,7 @@ const read = async (namespace: string | undefined): Promise<readonly string[]> =
   const configured = webhookSecretsOf(keys.namespace, config.webhookSecrets)
   if (configured.length > 0) return configured
   const url = config.redisUrl ?? (await joinEmbedded({ dataDir: config.dataDir })).url
-  const redis = createRedis({ url, tls: config.redisTls, name: 'switchyard-secret', log: createLogger('secret', 'silent') })
+  const redis = createRedis({ url, cluster: config.redisCluster, tls: config.redisTls, name: 'switchyard-secret', log: createLogger('secret', 'silent') })
   try {
     await whenReady(redis, url)
     return await createWebhookSecrets({ redis, keys, configured: [] }).list()

@@ -67,7 +67,7 @@ export const createAdmission = (redis: Redis, maxQueued: number) => {
   const lastNamed = new Map<string, number>()
   // A Redis that comes back may have lost its last second: what we know of it is to be said anew.
   const lost = () => lastNamed.clear()
-  redis.on('close', lost)
+  redis.on('lost', lost)
 
   /** @param type its agent type, resolved from `agent_id` where the body named none */
   const admit = (t: NewTask, type: string, extra: SubmitExtra): Admission => {
@@ -126,5 +126,5 @@ export const createAdmission = (redis: Redis, maxQueued: number) => {
     }
   }
 
-  return { admit, settle, refuseFull, anyFull: () => full.size > 0, /** Listens no more. */ end: () => void redis.off('close', lost) }
+  return { admit, settle, refuseFull, anyFull: () => full.size > 0, /** Listens no more. */ end: () => void redis.off('lost', lost) }
 }

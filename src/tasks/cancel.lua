@@ -30,7 +30,7 @@ if t[1] == 'sent' or t[1] == 'running' then
   end
   local by = integer(now_ms() + CANCEL_MS)
   if redis.call('HSETNX', task_key(id), 'cancel_by', by) == 1 then redis.call('ZADD', TIMERS, 'LT', by, id) end
-  if redis.call('PUBLISH', wake_channel(dispatcher_in(t[3])), 'cancel\t' .. t[4]) == 0 then tell_to_stop(id, t[4], agent) end
+  if publish(wake_channel(dispatcher_in(t[3])), 'cancel\t' .. t[4]) == 0 then tell_to_stop(id, t[4], agent) end
   return { 'requested', t[1] }
 end
 end_record(id, t[1], 'cancelled', now_ms(), 'error', 'cancelled', 'cancel', '1')

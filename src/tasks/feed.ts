@@ -5,8 +5,8 @@
  */
 import { TooManyWatchers } from '../errors.ts'
 import type { Logger } from '../logger.ts'
-import type { Redis } from '../redis/client.ts'
 import type { Keys } from '../redis/keys.ts'
+import type { Subscriber } from '../redis/subscriber.ts'
 import type { Types } from '../registry/types.ts'
 import { BEGINNING, compare, parseEvent, type Events, type Position, type TaskEvent } from './events.ts'
 
@@ -16,6 +16,8 @@ const READ_AT_ONCE = 1000
 /** More is not kept while the log is read, but read from there too. */
 const MAX_HELD = 10_000
 const RETRY_MS = 200
+/** Who follows all types hears of a new one at once, and should that be lost, within this. */
+const LOOK_FOR_TYPES_MS = 5_000
 /** Behind the close of the feed, who has come since is told so. */
 const END_AGAIN_MS = 100
 /** Behind the drop of one, while its process goes on, for so long. */
@@ -40,31 +42,42 @@ export type Following = {
   stop: () => void
 }
 
-/** What is known of a type. `held`: what came while the log is read. */
-type Source = { type: string; last: Position; held: [Position, string][] | null; overflowed: boolean; all: Set<Follower>; byTask: Map<string, Set<Follower>>; live: Promise<void>; linger?: NodeJS.Timeout }
+/** What is known of a type. `held`: what came while the log is read. `begun`: it is known from where on it is read. `resuming`: that is being done, and `again`, once more behind it. */
+type Source = {
+  type: string
+  last: Position
+  held: [Position, string][] | null
+  overflowed: boolean
+  all: Set<Follower>
+  byTask: Map<string, Set<Follower>>
+  live: Promise<void>
+  begun: boolean
+  resuming: boolean
+  again: boolean
+  linger?: NodeJS.Timeout
+}
 
 export type FeedDeps = {
   /** A connection of its own: a subscriber can do nothing else. */
-  subscriber: Redis
+  subscriber: Subscriber
   events: Events
   keys: Keys
   types: Types
   /** Who follows any feed of the process. */
   followers: { count: number }
-  /** Is told when this feed needs the pattern of all events no longer; other feeds may. */
-  leavesPattern: () => void
   log: Logger
 }
 
 export type Feed = ReturnType<typeof createFeed>
 
-export const createFeed = ({ subscriber, events, keys, types, followers, leavesPattern, log }: FeedDeps) => {
+export const createFeed = ({ subscriber, events, keys, types, followers, log }: FeedDeps) => {
   const sources = new Map<string, Source>()
+  /** The same by the channel on which they are heard. */
+  const channels = new Map<string, Source>()
   const ofAll = new Set<Follower>()
   let allLive: Promise<void> | undefined
   let allLinger: NodeJS.Timeout | undefined
   let closed = false
-  const channelStart = keys.eventsChannel('')
 
   const followersOf = (source: Source, taskId: string): Follower[] => [...(source.byTask.get(taskId) ?? []), ...source.all, ...ofAll]
   const deliver = (source: Source, position: Position, text: string): void => {
@@ -77,22 +90,30 @@ export const createFeed = ({ subscriber, events, keys, types, followers, leavesP
   }
 
   const newSource = (type: string): Source => {
-    const source: Source = { type, last: BEGINNING, held: null, overflowed: false, all: new Set(), byTask: new Map(), live: Promise.resolve() }
+    const source: Source = { type, last: BEGINNING, held: null, overflowed: false, all: new Set(), byTask: new Map(), live: Promise.resolve(), begun: false, resuming: false, again: false }
     sources.set(type, source)
+    channels.set(keys.eventsChannel(type), source)
     return source
   }
+  const drop = (source: Source): void => {
+    if (sources.get(source.type) !== source) return
+    sources.delete(source.type)
+    channels.delete(keys.eventsChannel(source.type))
+  }
 
-  /** A type that was heard of as all are listened to. It is subscribed to by itself too, as who follows it may do so for longer. */
-  const meet = (type: string): Source => {
-    void subscriber.subscribe(keys.eventsChannel(type)).catch(() => {}) // then the connection is gone, and `resume` does it
-    return newSource(type)
+  /** A type that was heard of as all are listened to. Those that there were have been named when that began: it is new, and all of its log is. */
+  const meet = (type: string): void => {
+    if (sources.has(type)) return
+    const source = newSource(type)
+    source.held = []
+    source.begun = true
+    resume(source)
   }
 
   const heard = (channel: string, message: string): void => {
-    const type = channel.slice(channelStart.length)
-    // Unknown, it is new: those that there were have been named when all were subscribed to.
-    const source = sources.get(type) ?? (allLive ? meet(type) : undefined)
-    if (!source) return
+    if (channel === keys.typesChannel) return void (allLive && meet(message.slice(message.indexOf('/') + 1)))
+    const source = channels.get(channel)
+    if (!source) return // for others that listen on this connection
     for (const line of message.split('\n')) {
       const tab = line.indexOf('\t')
       const position = line.slice(0, tab)
@@ -129,23 +150,48 @@ export const createFeed = ({ subscriber, events, keys, types, followers, leavesP
     return release(source)
   }
 
-  /** The connection is back: subscribe again, and only then read what was missed. */
-  const resume = async (): Promise<void> => {
-    try {
-      if (allLive) await subscriber.psubscribe(keys.eventsPattern)
-      if (sources.size > 0) await subscriber.subscribe(...[...sources.keys()].map(keys.eventsChannel))
-      await Promise.all([...sources.values()].map(catchUp))
-    } catch (error) {
-      log.debug({ error: String(error) }, 'could not read on in the log of events; trying again')
-      if (!closed && subscriber.status === 'ready') setTimeout(() => void resume(), RETRY_MS).unref()
+  /** How often the connection was back. */
+  let times = 0
+  /** Subscribes again, and only then reads what was missed; each type by itself, as the server of one may still be away. */
+  const resume = (source: Source): void => {
+    source.again = true
+    if (source.resuming || !source.begun) return
+    source.resuming = true
+    void readOn(source)
+  }
+  const readOn = async (source: Source): Promise<void> => {
+    while (source.again && !closed && sources.get(source.type) === source) {
+      source.again = false
+      try {
+        await subscriber.subscribe(keys.eventsChannel(source.type))
+        await catchUp(source)
+      } catch (error) {
+        log.debug({ error: String(error) }, 'could not read on in the log of events; trying again')
+        if (subscriber.status !== 'ready') break // it is done when it is
+        source.again = true
+        await new Promise((resolve) => setTimeout(resolve, RETRY_MS).unref())
+      }
     }
+    source.resuming = false
+  }
+  /** Set while all are followed: looks for types that are new. */
+  let looking: NodeJS.Timeout | undefined
+  const lookForTypes = async (): Promise<void> => {
+    // Not before it has begun: what is there already is no news then.
+    if (looking === undefined) return
+    await subscriber.subscribe(keys.typesChannel)
+    const all = await types.list()
+    if (looking !== undefined) for (const type of all) meet(type)
   }
 
   /** From where the log ends now on. */
   const begin = async (source: Source): Promise<void> => {
+    const before = times
     source.held = []
     await subscriber.subscribe(keys.eventsChannel(source.type))
     source.last = await events.end(source.type)
+    source.begun = true
+    if (times !== before) return resume(source)
     return release(source)
   }
   const sourceOf = (type: string): Source => {
@@ -153,14 +199,15 @@ export const createFeed = ({ subscriber, events, keys, types, followers, leavesP
     if (known) return known
     const source = newSource(type)
     source.live = begin(source)
-    source.live.catch(() => {
-      if (sources.get(type) === source) sources.delete(type)
-    })
+    source.live.catch(() => drop(source))
     return source
   }
   const beginAll = async (): Promise<void> => {
-    await subscriber.psubscribe(keys.eventsPattern)
+    await subscriber.subscribe(keys.typesChannel)
     await Promise.all((await types.list()).map((type) => sourceOf(type).live))
+    if (closed) return
+    clearInterval(looking)
+    looking = setInterval(() => void lookForTypes().catch(() => {}), LOOK_FOR_TYPES_MS).unref()
   }
 
   const idle = (source: Source) => source.all.size === 0 && source.byTask.size === 0
@@ -169,7 +216,7 @@ export const createFeed = ({ subscriber, events, keys, types, followers, leavesP
     source.linger = setTimeout(() => {
       delete source.linger
       if (!idle(source) || allLive || sources.get(source.type) !== source) return
-      sources.delete(source.type)
+      drop(source)
       void subscriber.unsubscribe(keys.eventsChannel(source.type)).catch(() => {})
     }, LINGER_MS).unref()
   }
@@ -179,7 +226,9 @@ export const createFeed = ({ subscriber, events, keys, types, followers, leavesP
       allLinger = undefined
       if (ofAll.size > 0) return
       allLive = undefined
-      leavesPattern()
+      clearInterval(looking)
+      looking = undefined
+      void subscriber.unsubscribe(keys.typesChannel).catch(() => {})
       for (const source of sources.values()) letGo(source)
     }, LINGER_MS).unref()
   }
@@ -245,6 +294,8 @@ export const createFeed = ({ subscriber, events, keys, types, followers, leavesP
     endAll()
     for (const source of sources.values()) clearTimeout(source.linger)
     clearTimeout(allLinger)
+    clearInterval(looking)
+    looking = undefined
     return setInterval(endAll, END_AGAIN_MS).unref()
   }
 
@@ -266,13 +317,13 @@ export const createFeed = ({ subscriber, events, keys, types, followers, leavesP
     },
     /** What came on the connection: a message of this namespace, its end, or a new one. */
     heard,
-    channelStart,
-    needsPattern: (): boolean => allLive !== undefined,
     cut: (): void => {
       for (const source of sources.values()) source.held ??= []
     },
     back: (): void => {
-      if (sources.size > 0 || allLive) void resume()
+      times++
+      for (const source of sources.values()) resume(source)
+      void lookForTypes().catch(() => {})
     },
     close,
     /** The same of this feed alone: the process goes on. */
@@ -280,8 +331,7 @@ export const createFeed = ({ subscriber, events, keys, types, followers, leavesP
       const ending = close()
       setTimeout(() => clearInterval(ending), END_DROPPED_MS).unref()
       allLive = undefined
-      leavesPattern()
-      if (sources.size > 0) void subscriber.unsubscribe(...[...sources.keys()].map(keys.eventsChannel)).catch(() => {})
+      void subscriber.unsubscribe(keys.typesChannel, ...channels.keys()).catch(() => {})
     },
   }
 }

@@ -1,12 +1,12 @@
 /** A feed for each namespace, all on one connection that subscribes. */
 import type { Logger } from '../logger.ts'
-import type { Redis } from '../redis/client.ts'
+import type { Subscriber } from '../redis/subscriber.ts'
 import { createFeed, type Feed, type FeedDeps } from './feed.ts'
 
 export type Feeds = ReturnType<typeof createFeeds>
 
 /** @param deps.subscriber a connection of its own: a subscriber can do nothing else */
-export const createFeeds = ({ subscriber, log }: { subscriber: Redis; log: Logger }) => {
+export const createFeeds = ({ subscriber, log }: { subscriber: Subscriber; log: Logger }) => {
   const feeds = new Map<string, Feed>()
   /** All their followers. */
   const followers = { count: 0 }
@@ -14,13 +14,10 @@ export const createFeeds = ({ subscriber, log }: { subscriber: Redis; log: Logge
 
   // One listener each, however many feeds: a channel says whose it is.
   const heard = (channel: string, message: string): void => {
-    const start = channel.lastIndexOf(':') + 1
-    const feed = feeds.get(channel.slice(start, channel.indexOf('/', start)))
-    // Others listen on this connection, too.
-    if (feed && channel.startsWith(feed.channelStart)) feed.heard(channel, message)
+    const start = channel.indexOf('{') + 1
+    feeds.get(channel.slice(start, channel.indexOf('/', start)))?.heard(channel, message)
   }
   subscriber.on('message', heard)
-  subscriber.on('pmessage', (_pattern: string, channel: string, message: string) => heard(channel, message))
   subscriber.on('close', () => {
     for (const feed of feeds.values()) feed.cut()
   })
@@ -29,10 +26,7 @@ export const createFeeds = ({ subscriber, log }: { subscriber: Redis; log: Logge
   })
 
   const make = (parts: Pick<FeedDeps, 'events' | 'keys' | 'types'>): Feed => {
-    const leavesPattern = (): void => {
-      if (![...feeds.values()].some((one) => one.needsPattern())) void subscriber.punsubscribe(parts.keys.eventsPattern).catch(() => {})
-    }
-    const feed = createFeed({ ...parts, subscriber, followers, leavesPattern, log })
+    const feed = createFeed({ ...parts, subscriber, followers, log })
     feeds.set(parts.keys.namespace, feed)
     if (closed) feed.close()
     return feed

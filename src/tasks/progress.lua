@@ -25,7 +25,7 @@ local function extend(id, attempt, sending, parked, spec, deadline, to)
     local lock = lock_key(queue_in(spec), id)
     if redis.call('GET', lock) ~= attempt then return deadline end
     redis.call('PEXPIRE', lock, integer(to - now + PARKED_MS))
-  elseif redis.call('PUBLISH', wake_channel(dispatcher_in(sending)), 'extend\t' .. attempt .. '\t' .. integer(to - now)) == 0 then
+  elseif publish(wake_channel(dispatcher_in(sending)), 'extend\t' .. attempt .. '\t' .. integer(to - now)) == 0 then
     return deadline
   end
   redis.call('ZADD', leases_key(agent), integer(to + LATE_MS), attempt)

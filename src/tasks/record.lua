@@ -110,7 +110,7 @@ local function write_lists()
     redis.call('ZREM', TIMERS, unpack(ended))
     put_webhooks(ended, now_ms())
   end
-  if news[1] then redis.call('PUBLISH', events_channel(), table.concat(news, '\n')) end
+  if news[1] then publish(events_channel(), table.concat(news, '\n')) end
 end
 
 -- A parked attempt is over. Its job is moved next, under the attempt's lock; or comes round by itself when that has run out.
@@ -127,7 +127,7 @@ local function tell_to_stop(id, attempt, agent, but)
   if not at[1] then return end
   local message = table.concat({ 'stop', id, attempt, agent, at[1], at[2], at[3], salts_of(at[4]), integer((now_ms())) }, '\t')
   for _, dispatcher in ipairs(redis.call('ZRANGE', DISPATCHERS, 0, 8)) do
-    if dispatcher ~= but and redis.call('PUBLISH', wake_channel(dispatcher), message) > 0 then return end
+    if dispatcher ~= but and publish(wake_channel(dispatcher), message) > 0 then return end
   end
 end
 

@@ -11,7 +11,9 @@ import { LOCK_MS, STALL_CHECK_MS } from '../queues/job.ts'
 import type { Queues } from '../queues/queues.ts'
 import { isStoreFailure, reconnect, type Redis } from '../redis/client.ts'
 import type { Keys } from '../redis/keys.ts'
+import { byServer, isCluster } from '../redis/nodes.ts'
 import { loadScript } from '../redis/scripts.ts'
+import { reconnectSubscriber, type Subscriber } from '../redis/subscriber.ts'
 import type { Presence } from '../registry/presence.ts'
 import type { Signing } from '../registry/signing.ts'
 import type { Registry, Slot, SlotTokens } from '../registry/registry.ts'
@@ -49,7 +51,7 @@ const LAST_DRAIN_MS = 5_000
 export type DispatcherDeps = {
   redis: Redis
   /** A connection of its own: a subscriber can do nothing else. */
-  subscriber: Redis
+  subscriber: Subscriber
   keys: Keys
   types: Types
   registry: Registry
@@ -202,7 +204,7 @@ export const createDispatcher = (deps: DispatcherDeps) => {
       now.share.drop()
       now = begin()
       reconnect(redis)
-      reconnect(subscriber)
+      reconnectSubscriber(subscriber)
     },
     giveUp: (why) => {
       watchdog.stop()
@@ -215,6 +217,7 @@ export const createDispatcher = (deps: DispatcherDeps) => {
 
   /** Looks at one agent type: what is due, what waits, what has stalled. */
   const survey = async (type: string): Promise<void> => {
+    await listen(type)
     const [recordsDueIn, agentsDue, webhooksDue, busy, least, inUse, idle, scheduleIn] = (await surveyScript(keys.base(type), id, places.taken(), brokenFor.has(type) ? 1 : 0)) as [number, number, number, [string, number, number, number, string][], string, number, string[], string]
     watchdog.looked(type, busy.filter(([, waits, , room]) => waits > 0 && room === 1).map(([queue, , , , front]) => ({ queue, front })))
     brokenFor.delete(type)
@@ -239,22 +242,38 @@ export const createDispatcher = (deps: DispatcherDeps) => {
     if (scheduleIn !== '') scheduler.due(type, Number(scheduleIn))
     await sweeper.trim(type)
     for (const queue of idle) await queues.forget(type, queue)
-    await types.seen(type, inUse === 1)
+    await types.seen(type, inUse === 1).catch((error: unknown) => {
+      if (!isCluster(redis) || !isStoreFailure(error)) throw error // the server of the types is away, and not this one's
+    })
   }
 
-  const surveyAll = async (): Promise<void> => {
+  /** Those of one server: when that is away, so are the rest of them. */
+  const surveyThose = async (all: readonly string[]): Promise<void> => {
     const mine = now
-    known = new Set(await types.list()) // without those forgotten; one that comes up meanwhile is looked at when it is heard of
-    for (const type of leastOther.keys()) if (!known.has(type)) leastOther.delete(type)
-    watchdog.forget(known)
-    if (known.size === 0) watchdog.looked('', [])
-    for (const type of known) {
+    for (const type of all) {
       if (stopping || mine !== now) return
       await survey(type).catch((error: unknown) => {
         if (isStoreFailure(error)) throw error
         watchdog.failed(type, error) // the others are looked at all the same
       })
     }
+  }
+
+  const surveyAll = async (): Promise<void> => {
+    const mine = now
+    // Without those forgotten; one that comes up meanwhile is looked at when it is heard of. A cluster's other masters are there though the one that knows the types is not.
+    const listed = await types.list().catch((error: unknown) => (known.size > 0 && isCluster(redis) ? (error as Error) : Promise.reject(error)))
+    if (!(listed instanceof Error)) known = new Set(listed)
+    for (const type of leastOther.keys()) if (!known.has(type)) leastOther.delete(type)
+    for (const type of listening) if (!known.has(type)) unlisten(type)
+    watchdog.forget(known)
+    if (known.size === 0) watchdog.looked('', [])
+    const servers = byServer(redis, known, keys.base)
+    const failures = (await Promise.allSettled(servers.map(surveyThose))).flatMap((of, i) => (of.status === 'rejected' ? [{ error: of.reason as unknown, types: servers[i]! }] : []))
+    if (failures.length > 0 && failures.length === servers.length) throw failures[0]!.error
+    for (const failure of failures) for (const type of failure.types) watchdog.failed(type, failure.error)
+    if (listed instanceof Error) throw listed
+    if (mine !== now) return
     if (!stopping) await (watchdog.reason() === null ? presence.note(id) : presence.leave(id))
   }
 
@@ -274,9 +293,24 @@ export const createDispatcher = (deps: DispatcherDeps) => {
   let surveyTimer: NodeJS.Timeout | undefined
 
   const mine = keys.namespace + '/'
-  const wakes = keys.wakeChannel(id)
+  /** Our channel of each agent type: where it lies, it is told. */
+  const wakes = new Set<string>()
+  const listening = new Set<string>()
+  const listen = async (type: string): Promise<void> => {
+    if (listening.has(type)) return
+    const channel = keys.wakeChannel(type, id)
+    wakes.add(channel)
+    // Should it fail there are the looks.
+    await subscriber.subscribe(channel).then(() => listening.add(type), () => {})
+  }
+  const unlisten = (type: string): void => {
+    const channel = keys.wakeChannel(type, id)
+    listening.delete(type)
+    wakes.delete(channel)
+    void subscriber.unsubscribe(channel).catch(() => {})
+  }
   const onMessage = (channel: string, message: string) => {
-    if (channel !== keys.typesChannel && channel !== wakes) return
+    if (channel !== keys.typesChannel && !wakes.has(channel)) return
     const [first, second, inMs, ...more] = message.split('\t') as [string, string | undefined, string | undefined, ...string[]]
     if (channel !== keys.typesChannel) {
       if (first === 'cancel') return dispatch.cancel(second!)
@@ -298,7 +332,6 @@ export const createDispatcher = (deps: DispatcherDeps) => {
     dueIn(type, Number(inMs))
   }
 
-  const subscribe = () => subscriber.subscribe(wakes, keys.typesChannel)
   /** Deaf on a connection that stands, it would hear of nothing but by its looks. */
   const onReady = (): void => {
     stallChecksFrom = performance.now() + STALL_CHECK_MS
@@ -306,7 +339,8 @@ export const createDispatcher = (deps: DispatcherDeps) => {
     void surveyNow()
   }
   const subscribeAgain = (): void => {
-    subscribe().catch(() => {
+    listening.clear()
+    Promise.all([subscriber.subscribe(keys.typesChannel), ...[...known].map(listen)]).catch(() => {
       if (!stopping && subscriber.status === 'ready') setTimeout(subscribeAgain, SUBSCRIBE_AGAIN_MS).unref()
     })
   }
@@ -319,10 +353,10 @@ export const createDispatcher = (deps: DispatcherDeps) => {
     isIdle: () => running === 0 && known.size === 0,
     start: async (): Promise<void> => {
       subscriber.on('message', onMessage)
-      await subscribe()
       subscriber.on('ready', subscribeAgain)
+      subscribeAgain()
       // After an outage: look at once, do not wait for the next second.
-      redis.on('ready', onReady)
+      redis.on('back', onReady)
       await surveyNow()
       surveyTimer = setInterval(() => void surveyNow(), SURVEY_MS)
     },
@@ -348,9 +382,9 @@ export const createDispatcher = (deps: DispatcherDeps) => {
       locks.stop()
       now.share.drop()
       leavePlaces()
-      redis.off('ready', onReady)
+      redis.off('back', onReady)
       subscriber.off('message', onMessage).off('ready', subscribeAgain)
-      await subscriber.unsubscribe(wakes).catch(() => {})
+      await subscriber.unsubscribe(...wakes, keys.typesChannel).catch(() => {})
       for (const type of known) deliverer.look(type) // what has ended meanwhile
     },
   }

@@ -4,8 +4,8 @@
  */
 import type { Namespaces } from '../access/namespaces.ts'
 import type { Logger } from '../logger.ts'
-import type { Redis } from '../redis/client.ts'
 import { DEFAULT_NAMESPACE, type Keys } from '../redis/keys.ts'
+import type { Subscriber } from '../redis/subscriber.ts'
 import type { Dispatcher } from './dispatcher.ts'
 
 const LOOK_MS = 1_000
@@ -16,7 +16,7 @@ export type Served = { dispatcher: Dispatcher; stop: () => Promise<void> }
 export type DispatchersDeps = {
   namespaces: Namespaces
   /** One that also hears when keys change: with a key a namespace may begin. */
-  subscriber: Redis
+  subscriber: Subscriber
   /** Those of the default namespace. */
   keys: Keys
   log: Logger

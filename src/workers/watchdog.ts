@@ -107,7 +107,12 @@ export const createWatchdog = ({ ping, hasPlace, begun, rebuild, giveUp, log, ti
     },
     /** A look at a type has failed. Nothing that a new process would do better. */
     failed: (type: string, error: unknown): void => {
-      if (isStoreFailure(error)) return void (refuses = true)
+      if (isStoreFailure(error)) {
+        // Of one type: its server is away, and others need not be.
+        for (const [queue, known] of waiting) if (known.type === type) waiting.delete(queue)
+        refuses = true
+        return
+      }
       const now = performance.now()
       const known = failing.get(type) ?? { since: now, toldAt: -Infinity }
       failing.set(type, known)

@@ -3,9 +3,9 @@ import { createGuard } from '../access/guard.ts'
 import { createVisitorCheck } from '../access/visitor.ts'
 import { createHostPolicy, isLoopback } from '../contracts/host.ts'
 import { listen, type Role } from '../process.ts'
-import { createRedis, whenReady } from '../redis/client.ts'
 import { DEFAULT_NAMESPACE } from '../redis/keys.ts'
 import { createWebhookSecrets } from '../redis/secret.ts'
+import { createSubscriber } from '../redis/subscriber.ts'
 import { createTransports } from '../transports/index.ts'
 import { createWebhookSender } from '../transports/webhook.ts'
 import { createDispatcher } from './dispatcher.ts'
@@ -19,9 +19,8 @@ export const worker: Role = {
   name: 'worker',
   endsWithinMs: (config) => config.drainMs + 15_000,
   start: async ({ config, log, core, onEnd, giveUp }) => {
-    const subscriber = createRedis({ url: core.redisUrl, tls: config.redisTls, name: 'switchyard-worker-wake', log })
+    const subscriber = await createSubscriber(core.redis, { url: core.redisUrl, tls: config.redisTls, name: 'switchyard-worker-wake', log })
     onEnd(() => subscriber.disconnect())
-    await whenReady(subscriber, core.redisUrl)
 
     const metrics = createMetrics()
     // A name may have come to mean our Redis since its agent registered.
