@@ -350,7 +350,7 @@ describe.concurrent('while others wait', { timeout: 120_000 }, () => {
         const mine = { queue, lock: slot.lock, keep: false, dispatcher: 'me', next: { ...slotTokens(1)[0]!, lock: slot.lock } }
         const said = await core.tasks.finish('lost', end, mine)
         expect(said.next).toMatchObject({ job: second, begun: expect.anything() })
-        const again = await core.tasks.finish('lost', end, mine)
+        const again = await core.tasks.finish('lost', end, { ...mine, again: true })
         expect(again).toMatchObject({ verdict: 'ok', repeated: true, next: { job: second, agentId: agent.id, begun: null } })
         expect((await core.tasks.begin(second, again.next!, 'me')).verdict).toBe('go')
         expect(await system.task(second)).toMatchObject({ status: 'sent', redeliveries: 0, attempts: [{ attempt: 1 }] })

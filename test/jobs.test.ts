@@ -1,10 +1,13 @@
 /** What our scripts do to jobs, held against what BullMQ's own would have done: the same is left of them in Redis. */
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { newTaskSchema } from '../src/contracts/task.ts'
+import { createLogger } from '../src/logger.ts'
 import type { TaskJob } from '../src/queues/job.ts'
+import type { Lane } from '../src/queues/lane.ts'
 import type { NewJob } from '../src/queues/queues.ts'
+import { createLocks } from '../src/workers/locks.ts'
 import { startCore, slotTokens } from './core.ts'
-import { startSystem, type System } from './system.ts'
+import { startSystem, until, type System } from './system.ts'
 
 let system: System
 let core: Awaited<ReturnType<typeof startCore>>
@@ -112,4 +115,54 @@ test('jobs kept for the Board are the last 200 of a queue', async () => {
   const kept = await system.redis.zrange(`${done}:completed`, '0', '-1')
   expect([kept.length, kept[0], kept.at(-1)]).toEqual([200, 'old4', idOf(type, 0)])
   expect((await system.redis.keys(`${done.replace(/[{}]/g, '?')}:old*`)).length).toBe(199)
+})
+
+const register = (type: string, id: string, capabilities: string[], max = 10) =>
+  core.registry.register({ agent_id: id, name: id, type, host: '127.0.0.1', port: 9, capabilities, max_concurrency: max, ttl_seconds: 60 }, { host: '127.0.0.1', port: 9 }, [])
+const submit = async (type: string, taskType: string): Promise<string> =>
+  (await core.tasks.submit(NewTask.parse({ task_type: taskType, agent_type: type }), type, { parameters: '{}', metadata: '{}' })).task_id
+const lockOf = (type: string, queue: string, id: string) => system.redis.get(`${system.keys.base(type)}${queue}:${id}:lock`)
+
+test('each slot of a reserve has the tokens that its job was taken with, though a pool names an agent that is no more, or a record is spoilt', async () => {
+  const type = 'ghost'
+  await register(type, 'gone', ['echo'])
+  await register(type, 'here', ['echo'])
+  await system.redis.del(system.keys.agent(type, 'gone'))
+  await submit(type, 'echo')
+  const spoilt = await submit(type, 'echo')
+  await submit(type, 'echo')
+  await system.redis.del(system.keys.task(type, spoilt))
+  await system.redis.set(system.keys.task(type, spoilt), 'no hash')
+  const slots = await core.tasks.reserve(type, `${type}.echo`, 'me', 0, slotTokens(3))
+  expect(slots.map(({ begun }) => begun !== null)).toEqual([true, false, true])
+  for (const slot of slots) {
+    expect(await lockOf(type, slot.queue, slot.job!)).toBe(slot.lock)
+    if (slot.begun) expect(slot.begun[1]).toMatch(new RegExp(`${slot.token}$`))
+  }
+})
+
+test.for([['qa', 'qb'], ['qb', 'qa']])('an end that is said again hands over what it did the first time, from queues %s and %s', async (order, { expect }) => {
+  const type = `order-${order[0]}`
+  await register(type, type, order, 1)
+  const [first, second] = [await submit(type, 'qa'), await submit(type, 'qb')]
+  const [slot] = await core.tasks.reserve(type, `${type}.qa`, 'me', 0, slotTokens(1))
+  expect(slot!.job).toBe(first)
+  const begun = await core.tasks.begin(first, slot!, 'me')
+  if (begun.verdict !== 'go') throw new Error(begun.verdict)
+  const end = { taskId: first, attemptId: begun.attemptId, agentId: type, outcome: 'failed' as const, statusCode: null, error: 'no', result: '', executionMs: null, retryInMs: 5000, restMs: 0, maxRetries: 3 }
+  const held = { queue: slot!.queue, lock: slot!.lock, keep: false, dispatcher: 'me', next: { ...slotTokens(1)[0]!, lock: slot!.lock } }
+  expect((await core.tasks.finish(type, end, held)).next).toMatchObject({ job: second, begun: expect.anything() })
+  expect((await core.tasks.finish(type, end, { ...held, again: true })).next).toMatchObject({ job: second, agentId: type, begun: null })
+})
+
+test('a lock is let go of by who holds it, and not by who held it before', async () => {
+  const locks = createLocks({ log: createLogger('test', 'silent') })
+  const renewed: string[] = []
+  const lane = { name: 'q', renew: async (jobs: { id: string; token: string }[]) => { renewed.push(...jobs.map(({ token }) => token)); return [] } } as unknown as Lane
+  locks.hold('x', lane, 'old')
+  locks.hold('x', lane, 'new')
+  locks.letGo('x', 'old')
+  await until(() => renewed.length > 0)
+  expect(new Set(renewed)).toEqual(new Set(['new']))
+  locks.stop()
 })

@@ -27,8 +27,11 @@ export type AttemptEnd = {
   /** It is nobody's fault: free, once a task, and it says nothing of the agent. */
   excused?: boolean
 }
-/** The attempt's job, in its dispatcher's hands. `keep`: for the Board, once it is done. `next`: of the slot that it wants to go on with, or null. */
-export type Held = { queue: string; lock: string; keep: boolean; dispatcher: string; next: SlotTokens | null }
+/**
+ * The attempt's job, in its dispatcher's hands. `keep`: for the Board, once it is done. `next`: of the slot that it wants to go on with, or null.
+ * `again`: the same was said before, and not answered.
+ */
+export type Held = { queue: string; lock: string; keep: boolean; dispatcher: string; next: SlotTokens | null; again?: boolean }
 /**
  * What a log may say of why an attempt failed. An agent's own words, and ours that quote them, may hold of the payload: they are for the task's
  * client. So an answer is told by its status alone, and what broke without one by our words.

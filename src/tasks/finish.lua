@@ -4,7 +4,7 @@
 -- ARGV, for each: id; attempt; agent; outcome; status code or ''; error or ''; result; execution ms or ''; if it is retried, after so many
 --   ms; the task's max_retries; the agent rests so many ms; token for the next attempt, or '' when no slot is wanted; limits (failed.lua);
 --   1 when it is nobody's fault; its queue; what its job is locked with, and the next one is to be, or '' when that is not here to be moved;
---   1 to keep the job for the Board; its dispatcher
+--   1 to keep the job for the Board; its dispatcher; 1 when that has had no answer to the same before
 -- Returns for each {verdict, status, ms until it may go again, slot with its job and perhaps its attempt (reserve.lua) or '', 1 when this was said before, what else has come of it: a list, or nothing}
 --   verdict 'ok': the outcome counts · 'stale': another attempt or an end came first, nothing changed; status says what is
 --   in that list: {'poison'}, the task is that · {'back', agent}, it is well again · {'cleared', agent}, it was never sick, it was the tasks ·
@@ -57,7 +57,7 @@ local function others_have_room(pool, agent_id)
 end
 
 local function finish(id, attempt, agent_id, outcome, status_code, err, result, execution_ms, retry_in, max_retries, rest_ms, token, limits, excused,
-    queue, lock, keep, dispatcher)
+    queue, lock, keep, dispatcher, again)
   local t = redis.call('HMGET', task_key(id), 'attempt', 'status', 'cancel', 'deliveries', 'sending', 'error', 'parked')
   local status, verdict, wait_ms, repeated, seen, doubted = t[2] or '', 'stale', 0, false, nil, false
 
@@ -101,16 +101,17 @@ local function finish(id, attempt, agent_id, outcome, status_code, err, result, 
     end
   elseif t[1] == attempt and said_before(id, status, t[4], outcome, err) then
     verdict, repeated = 'ok', true
+    if status == 'completed' and lock ~= '' then complete_job(queue, id, lock, now, keep == '1') end -- said by its callback, perhaps
     if not ENDS[status] then wait_ms = math.max(0, tonumber(redis.call('HGET', task_key(id), 'not_before')) - now) end
   end
 
   -- An attempt that was cut off may still be running at the agent: its slot is held, and its next beats tell it to stop, until the agent
   -- denies it or the deadline comes.
   local nothing = { verdict, status, integer(wait_ms), '', repeated and 1 or 0, seen }
-  if (repeated or verdict == 'stale') and token ~= '' then
+  if again == '1' and token ~= '' then
     -- Perhaps all this was said before and our answer was lost: then the slot that it handed over is held still.
     local agent = read_agent(agent_id)
-    nothing[4] = agent and handed_over(agent.queues, token, lock) or ''
+    nothing[4] = agent and handed_over(agent.queues, token, lock, id) or ''
     if nothing[4] ~= '' then return nothing end
   end
   if outcome == 'cancelled' or outcome == 'drained' then return nothing end
@@ -143,6 +144,7 @@ local function finish(id, attempt, agent_id, outcome, status_code, err, result, 
 
   -- The slot: the best head of the agent's queues is next, and of that queue's agents the one least loaded, mostly this one.
   agent.turn = turn
+  if agent.out == 'dead' then return nothing end -- it has left its pools
   local own = score_of(agent, now)
   local job, next_queue
   if own < FULL and token ~= '' then job, next_queue = take_next(agent, lock) end
@@ -167,6 +169,8 @@ local function finish(id, attempt, agent_id, outcome, status_code, err, result, 
   if other then
     place(agent, own)
     slot = send_or_hold(other, next_queue, job, token, dispatcher, now, turn, false)
+    local more = best_queue(agent.queues)
+    if more then wake(more) end -- its own slot is free
   else
     -- One out, one in: its place is what it was.
     slot = send_or_hold(agent, next_queue, job, token, dispatcher, now, turn, true)
@@ -175,4 +179,4 @@ local function finish(id, attempt, agent_id, outcome, status_code, err, result, 
   return { verdict, status, integer(wait_ms), slot, 0, nothing[6] }
 end
 
-return for_each(18, finish, write_lists)
+return for_each(19, finish, write_lists)

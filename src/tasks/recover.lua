@@ -5,8 +5,9 @@
 --- @include "sending.lua"
 
 -- Those of the agents of its pool: an agent's next job may be of another queue.
+local pinned = pinned_in(pool_of(ARGV[1]))
 local queues, known = { ARGV[1] }, { [ARGV[1]] = true }
-for _, id in ipairs(redis.call('ZRANGE', pool_key(pool_of(ARGV[1])), 0, 99)) do
+for _, id in ipairs(pinned and { pinned } or redis.call('ZRANGE', pool_key(pool_of(ARGV[1])), 0, 99)) do
   local agent = read_agent(id)
   for _, queue in ipairs(agent and agent.queues or {}) do
     if not known[queue] then

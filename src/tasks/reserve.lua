@@ -11,7 +11,8 @@ local now, turn = now_ms()
 local pool = pool_of(queue)
 redis.call('HDEL', WOKEN, queue)
 local slots = {}
-for i = 4, #ARGV, 2 do
+local i = 4
+while ARGV[i] do
   if waiting(queue) == 0 then break end
   local id = next_agent(pool)
   if not id then break end
@@ -23,6 +24,7 @@ for i = 4, #ARGV, 2 do
     local job = chosen and take_job(chosen, ARGV[i + 1], now)
     if not job then break end
     slots[#slots + 1] = send_or_hold(agent, chosen, job, ARGV[i], dispatcher, now, turn, false)
+    i = i + 2
   end
 end
 redis.call('ZADD', DISPATCHERS, in_flight + #slots, dispatcher)

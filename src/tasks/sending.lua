@@ -35,7 +35,8 @@ end
 -- the agent's place among the others is what it was.
 -- Returns what goes to the dispatcher: the slot with its job, and 'go' … behind it when it has begun.
 local function send_or_hold(agent, queue, job, token, dispatcher, now, turn, in_place)
-  local t = record_of(job)
+  local readable, t = pcall(record_of, job)
+  if not readable then t = {} end -- begin.lua fails with it alone
   local status, not_before = t[1], tonumber(t[2])
   local begins = status and not ENDS[status] and status ~= 'sent' and status ~= 'running' and not_before <= now and not expired(t[3], now)
     and not (t[11] and is_avoided(t[11], agent.id))
@@ -53,23 +54,31 @@ end
 
 -- The job of these queues that is locked with a token; nil when there is none. For a caller that has not heard what was said to it: only then, as it reads all that is in hand.
 local MAX_IN_HAND = 5000
-local function locked_with(queues, lock)
+local AT_ONCE = 500
+local function locked_with(queues, lock, but)
   for _, queue in ipairs(queues) do
-    for _, id in ipairs(redis.call('LRANGE', bull_key(queue, 'active'), 0, MAX_IN_HAND)) do
-      if redis.call('GET', lock_key(queue, id)) == lock then return id, queue end
+    local ids = redis.call('LRANGE', bull_key(queue, 'active'), 0, MAX_IN_HAND)
+    for from = 1, #ids, AT_ONCE do
+      local locks = {}
+      for i = from, math.min(from + AT_ONCE - 1, #ids) do locks[#locks + 1] = lock_key(queue, ids[i]) end
+      for i, held in ipairs(redis.call('MGET', unpack(locks))) do
+        if held == lock and ids[from + i - 1] ~= but then return ids[from + i - 1], queue end
+      end
     end
   end
 end
 -- The slot that such a job was handed over with, or nil when it is held no more. Its attempt may have begun: begun once more under the same token (begin.lua), it is the same.
-local function handed_over(queues, token, lock)
-  local id, queue = locked_with(queues, lock)
+local function handed_over(queues, token, lock, but)
+  local id, queue = locked_with(queues, lock, but)
   if not id then return nil end
-  local hold, t = 'h.' .. token, redis.call('HMGET', task_key(id), 'status', 'attempt', 'sending')
+  redis.call('PEXPIRE', lock_key(queue, id), JOB_LOCK_MS) -- it is renewed from now on, and not at once
+  local hold, t = 'h.' .. token, redis.pcall('HMGET', task_key(id), 'status', 'attempt', 'sending')
   if t[1] == 'sent' and string.sub(t[2], -#token) == token then
     local agent = read_agent(agent_in(t[3]))
     return agent and slot_reply(agent, hold, queue, id)
   end
-  for _, agent_id in ipairs(redis.call('ZRANGE', pool_key(pool_of(queue)), 0, -1)) do
+  local pinned = pinned_in(pool_of(queue))
+  for _, agent_id in ipairs(pinned and { pinned } or redis.call('ZRANGE', pool_key(pool_of(queue)), 0, -1)) do
     if redis.call('ZSCORE', leases_key(agent_id), hold) then return slot_reply(read_agent(agent_id), hold, queue, id) end
   end
 end

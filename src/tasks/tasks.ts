@@ -141,7 +141,7 @@ export const createTasks = ({ redis, keys, types, queues, stats, webhooks, reten
       keys.base(type),
       [
         end.taskId, end.attemptId, end.agentId, end.outcome, end.statusCode ?? '', end.error, end.result, end.executionMs ?? '', end.retryInMs, end.maxRetries, end.restMs,
-        next?.token ?? '', limits, end.excused ? 1 : '', held?.queue ?? '', held?.lock ?? '', held?.keep ? 1 : '', held?.dispatcher ?? '',
+        next?.token ?? '', limits, end.excused ? 1 : '', held?.queue ?? '', held?.lock ?? '', held?.keep ? 1 : '', held?.dispatcher ?? '', held?.again ? 1 : '',
       ],
       sent,
     )) as ['ok' | 'stale', TaskStatus | '', string, unknown, number, [string, ...string[]][]?]

@@ -24,7 +24,7 @@ import type { Stops } from './stops.ts'
 /** Without a job it goes back. Null: nothing is left in hand. */
 type Hand = Slot | null
 /** Of a slot's work: when its present step should be over. */
-type Step = { until: number }
+type Step = { until: number; posted: boolean }
 type Go = Extract<Begun, { verdict: 'go' }>
 
 export type DispatchDeps = {
@@ -83,6 +83,7 @@ export const createDispatch = (deps: DispatchDeps) => {
         return await tasks.finish(type, end, held, sent)
       } catch (error) {
         if (hurry) throw error
+        held.again = true
         log.debug({ task: end.taskId, error: String(error) }, 'could not record an outcome; trying again')
         await new Promise((resolve) => setTimeout(resolve, wait))
       }
@@ -106,7 +107,7 @@ export const createDispatch = (deps: DispatchDeps) => {
    * @returns false when it was cancelled meanwhile, and is ours to end
    */
   const park = async (slot: Slot, lane: Lane, job: string, go: Go): Promise<boolean> => {
-    locks.letGo(job)
+    locks.letGo(job, slot.lock)
     const asked = performance.now()
     for (;;) {
       try {
@@ -117,6 +118,7 @@ export const createDispatch = (deps: DispatchDeps) => {
         } else if (parked.verdict === 'over') {
           await lane.settle(job, slot.lock, { status: parked.status, error: '', waitMs: parked.waitMs })
           if (parked.waitMs > 0) deps.dueIn(slot.type, parked.waitMs)
+          else if (!isEnd(parked.status)) await tasks.wake(slot.type, job, slot.queue).catch(() => {})
         }
         return parked.verdict !== 'cancelled'
       } catch (error) {
@@ -160,6 +162,7 @@ export const createDispatch = (deps: DispatchDeps) => {
       if (reason === 'cancelled') stops.tell({ target, taskId, attemptId: go.attemptId, timeMs: begunMs(go.attemptId) + performance.now() - began })
     }
     attempts++
+    step.posted = true
     step.until = began + go.timeoutMs + STEP_MS
     const extend = (ms: number) => {
       step.until = performance.now() + ms + STEP_MS
@@ -226,6 +229,7 @@ export const createDispatch = (deps: DispatchDeps) => {
           return another(slot, lane)
         case 'no_slot':
           await lane.putBack(job, lock)
+          await tasks.wake(slot.type, job, slot.queue).catch(() => {})
           return null
       }
       // We stood still in between (a stopped process, a paused machine): the job is somebody else's by now, or will be.
@@ -240,32 +244,34 @@ export const createDispatch = (deps: DispatchDeps) => {
       const goesOn = deps.takesMore() && deps.goesOn(at.type, at.queue)
       const next = goesOn ? { token: randomUUID(), lock, askedAt: 0 } : null // the same token each time: by it a slot whose answer was lost is found again
       const held: Held = { queue: at.queue, lock, keep: end.outcome === 'completed' && lane.keeps(), dispatcher: id, next }
-      const fin = await finish(at.type, end, held, () => locks.letGo(job)) // a renewal behind it would find no lock, and warn of nothing
+      const fin = await finish(at.type, end, held, () => locks.letGo(job, lock)) // a renewal behind it would find no lock, and warn of nothing
       report(at.type, end, begun, fin)
       await settle(lane, at, end, fin)
       if (fin.waitMs > 0) deps.dueIn(at.type, fin.waitMs)
       // No room there, or we are leaving: another agent or dispatcher may have some.
-      if (fin.verdict === 'ok' && fin.status === 'queued' && fin.waitMs === 0) await tasks.wake(at.type, end.taskId, at.queue).catch(() => {})
+      if (fin.verdict === 'ok' && (fin.status === 'queued' || fin.status === 'retrying') && fin.waitMs === 0) await tasks.wake(at.type, end.taskId, at.queue).catch(() => {})
       if (end.restMs > 0) deps.restsFor(at.type, end.restMs)
       return fin.next
     } finally {
-      locks.letGo(job)
+      locks.letGo(job, lock)
     }
   }
 
   return {
     /** Works with a slot until nothing is left for it. Never rejects. */
     run: async (first: Slot): Promise<void> => {
-      const current: Step = { until: performance.now() + STEP_MS }
+      const current: Step = { until: performance.now() + STEP_MS, posted: false }
       steps.add(current)
       let slot: Slot | null = first
       try {
         while (slot !== null && slot.job !== null) {
           current.until = performance.now() + STEP_MS
+          current.posted = false
           slot = await step(slot, slot.job, current)
         }
       } catch (error) {
         log.warn({ queue: first.queue, error: String(error) }, 'a step failed; the job comes round again')
+        if (current.posted) slot = null // its agent may be running it: the lease ends by itself
       }
       if (slot) await registry.release(slot).catch(() => {})
       steps.delete(current)

@@ -30,7 +30,7 @@ export const createLocks = ({ log }: { log: Logger }) => {
   timer.unref()
   return {
     hold: (id: string, lane: Lane, token: string) => void held.set(id, { lane, token }),
-    letGo: (id: string) => void held.delete(id),
+    letGo: (id: string, token: string) => void (held.get(id)?.token === token && held.delete(id)),
     stop: () => clearInterval(timer),
   }
 }
