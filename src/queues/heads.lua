@@ -34,6 +34,15 @@ end
 local function delayed(queue) return redis.call('ZCARD', bull_key(queue, 'delayed')) end
 local function active(queue) return redis.call('LLEN', bull_key(queue, 'active')) + redis.call('SCARD', aside_key(queue)) end
 local function finished(queue) return redis.call('ZCARD', bull_key(queue, 'completed')) + redis.call('ZCARD', bull_key(queue, 'failed')) end
+-- Whether any of these queues (every `step`th of a list's part) has a job that could go or is in hand.
+local function any_jobs(list, from, to, step)
+  local keys = {}
+  for i = from, to, step do
+    for _, part in ipairs({ 'wait', 'prioritized', 'active' }) do keys[#keys + 1] = bull_key(list[i], part) end
+    keys[#keys + 1] = aside_key(list[i])
+  end
+  return redis.call('EXISTS', unpack(keys)) > 0
+end
 
 -- Whether any of these queues has jobs that came back from a dead worker. Asked once, as nearly always there are none.
 local function came_back(queues)

@@ -8,7 +8,8 @@ import { DEFAULT_NAMESPACE, type Keys } from '../redis/keys.ts'
 import type { Subscriber } from '../redis/subscriber.ts'
 import type { Dispatcher } from './dispatcher.ts'
 
-const LOOK_MS = 1_000
+/** Of namespaces it hears when there is a new one: looks are for what it has not heard. */
+const LOOK_MS = 2_000
 
 /** A dispatcher, and what ends it and all that is its own. */
 export type Served = { dispatcher: Dispatcher; stop: () => Promise<void> }

@@ -64,7 +64,8 @@ export const createWatchdog = ({ ping, hasPlace, begun, rebuild, giveUp, log, ti
   const tick = async (): Promise<void> => {
     if (ticking) return
     ticking = true
-    const answers = await ping().then(() => true, () => false)
+    // A look that has come back since the last tick says the same.
+    const answers = (ticksSinceLook === 0 && lastLook !== -Infinity) || (await ping().then(() => true, () => false))
     ticking = false
     const goesOut = begun() !== begunBefore
     begunBefore = begun()
