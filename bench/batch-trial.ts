@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import type { SubmitOutcome, SubmitPhase, Way } from './batch-load.ts'
 import { answers, freePort, type Processes, type Running } from './processes.ts'
-import { median } from './report.ts'
+import { median } from './median.ts'
 import { TASKS_A_BATCH } from './settings.ts'
 import { cpuPerTask, startRedis } from './trial.ts'
 

@@ -1,5 +1,9 @@
 /** What `npm run bench` takes, and how to read it. */
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
+import { GROWTH_NAMES, type GrowthOptions } from './growth/run.ts'
 import { PEER_NAMES, type PeerName } from './peers/peers.ts'
 import type { SystemName } from './system.ts'
 
@@ -13,7 +17,14 @@ export const USAGE = `npm run bench -- [--rounds 5] [--tasks 20000] [--rate 100]
   --wait     also: how long after the agent's answer a client has it that waits for the task's end
   --batches  instead: tasks a thousand in a request, against one by one
   --parked   instead: what so many tasks that are at their agents, answered 202, cost the others
-  --json     everything measured, as JSON on stdout`
+  --json     everything measured, as JSON on stdout
+
+npm run bench -- --growth [name …] [--rounds n] [--full | --quick] [--plot] [--out docs]
+  How cost grows with the work, a curve each: ${GROWTH_NAMES.join(', ')}.
+  Writes what was measured to <out>/growth/<name>.json, draws it beside that, and puts the tables in <out>/scale.md.
+  --full     to the largest sizes: minutes, and gigabytes
+  --quick    only as much as shows that it works, to a temporary folder unless --out is given
+  --plot     measures nothing: draws what was measured before`
 
 export type Options = Readonly<{
   rounds: number
@@ -26,6 +37,7 @@ export type Options = Readonly<{
   batches: boolean
   parked: number | null
   json: boolean
+  growth: GrowthOptions | null
 }>
 
 const peersOf = (text: string | undefined): PeerName[] => {
@@ -39,7 +51,7 @@ const peersOf = (text: string | undefined): PeerName[] => {
 export const readOptions = (args: string[]): Options | null => {
   const text = { type: 'string' } as const
   const flag = { type: 'boolean' } as const
-  const { values } = parseArgs({ args, options: { rounds: text, tasks: text, rate: text, seconds: text, only: text, peers: text, wait: flag, batches: flag, parked: text, json: flag, help: flag } })
+  const { values, positionals } = parseArgs({ args, allowPositionals: true, options: { growth: flag, full: flag, quick: flag, plot: flag, out: text, rounds: text, tasks: text, rate: text, seconds: text, only: text, peers: text, wait: flag, batches: flag, parked: text, json: flag, help: flag } })
   if (values.help) return null
   const whole = (name: 'rounds' | 'tasks' | 'rate' | 'seconds' | 'parked', otherwise: number, max: number) => {
     const n = values[name] === undefined ? otherwise : Number(values[name])
@@ -48,7 +60,11 @@ export const readOptions = (args: string[]): Options | null => {
   }
   const { only = null, peers, wait = false, batches = false, parked, json = false } = values
   if (only !== null && only !== 'thin' && only !== 'ours') throw new Error('--only must be thin or ours')
+  if (positionals.length > 0 && !values.growth) throw new Error(`${positionals[0]} means nothing without --growth`)
+  const { quick = false, full = false, plot = false } = values
+  const out = values.out ?? (quick ? join(tmpdir(), 'switchyard-growth') : fileURLToPath(new URL('../docs', import.meta.url)))
   return {
+    growth: values.growth ? { names: positionals, rounds: values.rounds === undefined ? null : whole('rounds', 5, 100), quick, full, plot, out } : null,
     rounds: whole('rounds', 5, 100),
     tasks: whole('tasks', 20_000, 1_000_000),
     rate: whole('rate', 100, 2000),

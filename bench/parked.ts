@@ -8,7 +8,7 @@ import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Pool } from 'undici'
 import type { Processes } from './processes.ts'
-import { median } from './report.ts'
+import { median } from './median.ts'
 import { CLIENTS, WARM_UP_TASKS } from './settings.ts'
 import { cpuPerTask, createStart, runThroughput, type Cpu } from './trial.ts'
 

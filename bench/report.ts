@@ -2,6 +2,7 @@
 import type { Environment } from './environment.ts'
 import { PARTS, type Part, type SystemName } from './system.ts'
 import type { Cpu, Trial } from './trial.ts'
+import { median } from './median.ts'
 
 type Spread = Readonly<{ min: number; median: number; max: number }>
 export type Summary = Readonly<{
@@ -17,11 +18,6 @@ export type Summary = Readonly<{
   agentPeak: number
 }>
 
-export const median = (values: readonly number[]): number => {
-  const sorted = [...values].sort((a, b) => a - b)
-  const middle = sorted.length >> 1
-  return sorted.length % 2 ? sorted[middle]! : (sorted[middle - 1]! + sorted[middle]!) / 2
-}
 const spread = (values: readonly number[]): Spread => ({ min: Math.min(...values), median: median(values), max: Math.max(...values) })
 
 const summarise = (trials: readonly Trial[]): Summary => {
