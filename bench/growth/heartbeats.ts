@@ -19,7 +19,7 @@ export const heartbeats: Curve = {
   x: { words: 'agents, each with a heartbeat every 20 s', unit: 'agents', log: true },
   sizes: { quick: [100, 400], usual: [100, 1000, 3000, 10_000] },
   rounds: 1,
-  measures: [...CORE, { key: 'micros', words: 'CPU µs a heartbeat, all', digits: 0 }, { key: 'newApi', words: 'on a new connection each: API, % of a core', digits: 1 }, { key: 'newTotal', words: 'the same, all', digits: 1 }, { key: 'bareApi', words: 'as many GET /health/live: API, % of a core', digits: 1 }],
+  measures: [...CORE, { key: 'micros', words: 'CPU µs a heartbeat, all', digits: 0 }, { key: 'newApi', words: 'a new connection each: API, % of a core', digits: 1 }, { key: 'newTotal', words: 'a new connection each: all, % of a core', digits: 1 }, { key: 'bareApi', words: 'as many GET /health/live: API, % of a core', digits: 1 }],
   plots: [{ suffix: '', title: 'Heartbeats of so many agents, every 20 s', unit: '% of a core', measures: ['total', 'newTotal', 'api', 'redis', 'worker'] }],
   limits: [{ measure: 'total', kind: 'at most', at: 15, x: 10_000, words: 'heartbeats of 10,000 agents use < 15 % of a core in all' }],
   oneByOne: true,
