@@ -326,7 +326,8 @@ describe('the routes of a namespace', () => {
         return parts
       }
       const [one, two] = [await follow('one'), await follow('two')]
-      const happens = (parts: typeof one, id: string) => tell(parts.redis, parts.keys.eventsChannel('x'), `${Date.now()}-1\t${id}\tqueued`)
+      let last = 0 // each is later than the one before, also within a millisecond: or it is one that was heard of
+      const happens = (parts: typeof one, id: string) => tell(parts.redis, parts.keys.eventsChannel('x'), `${Date.now()}-${++last}\t${id}\tqueued`)
       await happens(one, 'a')
       await until(() => heard.length === 1)
       const gone = new Promise<void>((resolve) => subscriber.on('close', () => resolve()))
