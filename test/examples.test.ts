@@ -130,6 +130,7 @@ test('the agent of primes answers 202, tells how far it is and its result, stops
   skip(noPython, 'there is no python3 of 3.9 or newer')
   await using agent = startAgent('examples/primes_agent.py', shared.url())
   const { agent_id: id } = await registered(agent, 'primes')
+  await until('it knows that', () => agent.output().includes('registered at')) // before that it declines what it is sent
   const submit = (below: unknown, more: object = {}) => shared.submit({ agent_type: 'primes', task_type: 'count_primes', parameters: { below }, ...more })
   // π(10) is 4, π(2) is 0; π(3·10⁶) is 216816.
   const [ten, none, many, long] = [await submit(10), await submit(2), await submit(3_000_000), await submit(100_000_000_000, { timeout_seconds: 10 })]
