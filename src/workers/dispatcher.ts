@@ -332,12 +332,12 @@ export const createDispatcher = (deps: DispatcherDeps) => {
     dueIn(type, Number(inMs))
   }
 
-  /** Deaf on a connection that stands, it would hear of nothing but by its looks. */
   const onReady = (): void => {
     stallChecksFrom = performance.now() + STALL_CHECK_MS
     brokenFor = new Set(known)
     void surveyNow()
   }
+  /** Deaf on a connection that stands, it would hear of nothing but by its looks. */
   const subscribeAgain = (): void => {
     listening.clear()
     Promise.all([subscriber.subscribe(keys.typesChannel), ...[...known].map(listen)]).catch(() => {

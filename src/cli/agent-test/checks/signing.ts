@@ -6,7 +6,7 @@ import { deliveryId, signed, stopId } from '../sign.ts'
 import { newAttemptId, newTaskId, taskBody } from '../subject.ts'
 
 const UNSIGNED = { 'webhook-id': '', 'webhook-timestamp': '', 'webhook-signature': '' }
-const TODO = 'check HMAC-SHA256 over id.timestamp.body, with the bytes as they came, against each signature in the header, in constant time, and that the timestamp is within 5 minutes'
+const ADVICE = 'check HMAC-SHA256 over id.timestamp.body, with the bytes as they came, against each signature in the header, in constant time, and that the timestamp is within 5 minutes'
 const BOUND = 'take as a task only what has a webhook-id that begins with task_, and as a cancel what has stop_ and what Switchyard-Attempt holds (without that header: the task_id)'
 
 export const signatures = experiment({
@@ -27,7 +27,7 @@ export const signatures = experiment({
     const right = signed(key, id, body)
     const json = { 'content-type': 'application/json' }
     const post = (what: string, headers: Record<string, string>): Promise<Exchange> => agent.post(body, what, { ...json, ...headers })
-    const broken = (x: Exchange): void => judge.broken('signature', { sent: x.sent, came: came(x), todo: TODO })
+    const broken = (x: Exchange): void => judge.broken('signature', { sent: x.sent, came: came(x), todo: ADVICE })
 
     const unsigned = await post('no signature', UNSIGNED)
     if (unsigned.status !== 401 && !agent.verifies) return skip('it takes what is not signed, which is allowed (S2)')
