@@ -87,7 +87,9 @@ describe('a Switchyard', () => {
     const make = async (role: string): Promise<string> => (await call('POST', `${system.url()}/keys`, { name: role, roles: [role] }, bearer(admin))).json.key
     const keys = { view: await make('view'), submit: await make('submit'), agent: await make('agent') }
     for (const url of [worker, elsewhere]) {
-      await until(async () => (await ask(url, 'GET', '/metrics')).status === 401, { what: 'the worker has heard of the keys' })
+      const asStranger = async () => (await ask(url, 'GET', '/metrics')).status
+      const asAgent = async () => (await ask(url, 'GET', '/metrics', bearer(keys.agent))).status
+      await until(async () => (await asStranger()) === 401 && (await asAgent()) === 403, { what: 'the worker has heard of the keys, the last one too' })
       const statuses = async (path: string) => Promise.all([keys.view, admin, keys.submit, keys.agent, 'sy_no'].map(async (key) => (await ask(url, 'GET', path, bearer(key))).status))
       expect(await statuses('/metrics')).toEqual([200, 200, 403, 403, 401])
       for (const path of ['/health', '/health/live', '/health/ready']) expect((await ask(url, 'GET', path)).status, path).toBe(200)
