@@ -194,6 +194,36 @@ describe('a heartbeat', () => {
     await system.redis.del(leases)
   })
 
+  test.concurrent('is answered for itself, though many go to Redis together', async () => {
+    const { type, agent } = setting()
+    const [a, b] = [await agent({ beats: false }), await agent({ beats: false })]
+    const beat = (id: string, body: object) => system.post(`/agents/${id}/heartbeat`, body)
+    const [ofA, ofB, ofNobody, unfit, again] = await Promise.all([
+      beat(a.id, { status: 'draining', running: ['not ours', '1.x'], metadata: { x: 1 } }),
+      beat(b.id, { running: [] }),
+      beat('nobody', {}),
+      beat(b.id, { metadata: Object.fromEntries(Array.from({ length: 200 }, (_, n) => [`m${n}`, n])) }),
+      beat(b.id, { metadata: { y: 2 } }),
+    ])
+    expect(ofA).toMatchObject({ status: 200, json: { drain: true, lost: ['not ours', '1.x'] } })
+    expect(ofB).toMatchObject({ status: 200, json: { drain: false, lost: [] } })
+    expect([ofNobody.status, unfit.status, again.status]).toEqual([404, 422, 200])
+    expect(await view(a)).toMatchObject({ type, status: 'draining', metadata: { x: 1 } })
+    expect(await view(b)).toMatchObject({ status: 'healthy', metadata: { y: 2 } })
+  })
+
+  test.concurrent('is heard where the agent is now, once it has come back under another type', async () => {
+    const [was, is] = [setting(), setting()]
+    const a = await was.agent({ beats: false })
+    await a.beat()
+    await system.call('DELETE', `/agents/${a.id}`)
+    expect((await register({ agent_id: a.id, type: is.type, status: 'draining' })).status).toBe(201)
+    expect(await a.beat({ status: 'healthy' })).toMatchObject({ status: 200 })
+    expect(await view(a)).toMatchObject({ type: is.type, status: 'healthy' })
+    await system.call('DELETE', `/agents/${a.id}`)
+    expect((await a.beat()).status).toBe(404)
+  })
+
   test.concurrent('frees nothing that began behind it, should it come late and be overtaken by another', async () => {
     const { type, agent } = setting()
     const a = await agent()
@@ -204,7 +234,7 @@ describe('a heartbeat', () => {
     await until(async () => (await redisNow()) > began)
     await a.beat({ running: [attempt] })
     const heartbeat = loadScript(system.redis, new URL('../src/registry/heartbeat.lua', import.meta.url))
-    const beatOf = (cameMs: number) => heartbeat(system.keys.base(type), a.id, 60_000, '', '', 100, cameMs, 0)
+    const beatOf = (cameMs: number) => heartbeat(system.keys.base(type), 7, a.id, 60_000, '', '', 100, cameMs, 0)
     await beatOf(began - 1)
     expect(await system.redis.zrange(leases, '0', '-1')).toEqual([attempt])
     await beatOf(began + 1)

@@ -18,3 +18,16 @@ local function for_each(size, item, at_end)
   at_end()
   return replies
 end
+
+-- The same, where items differ in length: each begins with how many arguments follow, and is told the first and the last of them.
+local function for_each_of_any_length(item)
+  local replies, i = {}, 1
+  while i <= #ARGV do
+    local last = i + tonumber(ARGV[i])
+    local ok, reply = pcall(item, i + 1, last)
+    if not ok then reply = error_reply(reply) end
+    replies[#replies + 1] = reply
+    i = last + 1
+  end
+  return replies
+end

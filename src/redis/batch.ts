@@ -2,7 +2,7 @@
  * Many calls of one script as one. While little is under way a call goes out at once, so an idle system waits for nothing; while more is, calls gather until an answer
  * has come, and go to Redis as a single EVALSHA: the busier it is, the more share one. Under load that saves much of what a call costs, in Redis and here.
  *
- * The script takes its items one behind the other in ARGV, each of as many arguments, and returns a list with a reply for each (batch.lua):
+ * The script takes its items one behind the other in ARGV, each of as many arguments or told how many, and returns a list with a reply for each (batch.lua):
  * an item that fails fails alone. It is atomic as a whole; an item must not depend on another one.
  */
 import type { Script } from './scripts.ts'
@@ -37,9 +37,10 @@ export function* partsOf<T>(all: readonly T[], argumentsOf: (one: T) => Argument
 
 /**
  * @param script a script for many items
+ * @param gatherMs for what is in no hurry: it always waits so long for others to go with
  * @returns runs it for one item. `sent` is called when the call has been handed to the connection: what is sent after that comes behind it.
  */
-export const createBatch = (script: Script) => {
+export const createBatch = (script: Script, gatherMs = 0) => {
   const gathered = new Map<string, Waiting[]>()
   let underWay = 0
   /** Set while a flush is to come, be it that nobody answers. */
@@ -48,7 +49,7 @@ export const createBatch = (script: Script) => {
 
   const answered = (): void => {
     underWay--
-    if (underWay < EAGER && gathered.size > 0) flushSoon()
+    if (gatherMs === 0 && underWay < EAGER && gathered.size > 0) flushSoon()
   }
   const send = (base: string, items: Waiting[]): void => {
     underWay++
@@ -81,9 +82,10 @@ export const createBatch = (script: Script) => {
   return (base: string, item: Arguments, sent?: () => void): Promise<unknown> =>
     new Promise((resolve, reject) => {
       const waiting = { item, resolve, reject, sent }
-      if (underWay < EAGER && gathered.size === 0) return send(base, [waiting])
-      if (underWay < EAGER) flushSoon()
-      else patience ??= setTimeout(flush, PATIENCE_MS)
+      const eager = gatherMs === 0 && underWay < EAGER
+      if (eager && gathered.size === 0) return send(base, [waiting])
+      if (eager) flushSoon()
+      else patience ??= setTimeout(flush, gatherMs || PATIENCE_MS)
       const all = gathered.get(base)
       if (all) all.push(waiting)
       else gathered.set(base, [waiting])

@@ -5,6 +5,7 @@
 import { MAX_METADATA_MEMBERS, MAX_OVERLAP_SECONDS, type Agent, type Heartbeat, type HeartbeatAnswer, type Registration } from '../contracts/agent.ts'
 import { iso } from '../contracts/time.ts'
 import { AgentTypeConflict, InvalidRequest } from '../errors.ts'
+import { createBatch } from '../redis/batch.ts'
 import type { Redis } from '../redis/client.ts'
 import { uuidv7 } from '../redis/ids.ts'
 import type { Keys } from '../redis/keys.ts'
@@ -117,12 +118,14 @@ export type Registry = ReturnType<typeof createRegistry>
 /** Of metadata, in a page of agents; the one that goes beyond it is its last. One may have a megabyte. */
 const MAX_PAGE_CHARS = 4 * 1024 * 1024
 const READ_AT_ONCE = 25
+/** Heartbeats are in no hurry, and there are many: those of so long go to Redis together. */
+const GATHER_BEATS_MS = 20
 
 export const createRegistry = ({ redis, keys, types, signing }: { redis: Redis; keys: Keys; types: Types; signing: Signing }) => {
   const script = (file: string) => loadScript(redis, new URL(file, import.meta.url))
   const scripts = {
     register: script('./register.lua'),
-    heartbeat: script('./heartbeat.lua'),
+    heartbeat: createBatch(script('./heartbeat.lua'), GATHER_BEATS_MS),
     rotate: script('./rotate.lua'),
     unregister: script('./unregister.lua'),
     release: script('./release.lua'),
@@ -138,7 +141,7 @@ export const createRegistry = ({ redis, keys, types, signing }: { redis: Redis; 
     return rows.map(view)
   }
 
-  const { find: indexed, write: writeIndex } = createAgentIndex(redis, keys)
+  const { find: indexed, recall, forget, write: writeIndex } = createAgentIndex(redis, keys)
 
   /**
    * Takes agents out of the index whose records are gone. A registration in parallel wins: one that is still to write its record writes
@@ -226,18 +229,21 @@ export const createRegistry = ({ redis, keys, types, signing }: { redis: Redis; 
    * A sign of life; revives an agent that fell silent or died.
    * @returns null for an id never registered, or unregistered
    */
-  const heartbeat = async (id: string, beat: Heartbeat, metadata: MetadataFields): Promise<HeartbeatAnswer | null> => {
-    const cameAt = performance.now()
-    const type = await indexed(id)
+  const heartbeat = async (id: string, beat: Heartbeat, metadata: MetadataFields, cameAt = performance.now()): Promise<HeartbeatAnswer | null> => {
+    const known = recall(id)
+    const type = known ?? (await indexed(id))
     if (type === null) return null
     checkMetadata(metadata)
     // When the list was made we can only bound: before it came here, which may be long behind it; behind the answer that it names.
     const knownMs = beat.running ? Math.min(await redisTimeAt(type, cameAt), beat.timestamp === undefined ? Infinity : Date.parse(beat.timestamp)) : ''
-    const reply = await scripts.heartbeat(
-      keys.base(type), id, KEEP_MS, beat.status ?? '', beat.max_concurrency ?? '', MAX_METADATA_MEMBERS + OTHER_FIELDS, knownMs, metadata.length,
+    const told = [
+      id, KEEP_MS, beat.status ?? '', beat.max_concurrency ?? '', MAX_METADATA_MEMBERS + OTHER_FIELDS, knownMs, metadata.length,
       ...flatten(metadata), ...(beat.running ?? []),
-    )
+    ]
+    const reply = await scripts.heartbeat(keys.base(type), [told.length, ...told])
     if (reply === null) {
+      forget(id)
+      if (known !== null) return heartbeat(id, beat, metadata, cameAt)
       await unindex(type, [id])
       return null
     }
