@@ -37,12 +37,14 @@ export function* partsOf<T>(all: readonly T[], argumentsOf: (one: T) => Argument
 
 /**
  * @param script a script for many items
- * @param gatherMs for what is in no hurry: it always waits so long for others to go with
+ * @param gatherMs for what is in no hurry: behind a call the next ones wait so long for others to go with
  * @returns runs it for one item. `sent` is called when the call has been handed to the connection: what is sent after that comes behind it.
  */
 export const createBatch = (script: Script, gatherMs = 0) => {
   const gathered = new Map<string, Waiting[]>()
   let underWay = 0
+  let sentAt = -Infinity
+  const isEager = (): boolean => (gatherMs === 0 ? underWay < EAGER : performance.now() - sentAt > gatherMs)
   /** Set while a flush is to come, be it that nobody answers. */
   let flushing: NodeJS.Immediate | null = null
   let patience: NodeJS.Timeout | undefined
@@ -53,6 +55,7 @@ export const createBatch = (script: Script, gatherMs = 0) => {
   }
   const send = (base: string, items: Waiting[]): void => {
     underWay++
+    if (gatherMs > 0) sentAt = performance.now()
     const reply = script(base, ...items.flatMap((w) => w.item)) as Promise<unknown[]>
     for (const w of items) w.sent?.()
     reply.then(
@@ -82,7 +85,7 @@ export const createBatch = (script: Script, gatherMs = 0) => {
   return (base: string, item: Arguments, sent?: () => void): Promise<unknown> =>
     new Promise((resolve, reject) => {
       const waiting = { item, resolve, reject, sent }
-      const eager = gatherMs === 0 && underWay < EAGER
+      const eager = isEager()
       if (eager && gathered.size === 0) return send(base, [waiting])
       if (eager) flushSoon()
       else patience ??= setTimeout(flush, gatherMs || PATIENCE_MS)

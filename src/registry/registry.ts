@@ -118,7 +118,7 @@ export type Registry = ReturnType<typeof createRegistry>
 /** Of metadata, in a page of agents; the one that goes beyond it is its last. One may have a megabyte. */
 const MAX_PAGE_CHARS = 4 * 1024 * 1024
 const READ_AT_ONCE = 25
-/** Heartbeats are in no hurry, and there are many: those of so long go to Redis together. */
+/** Heartbeats are in no hurry, and there may be many: those of so long go to Redis together. */
 const GATHER_BEATS_MS = 20
 
 export const createRegistry = ({ redis, keys, types, signing }: { redis: Redis; keys: Keys; types: Types; signing: Signing }) => {
