@@ -101,6 +101,14 @@ export const luaNames: Record<string, string> = Object.fromEntries([
 export const inCluster = (lua: string): string => lua.replace("redis.call('PUBLISH'", "redis.call('SPUBLISH'")
 /** What every script begins with: `sy:{default/cost}:` gives prefix sy, scope default/cost, agent_type cost. */
 export const luaBase = "local base = KEYS[1]\nlocal prefix, scope, agent_type = string.match(base, '^(.-):{(.-/(.-))}:$')"
+/**
+ * For a script that is about several types, of one server: `at_base` sets its names anew for the next of them.
+ * @param names the lines of `luaNames` that it has
+ */
+export const luaAtBase = (names: readonly string[]): string => {
+  const again = [luaBase.replace('KEYS[1]', 'its'), ...names].join('\n').match(/^local (?!function).*$/gm)!
+  return `local function at_base(its)\n${again.join('\n').replace(/^local /gm, '')}\nend`
+}
 
 export type Keys = ReturnType<typeof createKeys>
 

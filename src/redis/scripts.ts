@@ -5,7 +5,7 @@
 import { readFileSync } from 'node:fs'
 import { dirname, resolve } from 'node:path'
 import type { Redis } from 'ioredis'
-import { inCluster, luaBase, luaNames } from './keys.ts'
+import { inCluster, luaAtBase, luaBase, luaNames } from './keys.ts'
 import { isCluster } from './nodes.ts'
 
 /** Runs a script for the agent type whose base is given; arguments go as strings. */
@@ -68,8 +68,9 @@ export const loadScript = (redis: Redis, url: URL): Script => {
 const load = (redis: Redis, url: URL): Script => {
   const name = `sy:${url.pathname.split('/').slice(-2).join('/')}`
   const parts = onlyNamed(include(url.pathname, new Set()))
-  const names = Object.entries(luaNames).flatMap(([word, line]) => (parts.some(({ words }) => words.has(word)) ? [isCluster(redis) ? inCluster(line) : line] : []))
-  const lua = [luaBase, ...names, parts.map(({ text }) => text).join('')].join('\n')
+  const isNamed = (word: string): boolean => parts.some(({ words }) => words.has(word))
+  const names = Object.entries(luaNames).flatMap(([word, line]) => (isNamed(word) ? [isCluster(redis) ? inCluster(line) : line] : []))
+  const lua = [luaBase, ...names, ...(isNamed('at_base') ? [luaAtBase(names)] : []), parts.map(({ text }) => text).join('')].join('\n')
   // defineCommand sends EVALSHA and falls back to EVAL, so a flushed script cache heals itself.
   redis.defineCommand(name, { numberOfKeys: 1, lua })
   const run = (redis as unknown as Record<string, (...a: (string | number)[]) => Promise<unknown>>)[name]!

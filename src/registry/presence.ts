@@ -9,11 +9,15 @@ export const PROGRESS_MS = 5_000
 export type Presence = ReturnType<typeof createPresence>
 export const createPresence = ({ redis, keys }: { redis: Redis; keys: Keys }) => {
   const script = loadScript(redis, new URL('./presence.lua', import.meta.url))
+  const ask = (dispatcher: string, progress: boolean) => script(keys.base(''), dispatcher, progress ? 1 : 0, PROGRESS_MS) as Promise<[number, string[]]>
   return {
     /** How many dispatchers make progress now. */
-    count: async (): Promise<number> => Number(await script(keys.base(''), '', 0, PROGRESS_MS)),
-    /** Says that this one does. */
-    note: async (dispatcher: string): Promise<void> => void (await script(keys.base(''), dispatcher, 1, PROGRESS_MS)),
-    leave: async (dispatcher: string): Promise<void> => void (await script(keys.base(''), dispatcher, 0, PROGRESS_MS)),
+    count: async (): Promise<number> => (await ask('', false))[0],
+    /**
+     * Says whether this one does.
+     * @returns the agent types that there are: one that asks each second need not ask twice
+     */
+    note: async (dispatcher: string, progress = true): Promise<string[]> => (await ask(dispatcher, progress))[1],
+    leave: async (dispatcher: string): Promise<void> => void (await ask(dispatcher, false)),
   }
 }

@@ -5,6 +5,7 @@
  * there names it first, and processes name what they use again every minute: so what is put there is found before the hour is over.
  */
 import { TooManyTypes } from '../errors.ts'
+import { createBatch } from '../redis/batch.ts'
 import { isStoreFailure, type Redis } from '../redis/client.ts'
 import type { Keys } from '../redis/keys.ts'
 import { isCluster, tell } from '../redis/nodes.ts'
@@ -19,7 +20,7 @@ const AGAIN_MS = 60_000
 export type Types = ReturnType<typeof createTypes>
 
 export const createTypes = ({ redis, keys }: { redis: Redis; keys: Keys }) => {
-  const nameType = loadScript(redis, new URL('./name-type.lua', import.meta.url))
+  const nameType = createBatch(loadScript(redis, new URL('./name-type.lua', import.meta.url)))
   const forgetType = loadScript(redis, new URL('./forget-type.lua', import.meta.url))
   /** When this process last did so. */
   const named = new Map<string, number>()
@@ -55,7 +56,7 @@ export const createTypes = ({ redis, keys }: { redis: Redis; keys: Keys }) => {
   }
   const underWay = new Map<string, Promise<void>>()
   const name = async (type: string): Promise<void> => {
-    const verdict = await nameType(keys.base(''), type, MAX_TYPES).catch((error: unknown) => {
+    const verdict = await nameType(keys.base(''), [type, MAX_TYPES]).catch((error: unknown) => {
       if (doubtful.has(type) && isStoreFailure(error)) return 'later'
       throw error
     })

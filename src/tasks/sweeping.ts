@@ -18,6 +18,9 @@ export type Due =
   | { what: 'look'; inMs: number }
   | { what: 'came_back'; id: string; queue: string; attemptId: string; to: { status: TaskStatus; waitMs: number; error: string } }
 
+/** Of the ended records of a status. */
+export type Kept = readonly [status: string, ms: number, count: number]
+
 export type SweepingDeps = {
   redis: Redis
   keys: Keys
@@ -32,7 +35,8 @@ export type SweepingDeps = {
 export const createSweeping = ({ redis, keys, queues, retention, readOne, wake, tell }: SweepingDeps) => {
   const tickScript = loadScript(redis, new URL('./tick.lua', import.meta.url))
   const trimScript = loadScript(redis, new URL('./trim.lua', import.meta.url))
-  const kept: [status: string, ms: number, count: number][] = [
+  /** For how long ended records are, and how many. */
+  const kept: readonly Kept[] = [
     ['completed', retention.completedMs, retention.completedCount],
     ['cancelled', retention.completedMs, retention.completedCount],
     ['failed', retention.failedMs, retention.failedCount],
@@ -79,5 +83,5 @@ export const createSweeping = ({ redis, keys, queues, retention, readOne, wake, 
     }
   }
 
-  return { tick, readd, trim }
+  return { tick, readd, trim, kept }
 }

@@ -2,17 +2,14 @@
  * A dispatcher: waits to be woken, reserves slots, and runs each with `dispatch`. Any number of them work side by side on one Redis; a process has one for each
  * namespace (dispatchers.ts).
  *
- * What wakes it: a message on its own channel (one dispatcher is told, not all), and once a second its own look at each agent type, the
- * net under lost messages and dead dispatchers.
+ * What wakes it: a message on its own channel (one dispatcher is told, not all), and once a second its own look at each agent type (survey.ts).
  */
 import { randomUUID } from 'node:crypto'
 import type { Logger } from '../logger.ts'
-import { LOCK_MS, STALL_CHECK_MS } from '../queues/job.ts'
+import { LOCK_MS } from '../queues/job.ts'
 import type { Queues } from '../queues/queues.ts'
-import { isStoreFailure, reconnect, type Redis } from '../redis/client.ts'
+import { reconnect, type Redis } from '../redis/client.ts'
 import type { Keys } from '../redis/keys.ts'
-import { byServer, isCluster } from '../redis/nodes.ts'
-import { loadScript } from '../redis/scripts.ts'
 import { reconnectSubscriber, type Subscriber } from '../redis/subscriber.ts'
 import type { Presence } from '../registry/presence.ts'
 import type { Signing } from '../registry/signing.ts'
@@ -30,6 +27,7 @@ import type { Metrics } from './metrics.ts'
 import type { Guest, Places } from './places.ts'
 import { createScheduler } from './scheduler.ts'
 import { createStops } from './stops.ts'
+import { createSurvey } from './survey.ts'
 import { createSweeper } from './sweeper.ts'
 import { createWatchdog } from './watchdog.ts'
 import type { WebhookDeliverer } from './webhooks.ts'
@@ -78,27 +76,18 @@ export type DispatcherDeps = {
 export type Dispatcher = ReturnType<typeof createDispatcher>
 
 export const createDispatcher = (deps: DispatcherDeps) => {
-  const { redis, subscriber, keys, types, registry, tasks, queues, presence, webhooks, deliverer, places, log, metrics } = deps
+  const { redis, subscriber, keys, registry, tasks, queues, presence, webhooks, deliverer, places, log, metrics } = deps
   const id = randomUUID()
-  const surveyScript = loadScript(redis, new URL('./survey.lua', import.meta.url))
   const locks = createLocks({ log })
-  /** The types that we look at. */
-  let known = new Set<string>()
   let running = 0
   let stopping = false
   let drainMs = deps.drainMs
-  const lastStallCheck = new Map<string, number>()
-  /** No such check before this: behind an outage, or when Redis took nothing for a while, all locks have run out, but whoever holds a job is about to say what came of it. */
-  let stallChecksFrom = 0
-
   const stops = createStops({ transport: deps.transport, log })
   const sweeper = createSweeper({ tasks, queues, registry, webhooks, dueIn: (type, ms) => dueIn(type, ms), log })
   const { lookIn, dueIn, stop: stopLooking } = createLooks({ isStopping: () => stopping, records: sweeper.records, nearMs: NEAR_MS })
-  /** The load of the least busy other dispatcher of a type when last seen; -1: there is none. */
-  const leastOther = new Map<string, number>()
   /** With far more in hand than another dispatcher, now and then a slot is left to that one, so that a newly started one gets its share. */
   const givesAway = (type: string): boolean => {
-    const least = leastOther.get(type) ?? -1
+    const least = survey.leastOther(type)
     return least >= 0 && places.taken() > least * 2 + 4 && Math.random() < 1 / 8
   }
   const dispatch = createDispatch({
@@ -135,15 +124,12 @@ export const createDispatcher = (deps: DispatcherDeps) => {
     refused: new Map<string, string>(),
     /** Places asked for by reserves under way. */
     share: places.share(),
-    surveying: null as Promise<void> | null,
   })
   let now = begin()
 
   /** Until then we take nothing: we lacked something (descriptors, say) to send what we had. Others may have it. */
   let cannotSendUntil = 0
   const cannotSend = (): boolean => performance.now() < cannotSendUntil
-  /** Types that we have yet to look at since our connection broke: Redis was away, perhaps. */
-  let brokenFor = new Set<string>()
 
   const guest: Guest = {
     waits: () => now.refused.size > 0 && !stopping,
@@ -203,6 +189,7 @@ export const createDispatcher = (deps: DispatcherDeps) => {
     rebuild: () => {
       now.share.drop()
       now = begin()
+      survey.anew()
       reconnect(redis)
       reconnectSubscriber(subscriber)
     },
@@ -215,83 +202,6 @@ export const createDispatcher = (deps: DispatcherDeps) => {
     ...(deps.tickMs === undefined ? {} : { tickMs: deps.tickMs }),
   })
 
-  /** Looks at one agent type: what is due, what waits, what has stalled. */
-  const survey = async (type: string): Promise<void> => {
-    await listen(type)
-    const [recordsDueIn, agentsDue, webhooksDue, busy, least, inUse, idle, scheduleIn] = (await surveyScript(keys.base(type), id, places.taken(), brokenFor.has(type) ? 1 : 0)) as [number, number, number, [string, number, number, number, string][], string, number, string[], string]
-    watchdog.looked(type, busy.filter(([, waits, , room]) => waits > 0 && room === 1).map(([queue, , , , front]) => ({ queue, front })))
-    brokenFor.delete(type)
-    leastOther.set(type, Number(least))
-    const at = performance.now()
-    if (webhooksDue === 1) deliverer.look(type)
-    if (agentsDue === 1) await sweeper.agents(type)
-    if (recordsDueIn === 0) await sweeper.records(type)
-    else if (recordsDueIn > 0) dueIn(type, recordsDueIn)
-    for (const [queue, waits, active, room] of busy) {
-      if (waits > 0 && room === 1) void pump(type, queue)
-      if (active > 0 && at >= stallChecksFrom && at - (lastStallCheck.get(queue) ?? 0) >= STALL_CHECK_MS) {
-        lastStallCheck.set(queue, at)
-        const stalled = await queues.recoverStalled(type, queue)
-        if (stalled > 0) {
-          log.warn({ queue, jobs: stalled }, 'jobs of a dispatcher that stopped answering come round again')
-          void pump(type, queue)
-        }
-      }
-    }
-    if (lastStallCheck.size > 20_000) lastStallCheck.clear()
-    if (scheduleIn !== '') scheduler.due(type, Number(scheduleIn))
-    await sweeper.trim(type)
-    for (const queue of idle) await queues.forget(type, queue)
-    await types.seen(type, inUse === 1).catch((error: unknown) => {
-      if (!isCluster(redis) || !isStoreFailure(error)) throw error // the server of the types is away, and not this one's
-    })
-  }
-
-  /** Those of one server: when that is away, so are the rest of them. */
-  const surveyThose = async (all: readonly string[]): Promise<void> => {
-    const mine = now
-    for (const type of all) {
-      if (stopping || mine !== now) return
-      await survey(type).catch((error: unknown) => {
-        if (isStoreFailure(error)) throw error
-        watchdog.failed(type, error) // the others are looked at all the same
-      })
-    }
-  }
-
-  const surveyAll = async (): Promise<void> => {
-    const mine = now
-    // Without those forgotten; one that comes up meanwhile is looked at when it is heard of. A cluster's other masters are there though the one that knows the types is not.
-    const listed = await types.list().catch((error: unknown) => (known.size > 0 && isCluster(redis) ? (error as Error) : Promise.reject(error)))
-    if (!(listed instanceof Error)) known = new Set(listed)
-    for (const type of leastOther.keys()) if (!known.has(type)) leastOther.delete(type)
-    for (const type of listening) if (!known.has(type)) unlisten(type)
-    watchdog.forget(known)
-    if (known.size === 0) watchdog.looked('', [])
-    const servers = byServer(redis, known, keys.base)
-    const failures = (await Promise.allSettled(servers.map(surveyThose))).flatMap((of, i) => (of.status === 'rejected' ? [{ error: of.reason as unknown, types: servers[i]! }] : []))
-    if (failures.length > 0 && failures.length === servers.length) throw failures[0]!.error
-    for (const failure of failures) for (const type of failure.types) watchdog.failed(type, failure.error)
-    if (listed instanceof Error) throw listed
-    if (mine !== now) return
-    if (!stopping) await (watchdog.reason() === null ? presence.note(id) : presence.leave(id))
-  }
-
-  const surveyNow = (): Promise<void> => {
-    const mine = now
-    mine.surveying ??= surveyAll()
-      .catch((error: unknown) => {
-        // It answers, and takes nothing. Slowness is no reason: somebody may be dead meanwhile.
-        if (isStoreFailure(error) && (error as Error).name === 'ReplyError') stallChecksFrom = performance.now() + STALL_CHECK_MS
-        watchdog.failed('', error)
-      })
-      .finally(() => {
-        mine.surveying = null
-      })
-    return mine.surveying
-  }
-  let surveyTimer: NodeJS.Timeout | undefined
-
   const mine = keys.namespace + '/'
   /** Our channel of each agent type: where it lies, it is told. */
   const wakes = new Set<string>()
@@ -303,12 +213,19 @@ export const createDispatcher = (deps: DispatcherDeps) => {
     // Should it fail there are the looks.
     await subscriber.subscribe(channel).then(() => listening.add(type), () => {})
   }
-  const unlisten = (type: string): void => {
-    const channel = keys.wakeChannel(type, id)
-    listening.delete(type)
-    wakes.delete(channel)
-    void subscriber.unsubscribe(channel).catch(() => {})
+  const listenOnlyTo = (types: ReadonlySet<string>): void => {
+    for (const type of listening) {
+      if (types.has(type)) continue
+      const channel = keys.wakeChannel(type, id)
+      listening.delete(type)
+      wakes.delete(channel)
+      void subscriber.unsubscribe(channel).catch(() => {})
+    }
   }
+
+  const survey = createSurvey({ ...deps, scheduler, sweeper, watchdog, id, load: places.taken, isStopping: () => stopping, listen, listenOnlyTo, pump: (type, queue) => void pump(type, queue), dueIn })
+  let surveyTimer: NodeJS.Timeout | undefined
+
   const onMessage = (channel: string, message: string) => {
     if (channel !== keys.typesChannel && !wakes.has(channel)) return
     const [first, second, inMs, ...more] = message.split('\t') as [string, string | undefined, string | undefined, ...string[]]
@@ -323,8 +240,7 @@ export const createDispatcher = (deps: DispatcherDeps) => {
     if (stopping) return
     if (channel === keys.typesChannel) {
       if (!first.startsWith(mine)) return
-      known.add(first.slice(mine.length))
-      return void survey(first.slice(mine.length)).catch(() => {})
+      return survey.heardOf(first.slice(mine.length))
     }
     if (first === 'webhooks') return deliverer.look(second!.slice(mine.length))
     const type = first.slice(mine.length)
@@ -332,15 +248,10 @@ export const createDispatcher = (deps: DispatcherDeps) => {
     dueIn(type, Number(inMs))
   }
 
-  const onReady = (): void => {
-    stallChecksFrom = performance.now() + STALL_CHECK_MS
-    brokenFor = new Set(known)
-    void surveyNow()
-  }
   /** Deaf on a connection that stands, it would hear of nothing but by its looks. */
   const subscribeAgain = (): void => {
     listening.clear()
-    Promise.all([subscriber.subscribe(keys.typesChannel), ...[...known].map(listen)]).catch(() => {
+    Promise.all([subscriber.subscribe(keys.typesChannel), ...[...survey.known()].map(listen)]).catch(() => {
       if (!stopping && subscriber.status === 'ready') setTimeout(subscribeAgain, SUBSCRIBE_AGAIN_MS).unref()
     })
   }
@@ -350,15 +261,15 @@ export const createDispatcher = (deps: DispatcherDeps) => {
     /** Why work that can go out does not; null while it does. From the moment it is told to stop, it takes none. */
     notReady: (): string | null => (stopping ? 'it is stopping' : watchdog.reason()),
     /** Neither anything in hand, nor an agent type known. */
-    isIdle: () => running === 0 && known.size === 0,
+    isIdle: () => running === 0 && survey.known().size === 0,
     start: async (): Promise<void> => {
       subscriber.on('message', onMessage)
       subscriber.on('ready', subscribeAgain)
       subscribeAgain()
       // After an outage: look at once, do not wait for the next second.
-      redis.on('back', onReady)
-      await surveyNow()
-      surveyTimer = setInterval(() => void surveyNow(), SURVEY_MS)
+      redis.on('back', survey.back)
+      await survey.now()
+      surveyTimer = setInterval(() => void survey.now(), SURVEY_MS)
     },
     /** Drains: takes nothing new, lets what runs end, hands back what is left. Bounded by `drainMs` and a few seconds. */
     stop: async (): Promise<void> => {
@@ -366,7 +277,7 @@ export const createDispatcher = (deps: DispatcherDeps) => {
       watchdog.stop()
       clearInterval(surveyTimer)
       stopLooking()
-      const leave = [presence.leave(id), ...[...known].map((type) => redis.zrem(keys.dispatchers(type), id))]
+      const leave = [presence.leave(id), ...[...survey.known()].map((type) => redis.zrem(keys.dispatchers(type), id))]
       await Promise.race([Promise.allSettled(leave), new Promise((resolve) => setTimeout(resolve, 2000))])
       const idle = async (ms: number) => {
         const until = performance.now() + ms
@@ -382,10 +293,10 @@ export const createDispatcher = (deps: DispatcherDeps) => {
       locks.stop()
       now.share.drop()
       leavePlaces()
-      redis.off('back', onReady)
+      redis.off('back', survey.back)
       subscriber.off('message', onMessage).off('ready', subscribeAgain)
       await subscriber.unsubscribe(...wakes, keys.typesChannel).catch(() => {})
-      for (const type of known) deliverer.look(type) // what has ended meanwhile
+      for (const type of survey.known()) deliverer.look(type) // what has ended meanwhile
     },
   }
 }

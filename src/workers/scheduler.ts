@@ -26,6 +26,8 @@ export type SchedulerDeps = {
   lookIn: (ms: number, look: () => Promise<unknown>) => boolean
 }
 
+export type Scheduler = ReturnType<typeof createScheduler>
+
 export const createScheduler = ({ schedules, schedulers, log, lookIn }: SchedulerDeps) => {
   /**
    * @param late whether it is looked at although BullMQ has told us nothing of it

@@ -1,11 +1,17 @@
--- A dispatcher's look at an agent type, once a second: what waits, what is due; it also says that the dispatcher is there.
--- KEYS[1] base   ARGV[1] dispatcher  [2] its attempts in flight  [3] 1 when its connection has broken since its last look
--- Returns {ms until a record is to be looked at or -1, 1 when agents are due, 1 when webhooks are due, list of {queue, waiting, active, room, front},
+-- A dispatcher's look at agent types, once a second: what waits, what is due; it also says that the dispatcher is there.
+-- KEYS[1] base of the first of them
+-- ARGV[1] dispatcher  [2] its attempts in flight  [3] how many webhooks of a type are kept
+-- ARGV[4…15] for each of four statuses: its name, for how long ended records of it are kept (ms), how many
+-- ARGV[16…] for each type, all of one server: its base, 1 when our connection has broken since its last look
+-- Returns for each, one at least and as many as may be looked at in one go:
+--   {ms until a record is to be looked at or -1, 1 when agents are due, 1 when webhooks are due, list of {queue, waiting, active, room, front},
 --   the load of the least busy other dispatcher or -1, 1 when the type is in use (there is an agent, a queue, a task, a webhook or a schedule),
 --   some of the queues without jobs for an hour, to be forgotten,
---   ms until a schedule is to be looked at, below 0 when it should have been, or ''}
+--   ms until a schedule is to be looked at, below 0 when it should have been, or '',
+--   1 when there may be ended records or webhooks to forget}
 -- Of a type not in use the rest goes by itself when nobody has looked at it for an hour.
 --- @include "../redis/any-memory.lua"
+--- @include "../redis/batch.lua"
 --- @include "../registry/health.lua"
 --- @include "../registry/sick.lua"
 
@@ -13,52 +19,99 @@ local HOUR = 3600000 -- in ms
 local AT_ONCE = 50
 local MAX_IDLE = 20
 local SCHEDULES_POOL = '~schedules' -- queues/schedulers.ts
-local now = now_ms()
-redis.call('ZADD', DISPATCHERS, ARGV[2], ARGV[1])
-forgive_absence(now, ARGV[3] == '1')
-redis.call('HSET', SWEEP, 'tick', integer(now))
+local FIRST_KEPT, FIRST_TYPE = 4, 16
+-- Redis does nothing else meanwhile: a type counts one, as do fifty of its idle queues and each that is not.
+local IN_ONE_GO = 100
+local now, looked_at = now_ms(), 0
 
-local next_record = redis.call('ZRANGE', TIMERS, 0, 0, 'WITHSCORES')[2]
-local next_look = redis.call('ZRANGE', WATCH, 0, 0, 'WITHSCORES')[2]
-local next_webhook = redis.call('ZRANGE', WEBHOOK_ORIGINS, 0, 0, 'WITHSCORES')[2]
-local busy, idle = {}, {}
-local least, two = '-1', redis.call('ZRANGE', DISPATCHERS, 0, 1, 'WITHSCORES')
-if two[1] and two[1] ~= ARGV[1] then least = two[2] elseif two[3] then least = two[4] end
-local queues = redis.call('ZRANGE', QUEUES, 0, -1, 'WITHSCORES')
-local any
-for i = 1, #queues, 2 do
-  -- Nearly all of many queues have nothing: they are asked for together.
-  if (i - 1) % (2 * AT_ONCE) == 0 then any = any_jobs(queues, i, math.min(i + 2 * AT_ONCE - 1, #queues), 2) end
-  local queue, seen, waits, under_way = queues[i], tonumber(queues[i + 1]), 0, 0
-  if any then waits, under_way = waiting(queue), active(queue) end
-  if waits > 0 or under_way > 0 then
-    if now - seen > 60000 then redis.call('ZADD', QUEUES, integer(now), queue) end
-    local room = next_agent(pool_of(queue))
-    if not room and waits > 0 and try_the_sick(pool_of(queue), now) then room = next_agent(pool_of(queue)) end
-    busy[#busy + 1] = { queue, waits, under_way, room and 1 or 0, room and waits > 0 and front(queue) or '' }
-  elseif #idle < MAX_IDLE and now - seen > HOUR and delayed(queue) == 0 then
-    idle[#idle + 1] = queue
+-- What waits and runs in the queues of the type, and which of them nobody uses.
+local function look_at_queues()
+  local busy, idle, any = {}, {}, nil
+  local queues = redis.call('ZRANGE', QUEUES, 0, -1, 'WITHSCORES')
+  for i = 1, #queues, 2 do
+    -- Nearly all of many queues have nothing: they are asked for together.
+    if (i - 1) % (2 * AT_ONCE) == 0 then
+      any = any_jobs(queues, i, math.min(i + 2 * AT_ONCE - 1, #queues), 2)
+      looked_at = looked_at + 1
+    end
+    local queue, seen, waits, under_way = queues[i], tonumber(queues[i + 1]), 0, 0
+    if any then waits, under_way = waiting(queue), active(queue) end
+    if waits > 0 or under_way > 0 then
+      if now - seen > 60000 then redis.call('ZADD', QUEUES, integer(now), queue) end
+      local room = next_agent(pool_of(queue))
+      if not room and waits > 0 and try_the_sick(pool_of(queue), now) then room = next_agent(pool_of(queue)) end
+      busy[#busy + 1] = { queue, waits, under_way, room and 1 or 0, room and waits > 0 and front(queue) or '' }
+    elseif #idle < MAX_IDLE and now - seen > HOUR and delayed(queue) == 0 then
+      idle[#idle + 1] = queue
+    end
   end
+  looked_at = looked_at + #busy
+  return busy, idle
 end
-local schedule_in, next_schedule = '', redis.call('ZRANGE', SCHEDULES, 0, 0, 'WITHSCORES')[2]
-if next_schedule and next_schedule ~= 'inf' then schedule_in = integer(tonumber(next_schedule) - now) end
--- Their queue is no pool's, so it is not among the others. What its jobs are for may be gone; they are taken out all the same.
-local schedules_queue = queue_of(SCHEDULES_POOL)
-if waiting(schedules_queue) > 0 then schedule_in = '0' end
-if active(schedules_queue) > 0 then busy[#busy + 1] = { schedules_queue, 0, active(schedules_queue), 0, '' } end
-local lists = {}
-for i, status in ipairs({ 'pending', 'queued', 'retrying', 'completed', 'failed', 'timeout', 'cancelled' }) do lists[i] = tasks_key(status) end
-local in_use = redis.call('EXISTS', AGENTS, QUEUES, WEBHOOKS, SCHEDULES, unpack(lists)) > 0 and 1 or 0
-for _, key in ipairs({ DISPATCHERS, SWEEP, STATS, WOKEN }) do
-  if in_use == 1 then redis.call('PERSIST', key) else redis.call('PEXPIRE', key, HOUR) end
+
+-- The first by id is the oldest (tasks/trim.lua): as long as that is young, and there are not too many, there is nothing to forget.
+local function may_be_trimmed()
+  for i = FIRST_KEPT, FIRST_TYPE - 1, 3 do
+    local list = tasks_key(ARGV[i])
+    local oldest = redis.call('ZRANGE', list, 0, 0)[1]
+    local created = oldest and redis.call('HGET', task_key(oldest), 'created')
+    if oldest and (not created or now >= created + ARGV[i + 1] or redis.call('ZCARD', list) > tonumber(ARGV[i + 2])) then return true end
+  end
+  local next_webhook = redis.call('ZRANGE', WEBHOOKS, 0, 0, 'WITHSCORES')[2]
+  return next_webhook and (tonumber(next_webhook) <= now or redis.call('ZCARD', WEBHOOKS) > tonumber(ARGV[3]))
 end
-return {
-  next_record and math.max(0, tonumber(next_record) - now) or -1,
-  (next_look and tonumber(next_look) <= now or redis.call('HEXISTS', SWEEP, 'hold') == 1) and 1 or 0,
-  next_webhook and tonumber(next_webhook) <= now and 1 or 0,
-  busy,
-  least,
-  in_use,
-  idle,
-  schedule_in,
-}
+
+local function is_in_use()
+  local lists = {}
+  for i, status in ipairs({ 'pending', 'queued', 'retrying', 'completed', 'failed', 'timeout', 'cancelled' }) do lists[i] = tasks_key(status) end
+  return redis.call('EXISTS', AGENTS, QUEUES, WEBHOOKS, SCHEDULES, unpack(lists)) > 0
+end
+
+local function look_at_type(broken)
+  redis.call('ZADD', DISPATCHERS, ARGV[2], ARGV[1])
+  forgive_absence(now, broken)
+  redis.call('HSET', SWEEP, 'tick', integer(now))
+
+  local next_record = redis.call('ZRANGE', TIMERS, 0, 0, 'WITHSCORES')[2]
+  local next_look = redis.call('ZRANGE', WATCH, 0, 0, 'WITHSCORES')[2]
+  local next_webhook = redis.call('ZRANGE', WEBHOOK_ORIGINS, 0, 0, 'WITHSCORES')[2]
+  local least, two = '-1', redis.call('ZRANGE', DISPATCHERS, 0, 1, 'WITHSCORES')
+  if two[1] and two[1] ~= ARGV[1] then least = two[2] elseif two[3] then least = two[4] end
+  local busy, idle = look_at_queues()
+  local schedule_in, next_schedule = '', redis.call('ZRANGE', SCHEDULES, 0, 0, 'WITHSCORES')[2]
+  if next_schedule and next_schedule ~= 'inf' then schedule_in = integer(tonumber(next_schedule) - now) end
+  -- Their queue is no pool's, so it is not among the others. What its jobs are for may be gone; they are taken out all the same.
+  local schedules_queue = queue_of(SCHEDULES_POOL)
+  if any_jobs({ schedules_queue }, 1, 1, 1) then
+    if waiting(schedules_queue) > 0 then schedule_in = '0' end
+    if active(schedules_queue) > 0 then busy[#busy + 1] = { schedules_queue, 0, active(schedules_queue), 0, '' } end
+  end
+  local in_use = is_in_use()
+  -- They were all given their hour together.
+  if not in_use or redis.call('PTTL', SWEEP) >= 0 then
+    for _, key in ipairs({ DISPATCHERS, SWEEP, STATS, WOKEN }) do
+      if in_use then redis.call('PERSIST', key) else redis.call('PEXPIRE', key, HOUR) end
+    end
+  end
+  return {
+    next_record and math.max(0, tonumber(next_record) - now) or -1,
+    (next_look and tonumber(next_look) <= now or redis.call('HEXISTS', SWEEP, 'hold') == 1) and 1 or 0,
+    next_webhook and tonumber(next_webhook) <= now and 1 or 0,
+    busy,
+    least,
+    in_use and 1 or 0,
+    idle,
+    schedule_in,
+    may_be_trimmed() and 1 or 0,
+  }
+end
+
+local replies = {}
+for i = FIRST_TYPE, #ARGV, 2 do
+  at_base(ARGV[i])
+  local ok, reply = pcall(look_at_type, ARGV[i + 1] == '1')
+  replies[#replies + 1] = ok and reply or error_reply(reply)
+  looked_at = looked_at + 1
+  if looked_at >= IN_ONE_GO then break end
+end
+return replies

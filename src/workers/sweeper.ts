@@ -18,6 +18,8 @@ export type SweeperDeps = {
   log: Logger
 }
 
+export type Sweeper = ReturnType<typeof createSweeper>
+
 export const createSweeper = ({ tasks, queues, registry, webhooks, dueIn, log }: SweeperDeps) => {
   const lastTrim = new Map<string, number>()
   return {

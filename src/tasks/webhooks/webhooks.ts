@@ -39,6 +39,8 @@ export const createWebhooks = ({ redis, keys, log, maxKept = MAX_KEPT }: { redis
 
   return {
     read,
+    /** Of an agent type; more are trimmed. */
+    maxKept,
 
     /** Takes webhooks that are due. `more`: some are left for which there was no room. */
     claim: async (type: string, token: string, room: Room): Promise<Claims> => {
