@@ -195,7 +195,7 @@ test.concurrent('outlives the record of its task, which is shown for as long', a
   const { type, submit } = setting()
   const id = await cancelled(submit(to.url, { parameters: { n: 7 } }))
   await webhookOf(id, (w) => w.attempts.length === 1)
-  await system.redis.hset(system.keys.task(type, id), 'ended', 1)
+  await system.redis.hset(system.keys.task(type, id), 'created', 1, 'ended', 1)
   await until(async () => (await system.redis.exists(system.keys.task(type, id))) === 0, { what: 'its trim' })
   expect(await system.task(id)).toMatchObject({ status: 'cancelled', parameters: { n: 7 }, webhook: { status: 'pending' } })
   expect((await system.get(`/tasks?agent_type=${type}`)).json.tasks).toEqual([])

@@ -20,8 +20,8 @@ local AT_ONCE = 50
 local MAX_IDLE = 20
 local SCHEDULES_POOL = '~schedules' -- queues/schedulers.ts
 local FIRST_KEPT, FIRST_TYPE = 4, 16
--- Redis does nothing else meanwhile: a type counts one, as do fifty of its idle queues and each that is not.
-local IN_ONE_GO = 100
+-- Redis does nothing else meanwhile, so no longer than one or two milliseconds: a type counts one, as do each further fifty of its queues and each in use.
+local IN_ONE_GO = 50
 local now, looked_at = now_ms(), 0
 
 -- What waits and runs in the queues of the type, and which of them nobody uses.
@@ -32,7 +32,7 @@ local function look_at_queues()
     -- Nearly all of many queues have nothing: they are asked for together.
     if (i - 1) % (2 * AT_ONCE) == 0 then
       any = any_jobs(queues, i, math.min(i + 2 * AT_ONCE - 1, #queues), 2)
-      looked_at = looked_at + 1
+      if i > 1 then looked_at = looked_at + 1 end
     end
     local queue, seen, waits, under_way = queues[i], tonumber(queues[i + 1]), 0, 0
     if any then waits, under_way = waiting(queue), active(queue) end
@@ -46,8 +46,10 @@ local function look_at_queues()
     end
   end
   looked_at = looked_at + #busy
-  return busy, idle
+  return busy, idle, #queues > 0
 end
+
+local function first_score(key) return redis.call('ZRANGE', key, 0, 0, 'WITHSCORES')[2] end
 
 -- The first by id is the oldest (tasks/trim.lua): as long as that is young, and there are not too many, there is nothing to forget.
 local function may_be_trimmed()
@@ -57,7 +59,7 @@ local function may_be_trimmed()
     local created = oldest and redis.call('HGET', task_key(oldest), 'created')
     if oldest and (not created or now >= created + ARGV[i + 1] or redis.call('ZCARD', list) > tonumber(ARGV[i + 2])) then return true end
   end
-  local next_webhook = redis.call('ZRANGE', WEBHOOKS, 0, 0, 'WITHSCORES')[2]
+  local next_webhook = first_score(WEBHOOKS)
   return next_webhook and (tonumber(next_webhook) <= now or redis.call('ZCARD', WEBHOOKS) > tonumber(ARGV[3]))
 end
 
@@ -72,13 +74,15 @@ local function look_at_type(broken)
   forgive_absence(now, broken)
   redis.call('HSET', SWEEP, 'tick', integer(now))
 
-  local next_record = redis.call('ZRANGE', TIMERS, 0, 0, 'WITHSCORES')[2]
-  local next_look = redis.call('ZRANGE', WATCH, 0, 0, 'WITHSCORES')[2]
-  local next_webhook = redis.call('ZRANGE', WEBHOOK_ORIGINS, 0, 0, 'WITHSCORES')[2]
+  local next_look = first_score(WATCH)
+  local next_record, next_webhook, next_schedule
+  if redis.call('EXISTS', TIMERS, WEBHOOK_ORIGINS, SCHEDULES) > 0 then
+    next_record, next_webhook, next_schedule = first_score(TIMERS), first_score(WEBHOOK_ORIGINS), first_score(SCHEDULES)
+  end
   local least, two = '-1', redis.call('ZRANGE', DISPATCHERS, 0, 1, 'WITHSCORES')
   if two[1] and two[1] ~= ARGV[1] then least = two[2] elseif two[3] then least = two[4] end
-  local busy, idle = look_at_queues()
-  local schedule_in, next_schedule = '', redis.call('ZRANGE', SCHEDULES, 0, 0, 'WITHSCORES')[2]
+  local busy, idle, any_queues = look_at_queues()
+  local schedule_in = ''
   if next_schedule and next_schedule ~= 'inf' then schedule_in = integer(tonumber(next_schedule) - now) end
   -- Their queue is no pool's, so it is not among the others. What its jobs are for may be gone; they are taken out all the same.
   local schedules_queue = queue_of(SCHEDULES_POOL)
@@ -86,7 +90,7 @@ local function look_at_type(broken)
     if waiting(schedules_queue) > 0 then schedule_in = '0' end
     if active(schedules_queue) > 0 then busy[#busy + 1] = { schedules_queue, 0, active(schedules_queue), 0, '' } end
   end
-  local in_use = is_in_use()
+  local in_use = any_queues or is_in_use()
   -- They were all given their hour together.
   if not in_use or redis.call('PTTL', SWEEP) >= 0 then
     for _, key in ipairs({ DISPATCHERS, SWEEP, STATS, WOKEN }) do

@@ -19,7 +19,7 @@ import type { Watchdog } from './watchdog.ts'
 import type { WebhookDeliverer } from './webhooks.ts'
 
 /** Types that are named to one script; it looks at as many as are not too much at once. */
-const MAX_IN_ONE_GO = 100
+const MAX_IN_ONE_GO = 50
 
 /** What survey.lua tells of a type. */
 type Cells = readonly [recordsDueInMs: number, agentsDue: number, webhooksDue: number, busy: readonly Busy[], leastOther: string, inUse: number, idle: readonly string[], scheduleInMs: string, trims: number]
