@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { Registration } from '../src/contracts/agent.ts'
 import { loadScript } from '../src/redis/scripts.ts'
 import { becomesQuiet } from './quiet.ts'
 import { startCore } from './core.ts'
@@ -212,16 +213,63 @@ describe('a heartbeat', () => {
     expect(await view(b)).toMatchObject({ status: 'healthy', metadata: { y: 2 } })
   })
 
-  test.concurrent('is heard where the agent is now, once it has come back under another type', async () => {
+  test.concurrent('is heard where the agent is now, once it has come back under another type, and that elsewhere', async () => {
     const [was, is] = [setting(), setting()]
     const a = await was.agent({ beats: false })
+    await using another = await startCore(system)
+    await using knows = await startCore(system)
+    const life = await knows.registry.lifeOf(a.id)
     await a.beat()
-    await system.call('DELETE', `/agents/${a.id}`)
-    expect((await register({ agent_id: a.id, type: is.type, status: 'draining' })).status).toBe(201)
+    await another.registry.unregister(a.id)
+    const { agent: back } = await another.registry.register(Registration.parse({ name: 'a', host: '127.0.0.1', port: 9, agent_id: a.id, type: is.type, status: 'draining' }), { host: '127.0.0.1', port: 9 }, [])
     expect(await a.beat({ status: 'healthy' })).toMatchObject({ status: 200 })
     expect(await view(a)).toMatchObject({ type: is.type, status: 'healthy' })
-    await system.call('DELETE', `/agents/${a.id}`)
+    const now = await knows.registry.lifeOf(a.id)
+    expect(now).toEqual({ generation: 1, registeredMs: Date.parse(back.registered_at) })
+    expect(now).not.toEqual(life)
+    await another.registry.unregister(a.id)
     expect((await a.beat()).status).toBe(404)
+    expect(await knows.registry.lifeOf(a.id)).toBeNull()
+  })
+
+  test.concurrent('of an agent that is settled leaves it where it stands, and moves the look at it; its record is kept for a day from then', async () => {
+    const { type, agent } = setting()
+    const a = await agent({ beats: false, maxConcurrency: 4 })
+    const [pool, watch, record] = [system.keys.pool(type, 'echo'), system.keys.watch(type), system.keys.agent(type, a.id)]
+    const nextLook = async () => Number(await system.redis.zscore(watch, a.id))
+    // Whatever is found out by a look is not found out by such a beat.
+    await system.redis.zadd(pool, 12345, a.id)
+    await until(async () => (await redisNow()) > Number(await system.redis.hget(record, 'seen')))
+    await system.redis.pexpire(record, 1000)
+    const before = await nextLook()
+    expect((await a.beat({ status: 'healthy', max_concurrency: 4, running: [] })).status).toBe(200)
+    expect(await system.redis.zscore(pool, a.id)).toBe('12345')
+    expect(await nextLook()).toBeGreaterThan(before)
+    expect(await nextLook()).toBe(Number(await system.redis.hget(record, 'seen')) + 45_000)
+    expect(await system.redis.pttl(record)).toBeGreaterThan(86_400_000)
+    // With something new to say, in trouble, or with a lease, it is looked at.
+    const isLookedAt = async (body: object) => {
+      await system.redis.zadd(pool, 12345, a.id)
+      await a.beat(body)
+      return (await system.redis.zscore(pool, a.id)) !== '12345'
+    }
+    expect(await isLookedAt({ status: 'degraded' })).toBe(true)
+    expect(await isLookedAt({ status: 'degraded' })).toBe(false)
+    expect(await isLookedAt({ max_concurrency: 3 })).toBe(true)
+    for (const [field, value] of [['trial', '0'], ['out', 'refused'], ['rest', String((await redisNow()) + 200)], ['seen', String((await redisNow()) - 50_000)]] as const) {
+      await system.redis.hset(record, field, value)
+      expect(await isLookedAt({}), field).toBe(true)
+      await system.redis.hdel(record, 'trial')
+    }
+    // The beat behind a rest sees that it is over.
+    await until(async () => (await redisNow()) > Number(await system.redis.hget(record, 'rest')))
+    expect(await isLookedAt({})).toBe(true)
+    expect(await isLookedAt({})).toBe(false)
+    const leased = (await redisNow()) + 5000
+    await system.redis.zadd(system.keys.leases(type, a.id), leased, 'h.someone')
+    expect(await isLookedAt({})).toBe(true)
+    expect(await nextLook()).toBe(leased + 1)
+    await system.redis.del(system.keys.leases(type, a.id))
   })
 
   test.concurrent('frees nothing that began behind it, should it come late and be overtaken by another', async () => {

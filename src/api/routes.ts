@@ -95,7 +95,7 @@ export type Shared = {
 /**
  * @param parts of the namespace
  * @param measures what else its `/metrics` tell, if anything
- * @returns the handlers, and where each stands; '/' is everywhere
+ * @returns the handlers, and where each stands; '/' is everywhere. Those asked most come first: each that is passed costs some µs
  */
 export const createRoutes = (parts: Parts, feed: Feed, { forms, policy, guard, log, reads, openEventStream, pressure, shed }: Shared, measures?: Measures): [path: string, ...RequestHandler[]][] => {
   const { redis, keys, types, queues, callbacks, webhooks, events, schedules, presence } = parts
@@ -106,13 +106,13 @@ export const createRoutes = (parts: Parts, feed: Feed, { forms, policy, guard, l
   return [
     ['/', batchRoutes({ tasks, callbacks, registry, form: forms.batchTask, shed, log })], // before /tasks/:id
     ['/', taskRoutes({ tasks, callbacks, whenEnded: createWaiter({ tasks, feed }), registry, own, form: forms.task, log })],
+    ['/', progressRoutes({ tasks, own })],
+    ['/', agentRoutes({ registry, policy, own, namespace: keys.namespace, guard, log })],
     ['/', eventRoutes({ events, feed, types, apartMs: isCluster(redis) ? CLUSTER_APART_MS : 0, openEventStream, log })],
     ['/', explainRoutes({ explain: createExplain({ redis, keys, presence }), tasks })],
     ['/', webhookRoutes({ webhooks, log })],
     ['/', deadLetterRoutes({ tasks, log })],
-    ['/', progressRoutes({ tasks, own })],
     ['/', scheduleRoutes({ schedules, callbacks, registry, form: forms.schedule, log })],
-    ['/', agentRoutes({ registry, policy, own, namespace: keys.namespace, guard, log })],
     ['/', metricsRoutes({ census: createCensus({ redis, keys, types }), measures })],
     ['/queues', readOnly, onePage, board],
   ]

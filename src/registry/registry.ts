@@ -172,9 +172,12 @@ export const createRegistry = ({ redis, keys, types, signing }: { redis: Redis; 
 
   /** Which life of an agent is the present one; null when it is not known. */
   const lifeOf = async (id: string): Promise<{ generation: number; registeredMs: number } | null> => {
-    const type = await indexed(id)
-    const [generation, registered] = type === null ? [] : await redis.hmget(keys.agent(type, id), 'generation', 'registered')
-    return generation && registered ? { generation: Number(generation), registeredMs: Number(registered) } : null
+    const lifeUnder = async (type: string | null) => {
+      const [generation, registered] = type === null ? [] : await redis.hmget(keys.agent(type, id), 'generation', 'registered')
+      return generation && registered ? { generation: Number(generation), registeredMs: Number(registered) } : null
+    }
+    // It may live under another type than was known: of that life nobody may be let off the question.
+    return (await lifeUnder(recall(id))) ?? lifeUnder(await indexed(id))
   }
 
   /**
