@@ -213,6 +213,16 @@ describe('a heartbeat', () => {
     expect(await view(b)).toMatchObject({ status: 'healthy', metadata: { y: 2 } })
   })
 
+  test.concurrent('of each of many agents is heard, however much they all list at once', async () => {
+    const { type } = setting()
+    await using core = await startCore(system)
+    const ids = Array.from({ length: 64 }, (_, n) => `${type}-${n}`)
+    await Promise.all(ids.map((agent_id) => core.registry.register(Registration.parse({ name: 'a', host: '127.0.0.1', port: 9, agent_id, type }), { host: '127.0.0.1', port: 9 }, [])))
+    const running = Array.from({ length: 2000 }, (_, n) => String(n))
+    const answers = await Promise.all(ids.map((id) => core.registry.heartbeat(id, { running }, [])))
+    for (const answer of answers) expect(answer!.lost).toHaveLength(2000)
+  })
+
   test.concurrent('is heard where the agent is now, once it has come back under another type, and that elsewhere', async () => {
     const [was, is] = [setting(), setting()]
     const a = await was.agent({ beats: false })

@@ -14,6 +14,8 @@ const MAX_ITEMS = 64
 const PATIENCE_MS = 5
 /** In characters: payloads are not gathered into huge commands. */
 const MAX_TEXT = 256 * 1024
+/** What each counts beside its text: a JavaScript function takes no more than some tens of thousands. */
+const AN_ARGUMENT = 16
 
 export type Arguments = readonly (string | number)[]
 type Waiting = { item: Arguments; resolve: (reply: unknown) => void; reject: (error: unknown) => void; sent: (() => void) | undefined }
@@ -23,7 +25,7 @@ export function* partsOf<T>(all: readonly T[], argumentsOf: (one: T) => Argument
   let part: T[] = []
   let text = 0
   for (const one of all) {
-    const length = argumentsOf(one).reduce<number>((n, a) => n + (typeof a === 'string' ? a.length : 8), 0)
+    const length = argumentsOf(one).reduce<number>((n, a) => n + AN_ARGUMENT + (typeof a === 'string' ? a.length : 0), 0)
     if (part.length === MAX_ITEMS || (part.length > 0 && text + length > MAX_TEXT)) {
       yield part
       part = []
