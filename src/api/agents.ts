@@ -81,7 +81,7 @@ export const agentRoutes = ({ registry, policy, own, namespace, guard, log }: { 
     const id = agentId(String(req.params.id))
     const beat = body(Heartbeat, req)
     await own.agent(res, id)
-    const answer = await registry.heartbeat(id, beat, metadataOf(req))
+    const answer = await registry.heartbeat(id, beat, beat.metadata === undefined ? [] : metadataOf(req))
     if (!answer) throw new NotFound(`agent ${id} is not registered; register it (POST /agents/register)`)
     sendJson(res, 200, stringify(answer))
   })

@@ -253,7 +253,7 @@ export const createRegistry = ({ redis, keys, types, signing }: { redis: Redis; 
     if (reply === 'metadata') throw tooMuchMetadata()
     const [ttl, status, cancel, lost, now, salts] = reply as [string, string, string[], string[], string, string]
     heardTime(type, Number(now))
-    return { received: true, next_interval_seconds: Number(ttl) / 3000, timestamp: iso(Number(now)), cancel, lost, drain: status === 'draining', signing_secret_id: signing.secret(id, salts)?.id ?? null }
+    return { received: true, next_interval_seconds: Number(ttl) / 3000, timestamp: iso(Number(now)), cancel, lost, drain: status === 'draining', signing_secret_id: signing.secretId(id, salts) }
   }
 
   /**

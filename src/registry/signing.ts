@@ -14,8 +14,9 @@ import { createSecrets } from '../redis/secret.ts'
 const LOOK_AGAIN_MS = 60_000
 /** One that was made counts so long beside one that was set since: agents come by the new one with their next beat. */
 const MADE_COUNTS_MS = 24 * 3_600_000
-/** Agents whose keys are kept at hand. */
+/** Agents whose keys are kept at hand; and, as each beat is told it, whose secret's id is. */
 const MAX_KEPT = 10_000
+const MAX_IDS = 100_000
 
 export type Signing = ReturnType<typeof createSigning>
 /** The secret, for the agent alone; its id is for anybody: by it the agent knows whether it has the right one. */
@@ -29,6 +30,7 @@ export const createSigning = ({ redis, keys, configured }: { redis: Redis; keys:
   let lookedAt = -Infinity
   /** By agent and salts. */
   const kept = new Map<string, readonly KeyObject[]>()
+  const ids = new Map<string, string>()
 
   /** One that was made before another was set: agents have secrets of it still. */
   const made = async (): Promise<string[]> => {
@@ -45,6 +47,7 @@ export const createSigning = ({ redis, keys, configured }: { redis: Redis; keys:
     if (found.length === masters.length && found.every((one, i) => one.equals(masters[i]!))) return
     masters = found
     kept.clear()
+    ids.clear()
   }
   /** As known: whoever signs does not wait. */
   const known = (): readonly KeyObject[] => {
@@ -53,6 +56,14 @@ export const createSigning = ({ redis, keys, configured }: { redis: Redis; keys:
   }
 
   const derive = (master: KeyObject, agentId: string, salt: string): Buffer => deriveKey(master, `switchyard agent ${keys.namespace} ${agentId} ${salt}`)
+
+  /** The one that the agent is to have; null when it has none. */
+  const secret = (agentId: string, salts: string): AgentSecret | null => {
+    const [master] = known()
+    if (salts === '' || !master) return null
+    const text = writeSecret(derive(master, agentId, salts.split(' ', 1)[0]!))
+    return { secret: text, id: hash('sha256', text).slice(0, 16) }
+  }
 
   return {
     /** To be awaited once, before anything else is asked. */
@@ -74,12 +85,18 @@ export const createSigning = ({ redis, keys, configured }: { redis: Redis; keys:
       return derived
     },
 
-    /** The one that the agent is to have; null when it has none. */
-    secret: (agentId: string, salts: string): AgentSecret | null => {
-      const [master] = known()
-      if (salts === '' || !master) return null
-      const secret = writeSecret(derive(master, agentId, salts.split(' ', 1)[0]!))
-      return { secret, id: hash('sha256', secret).slice(0, 16) }
+    /** The secret, for its agent alone. */
+    secret,
+    /** Its id, for anybody; told at each beat. */
+    secretId: (agentId: string, salts: string): string | null => {
+      known()
+      const name = `${agentId} ${salts}`
+      const before = ids.get(name)
+      if (before !== undefined) return before
+      const id = secret(agentId, salts)?.id ?? null
+      if (ids.size >= MAX_IDS) ids.clear()
+      if (id !== null) ids.set(name, id)
+      return id
     },
   }
 }
