@@ -8,7 +8,7 @@
 
 /** Keys with an id behind them: `sy:{default/cost}:agent:<id>`. */
 const WITH_ID = {
-  /** hash: an agent; expires 24 h after its last beat */
+  /** hash: an agent; expires 24 h after its last beat, or some minutes later */
   agent: 'agent:',
   /** zset: its leases, attempt id → deadline in ms of Redis time */
   leases: 'leases:',
