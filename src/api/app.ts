@@ -16,6 +16,7 @@ import { createEventStreams } from './event-stream.ts'
 import { goOn } from './expectation.ts'
 import { createGate } from './gate.ts'
 import { healthRoutes } from './health.ts'
+import { inOrder } from './in-order.ts'
 import { keyRoutes } from './keys.ts'
 import { createLimit } from './limit.ts'
 import { loginRoutes, whoIsIn } from './login.ts'
@@ -63,14 +64,18 @@ export const createApp = (deps: AppDeps): Express => {
   app.disable('x-powered-by')
   app.disable('etag')
   app.set('query parser', false) // input.ts reads queries
-  app.use(metrics.measured)
-  app.use(namesHost)
-  app.use(createAccess({ guard, operations, checkVisitor }))
-  app.use(createLimit({ redis, keys }))
-  app.use(createGate({ pressure, room: createRoom() }))
-  app.use(goOn)
-  app.use(createTenants({ core, feeds, shared, service }))
-  for (const [path, ...handlers] of createRoutes(core, feeds.of(core), shared, metrics)) app.use(path, ...handlers)
+  app.use(
+    inOrder(
+      metrics.measured,
+      namesHost,
+      createAccess({ guard, operations, checkVisitor }),
+      createLimit({ redis, keys }),
+      createGate({ pressure, room: createRoom() }),
+      goOn,
+      createTenants({ core, feeds, shared, service }),
+    ),
+  )
+  app.router.stack.push(...createRoutes(core, feeds.of(core), shared, metrics).stack) // not behind a router of their own (routes.ts)
   app.use(service)
   accountFor(app, operations)
   app.use(problemHandler(log, metrics.shed))

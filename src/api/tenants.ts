@@ -1,5 +1,5 @@
 /** To the routes of other namespaces than the default one: made when one is first asked about, and let go of when others are asked about. */
-import { Router, type RequestHandler } from 'express'
+import type { RequestHandler } from 'express'
 import { MAX_NAMESPACES } from '../access/namespaces.ts'
 import type { Core } from '../core.ts'
 import { DEFAULT_NAMESPACE } from '../redis/keys.ts'
@@ -22,8 +22,7 @@ export const createTenants = ({ core, feeds, shared, service }: { core: Core; fe
 
   const make = async (namespace: string): Promise<RequestHandler> => {
     const parts = await core.of(namespace)
-    const router = Router()
-    for (const [path, ...handlers] of createRoutes(parts, feeds.of(parts), { ...shared, log: shared.log.child({ namespace }) })) router.use(path, ...handlers)
+    const router = createRoutes(parts, feeds.of(parts), { ...shared, log: shared.log.child({ namespace }) })
     made.set(namespace, router)
     for (const oldest of made.keys()) {
       if (made.size <= MAX_MADE) break
