@@ -96,6 +96,9 @@ const Environment = z.object({
   /** Ended records kept per agent type, of completed and cancelled, and of failed and timed-out ones. */
   RETENTION_COMPLETED_COUNT: integer(0, 10_000_000).default(100_000),
   RETENTION_FAILED_COUNT: integer(0, 10_000_000).default(100_000),
+  /** What those may take of Redis's memory, of each status as well. */
+  RETENTION_COMPLETED_BYTES: integer(0, 1e13).default(256 * 1024 * 1024),
+  RETENTION_FAILED_BYTES: integer(0, 1e13).default(256 * 1024 * 1024),
   DRAIN_SECONDS: integer(0, 600).default(25),
   /** How long an API that is told to stop goes on serving, not ready, so that whoever sends requests there hears of it. */
   LEAVE_SECONDS: integer(0, 120).default(0),
@@ -135,7 +138,7 @@ export type Config = Readonly<{
   adminKey: string | undefined
   allowedHosts: readonly string[]
   insecureOpen: boolean
-  retention: Readonly<{ completedMs: number; failedMs: number; completedCount: number; failedCount: number }>
+  retention: Readonly<{ completedMs: number; failedMs: number; completedCount: number; failedCount: number; completedBytes: number; failedBytes: number }>
   drainMs: number
   leaveMs: number
   ack: 'memory' | 'replica'
@@ -179,6 +182,8 @@ export const readConfig = (env: NodeJS.ProcessEnv = process.env): Config => {
       failedMs: e.RETENTION_FAILED_SECONDS * 1000,
       completedCount: e.RETENTION_COMPLETED_COUNT,
       failedCount: e.RETENTION_FAILED_COUNT,
+      completedBytes: e.RETENTION_COMPLETED_BYTES,
+      failedBytes: e.RETENTION_FAILED_BYTES,
     }),
     drainMs: e.DRAIN_SECONDS * 1000,
     leaveMs: e.LEAVE_SECONDS * 1000,

@@ -14,6 +14,7 @@ import { checkRedis } from './redis/checks.ts'
 import { watchAddress } from './redis/address.ts'
 import { createRedis, whenReady, type Redis } from './redis/client.ts'
 import { joinEmbedded } from './redis/embedded.ts'
+import { createFullness, type Fullness } from './redis/fullness.ts'
 import { createKeys, DEFAULT_NAMESPACE } from './redis/keys.ts'
 import { refusalOf } from './redis/refusals.ts'
 import { createPresence } from './registry/presence.ts'
@@ -26,10 +27,10 @@ import { createStats } from './tasks/stats.ts'
 import { createTasks } from './tasks/tasks.ts'
 import { createWebhooks } from './tasks/webhooks/webhooks.ts'
 
-type PartsDeps = { redis: Redis; namespace: string; config: Config; callbacks: CallbackPolicy; log: Logger }
+type PartsDeps = { redis: Redis; namespace: string; config: Config; callbacks: CallbackPolicy; fullness: Fullness; log: Logger }
 
 /** Everything of one namespace. */
-const createParts = async ({ redis, namespace, config, callbacks, log }: PartsDeps) => {
+const createParts = async ({ redis, namespace, config, callbacks, fullness, log }: PartsDeps) => {
   const keys = createKeys(config.redisPrefix, namespace)
   const signing = createSigning({ redis, keys, configured: config.signingSecrets })
   const queues = createQueues({ redis, keys })
@@ -38,8 +39,8 @@ const createParts = async ({ redis, namespace, config, callbacks, log }: PartsDe
   const types = createTypes({ redis, keys })
   const registry = createRegistry({ redis, keys, types, signing })
   const stats = createStats({ redis, keys })
-  const webhooks = createWebhooks({ redis, keys, log })
-  const tasks = createTasks({ redis, keys, types, queues, stats, webhooks, retention: config.retention, fault: config.fault, maxAttemptMs: config.maxTaskTimeoutSeconds * 1000, maxQueued: config.admission.maxQueued, log })
+  const webhooks = createWebhooks({ redis, keys, log, maxBytes: config.retention.failedBytes })
+  const tasks = createTasks({ redis, keys, types, queues, stats, webhooks, retention: config.retention, fullness, fullPercent: config.admission.maxRedisPercent, fault: config.fault, maxAttemptMs: config.maxTaskTimeoutSeconds * 1000, maxQueued: config.admission.maxQueued, log })
   const events = createEvents({ redis, keys })
   const schedulers = createSchedulers({ queues })
   const schedules = createSchedules({ redis, keys, types, registry, tasks, stats, schedulers, maxTimeoutSeconds: config.maxTaskTimeoutSeconds, log })
@@ -50,7 +51,7 @@ const createParts = async ({ redis, namespace, config, callbacks, log }: PartsDe
     tasks.end()
     await stats.stop()
   }
-  return { redis, keys, types, signing, registry, queues, tasks, callbacks, webhooks, events, stats, schedulers, schedules, presence, end }
+  return { redis, keys, fullness, types, signing, registry, queues, tasks, callbacks, webhooks, events, stats, schedulers, schedules, presence, end }
 }
 /** What one namespace is made of. */
 export type Parts = Awaited<ReturnType<typeof createParts>>
@@ -89,11 +90,12 @@ export const createCore = async ({ config, log, name }: { config: Config; log: L
   const redisAt = watchAddress(redis, redisUrl)
   // Where the API listens is known but for a port that was left open.
   const callbacks = createCallbackPolicy({ cidrs: config.webhookCidrs, own: () => [{ host: config.host, port: config.port }, ...redisAt()] })
+  const fullness = createFullness(redis)
   const byNamespace = new Map<string, Promise<Parts>>()
   const of = (namespace: string): Promise<Parts> => {
     const known = byNamespace.get(namespace)
     if (known) return known
-    const parts = createParts({ redis, namespace, config, callbacks, log: namespace === DEFAULT_NAMESPACE ? log : log.child({ namespace }) })
+    const parts = createParts({ redis, namespace, config, callbacks, fullness, log: namespace === DEFAULT_NAMESPACE ? log : log.child({ namespace }) })
     byNamespace.set(namespace, parts)
     parts.catch(() => byNamespace.delete(namespace)) // who asks next tries again
     return parts

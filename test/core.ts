@@ -15,7 +15,7 @@ export const startCore = async (system: Pick<System, 'redisUrl' | 'prefix'>, env
 /** The core's tasks, but that jobs are added so: as by a process that dies there, or whose Redis fails. */
 export const tasksAdding = (core: Core, add: Core['queues']['add']): Tasks => {
   const { retention, fault, admission } = readConfig({})
-  return createTasks({ ...core, queues: { ...core.queues, add }, retention, fault, maxAttemptMs: 300_000, maxQueued: admission.maxQueued, log: createLogger('test', 'silent') })
+  return createTasks({ ...core, queues: { ...core.queues, add }, retention, fullPercent: admission.maxRedisPercent, fault, maxAttemptMs: 300_000, maxQueued: admission.maxQueued, log: createLogger('test', 'silent') })
 }
 
 /** For so many slots to be reserved by hand. */

@@ -24,6 +24,8 @@ const WITH_ID = {
   task: 'task:',
   /** zset, all scores 0: the ids of the tasks of a status; by id is by time */
   tasks: 'tasks:',
+  /** zset, all scores 0: what the ended records of a status take, by stretches of the list: see tasks/weigh.lua */
+  stretches: 'stretches:',
   /** hash: the webhook of an ended task: see tasks/webhooks/outbox.lua */
   webhook: 'webhook:',
   /** hash: a task's record, kept for its webhook after its own time was over */
@@ -56,6 +58,8 @@ const SINGLE = {
   events: 'events',
   /** hash: what of its retries an agent type has spent (tasks/budget.lua); expires by itself */
   retry_budget: 'retry-budget',
+  /** hash: bytes of ended records by status, and of those kept for their webhooks: see tasks/weigh.lua, tasks/webhooks/outbox.lua */
+  weight: 'weight',
   /** hash: counts for /metrics */
   stats: 'stats',
   /** hash: queue → when a dispatcher was last told of it and has not come yet */
@@ -145,6 +149,8 @@ export const createKeys = (prefix: string, namespace = DEFAULT_NAMESPACE) => {
     dispatchers: single('dispatchers'),
     events: single('events'),
     stats: single('stats'),
+    weight: single('weight'),
+    stretches: withId('stretches'),
     retryBudget: single('retry_budget'),
     sweep: single('sweep'),
     webhook: withId('webhook'),

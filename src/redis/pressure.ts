@@ -15,7 +15,7 @@ export type StoreState = 'ready' | 'away' | 'full'
 export type Pressure = ReturnType<typeof createPressure>
 
 /** The part of its limit that is used, as Redis reckons it for itself; 0 when it has none. */
-const usedIn = (info: string): number => {
+export const usedIn = (info: string): number => {
   const field = (name: string) => Number(new RegExp(`^${name}:(\\d+)`, 'm').exec(info)?.[1] ?? 0)
   const max = field('maxmemory')
   return max === 0 ? 0 : (field('used_memory') - field('mem_not_counted_for_evict')) / max

@@ -3,6 +3,7 @@ import type { Config } from '../config.ts'
 import { isEnd, type TaskStatus } from '../contracts/task.ts'
 import type { Queues } from '../queues/queues.ts'
 import type { Redis } from '../redis/client.ts'
+import type { Fullness } from '../redis/fullness.ts'
 import type { Keys } from '../redis/keys.ts'
 import { loadScript } from '../redis/scripts.ts'
 import type { TaskView } from './record.ts'
@@ -10,7 +11,14 @@ import type { TaskView } from './record.ts'
 /** Looked at by one script: Redis does nothing else meanwhile. */
 const TICK_AT_ONCE = 200
 const TRIM_AT_ONCE = 250
-const TRIM_ROUNDS = 20
+/** As many as one queue at its fastest makes in the time between two trims, and half as many again; or as take so long. */
+const TRIM_ROUNDS = 40
+const TRIM_MS = 250
+/** From these parts of what Redis may be filled with on, ended records give way: completed and cancelled ones first, dead letters last, and all of them before new work is refused. */
+const GIVE_WAY = { completed: 7 / 8, failed: 15 / 16 }
+/** Of the records that are there, at one time; the least where there is any need. */
+const MOST_GIVEN = 0.5
+const LEAST_GIVEN = 0.02
 
 /** What the sweeper is to do with a task's job. */
 export type Due =
@@ -19,29 +27,29 @@ export type Due =
   | { what: 'came_back'; id: string; queue: string; attemptId: string; to: { status: TaskStatus; waitMs: number; error: string } }
 
 /** Of the ended records of a status. */
-export type Kept = readonly [status: string, ms: number, count: number]
+export type Kept = readonly [status: string, ms: number, count: number, bytes: number]
 
 export type SweepingDeps = {
   redis: Redis
   keys: Keys
   queues: Queues
   retention: Config['retention']
+  fullness: Fullness
+  /** Of its memory, from which on Redis takes no new work. */
+  fullPercent: number
   readOne: (id: string) => Promise<TaskView | null>
   wake: (type: string, id: string, queue: string) => Promise<unknown>
   /** Says in the log what has become of a task. */
   tell: (id: string, news: unknown) => void
 }
 
-export const createSweeping = ({ redis, keys, queues, retention, readOne, wake, tell }: SweepingDeps) => {
+export const createSweeping = ({ redis, keys, queues, retention, fullness, fullPercent, readOne, wake, tell }: SweepingDeps) => {
   const tickScript = loadScript(redis, new URL('./tick.lua', import.meta.url))
   const trimScript = loadScript(redis, new URL('./trim.lua', import.meta.url))
-  /** For how long ended records are, and how many. */
-  const kept: readonly Kept[] = [
-    ['completed', retention.completedMs, retention.completedCount],
-    ['cancelled', retention.completedMs, retention.completedCount],
-    ['failed', retention.failedMs, retention.failedCount],
-    ['timeout', retention.failedMs, retention.failedCount],
-  ]
+  /** For how long ended records are, how many, and with how many bytes. */
+  const ofCompleted = { ms: retention.completedMs, count: retention.completedCount, bytes: retention.completedBytes, givesWayFrom: GIVE_WAY.completed }
+  const ofFailed = { ms: retention.failedMs, count: retention.failedCount, bytes: retention.failedBytes, givesWayFrom: GIVE_WAY.failed }
+  const kept = [{ status: 'completed', ...ofCompleted }, { status: 'cancelled', ...ofCompleted }, { status: 'failed', ...ofFailed }, { status: 'timeout', ...ofFailed }]
   /** Where the trim of a type goes on, by status; it begins anew in a new process. */
   const trimmedTo = new Map<string, string[]>()
 
@@ -70,18 +78,34 @@ export const createSweeping = ({ redis, keys, queues, retention, readOne, wake, 
     await wake(type, id, queue)
   }
 
-  /** Forgets ended records that are old enough or too many. Bounded: what is left waits for the next time. */
+  /** Whether Redis's memory is so short that records give way. */
+  const isShort = async (type: string): Promise<boolean> => ((await fullness(keys.base(type))) * 100) / fullPercent >= GIVE_WAY.completed
+  /** How many records of each status stay for now: fewer than else while Redis's memory is short. */
+  const counts = async (type: string): Promise<number[]> => {
+    const used = ((await fullness(keys.base(type))) * 100) / fullPercent
+    return Promise.all(
+      kept.map(async ({ status, count, givesWayFrom: from }) => {
+        if (used < from) return count
+        const given = Math.max(LEAST_GIVEN, MOST_GIVEN * Math.min(1, (used - from) / (1 - from)))
+        return Math.min(count, Math.floor((await redis.zcard(keys.tasks(type, status))) * (1 - given)))
+      }),
+    )
+  }
+
+  /** Forgets ended records that are old enough, or too many, or take too much. Bounded: what is left waits for the next time. */
   const trim = async (type: string): Promise<void> => {
-    for (let round = 0; round < TRIM_ROUNDS; round++) {
+    const most = await counts(type)
+    const until = performance.now() + TRIM_MS
+    for (let round = 0; round < TRIM_ROUNDS && performance.now() < until; round++) {
       const behind = trimmedTo.get(type) ?? kept.map(() => '')
-      const [forgotten, ...next] = (await trimScript(keys.base(type), TRIM_AT_ONCE, ...kept.flatMap(([status, ms, count], i) => [status, ms, count, behind[i]!]))) as [number, ...string[]]
+      const [forgotten, unmeasured, ...next] = (await trimScript(keys.base(type), TRIM_AT_ONCE, ...kept.flatMap(({ status, ms, bytes }, i) => [status, ms, most[i]!, bytes, behind[i]!]))) as [number, number, ...string[]]
       const done = next.every((id) => id === '')
       if (done) trimmedTo.delete(type)
       else trimmedTo.set(type, next)
       // Where nothing was to be forgotten, all there was ended late: the next time goes on behind it.
-      if (done || forgotten === 0) return
+      if (unmeasured === 0 && (done || forgotten === 0)) return
     }
   }
 
-  return { tick, readd, trim, kept }
+  return { tick, readd, trim, kept: kept.map(({ status, ms, count, bytes }): Kept => [status, ms, count, bytes]), isShort }
 }

@@ -10,6 +10,7 @@ import type { Logger } from '../logger.ts'
 import type { Queues } from '../queues/queues.ts'
 import type { Redis } from '../redis/client.ts'
 import { createBatch } from '../redis/batch.ts'
+import type { Fullness } from '../redis/fullness.ts'
 import { uuidv7 } from '../redis/ids.ts'
 import { typeOfTask, type Keys } from '../redis/keys.ts'
 import { loadScript, text } from '../redis/scripts.ts'
@@ -42,6 +43,9 @@ export type TasksDeps = {
   stats: Stats
   webhooks: Webhooks
   retention: Config['retention']
+  fullness: Fullness
+  /** Of its memory, from which on Redis takes no new work. */
+  fullPercent: number
   /** The most that an attempt may take, however often it asks for more. */
   maxAttemptMs: number
   fault: Config['fault']
@@ -50,7 +54,7 @@ export type TasksDeps = {
   log: Logger
 }
 
-export const createTasks = ({ redis, keys, types, queues, stats, webhooks, retention, fault, maxAttemptMs, maxQueued, log }: TasksDeps) => {
+export const createTasks = ({ redis, keys, types, queues, stats, webhooks, retention, fullness, fullPercent, fault, maxAttemptMs, maxQueued, log }: TasksDeps) => {
   const script = (file: string) => loadScript(redis, new URL(file, import.meta.url))
   const scripts = {
     confirm: script('./confirm.lua'),
@@ -249,7 +253,7 @@ export const createTasks = ({ redis, keys, types, queues, stats, webhooks, reten
   const agentOf = createAgentOf({ redis, keys })
   const list = createList({ redis, keys, types, queues, readOne })
   const deadLetters = createDeadLetters({ redis, keys, types, readOne, retry })
-  const sweeping = createSweeping({ redis, keys, queues, retention, readOne, wake, tell })
+  const sweeping = createSweeping({ redis, keys, queues, retention, fullness, fullPercent, readOne, wake, tell })
 
   return { agentOf, submit, submitOnce, submitMany, refuseFull, anyFull, reserve, recover, begin, finish, park, progress, keepLate, callback: parked.callback, timeOut: parked.timeOut, cameBack: parked.settle, get, cancel, retry, list, deadLetters, ...sweeping, wake, end }
 }

@@ -1,8 +1,8 @@
 -- A dispatcher's look at agent types, once a second: what waits, what is due; it also says that the dispatcher is there.
 -- KEYS[1] base of the first of them
--- ARGV[1] dispatcher  [2] its attempts in flight  [3] how many webhooks of a type are kept
--- ARGV[4…15] for each of four statuses: its name, for how long ended records of it are kept (ms), how many
--- ARGV[16…] for each type, all of one server: its base, 1 when our connection has broken since its last look
+-- ARGV[1] dispatcher  [2] its attempts in flight  [3] how many webhooks of a type are kept  [4] and bytes of tasks for them alone
+-- ARGV[5…20] for each of four statuses: its name, for how long ended records of it are kept (ms), how many, how many bytes
+-- ARGV[21…] for each type, all of one server: its base, 1 when our connection has broken since its last look
 -- Returns for each, one at least and as many as may be looked at in one go:
 --   {ms until a record is to be looked at or -1, 1 when agents are due, 1 when webhooks are due, list of {queue, waiting, active, room, front},
 --   the load of the least busy other dispatcher or -1, 1 when the type is in use (there is an agent, a queue, a task, a webhook or a schedule),
@@ -19,7 +19,8 @@ local HOUR = 3600000 -- in ms
 local AT_ONCE = 50
 local MAX_IDLE = 20
 local SCHEDULES_POOL = '~schedules' -- queues/schedulers.ts
-local FIRST_KEPT, FIRST_TYPE = 4, 16
+local FIRST_KEPT, FIRST_TYPE = 5, 21
+local MAX_DISPATCHERS = 1000 -- one that was killed with much in hand is noted until it is told something in vain: of more those go
 -- Redis does nothing else meanwhile, so no longer than one or two milliseconds: a type counts one, as do each further fifty of its queues and each in use.
 local IN_ONE_GO = 50
 local now, looked_at = now_ms(), 0
@@ -51,16 +52,22 @@ end
 
 local function first_score(key) return redis.call('ZRANGE', key, 0, 0, 'WITHSCORES')[2] end
 
--- The first by id is the oldest (tasks/trim.lua): as long as that is young, and there are not too many, there is nothing to forget.
+-- The first by id is the oldest (tasks/trim.lua): as long as that is young, and there are not too many, and all were measured (tasks/weigh.lua) and are not too
+-- much, there is nothing to forget.
 local function may_be_trimmed()
-  for i = FIRST_KEPT, FIRST_TYPE - 1, 3 do
-    local list = tasks_key(ARGV[i])
+  local weighed = redis.call('HMGET', WEIGHT, 'webhooks', ARGV[5], ARGV[5] .. ':count', ARGV[9], ARGV[9] .. ':count', ARGV[13], ARGV[13] .. ':count', ARGV[17], ARGV[17] .. ':count')
+  for i = FIRST_KEPT, FIRST_TYPE - 1, 4 do
+    local list, at = tasks_key(ARGV[i]), (i - FIRST_KEPT) / 2 + 2
+    local bytes, measured = tonumber(weighed[at]), tonumber(weighed[at + 1])
     local oldest = redis.call('ZRANGE', list, 0, 0)[1]
-    local created = oldest and redis.call('HGET', task_key(oldest), 'created')
-    if oldest and (not created or now >= created + ARGV[i + 1] or redis.call('ZCARD', list) > tonumber(ARGV[i + 2])) then return true end
+    if not oldest and measured then return true end
+    if oldest then
+      local created, count = redis.call('HGET', task_key(oldest), 'created'), redis.call('ZCARD', list)
+      if not created or now >= created + ARGV[i + 1] or count > tonumber(ARGV[i + 2]) or count ~= measured or bytes > tonumber(ARGV[i + 3]) then return true end
+    end
   end
   local next_webhook = first_score(WEBHOOKS)
-  return next_webhook and (tonumber(next_webhook) <= now or redis.call('ZCARD', WEBHOOKS) > tonumber(ARGV[3]))
+  return next_webhook and (tonumber(next_webhook) <= now or redis.call('ZCARD', WEBHOOKS) > tonumber(ARGV[3]) or tonumber(weighed[1] or 0) > tonumber(ARGV[4]))
 end
 
 local function is_in_use()
@@ -71,6 +78,7 @@ end
 
 local function look_at_type(broken)
   redis.call('ZADD', DISPATCHERS, ARGV[2], ARGV[1])
+  redis.call('ZREMRANGEBYRANK', DISPATCHERS, MAX_DISPATCHERS, -1)
   forgive_absence(now, broken)
   redis.call('HSET', SWEEP, 'tick', integer(now))
 

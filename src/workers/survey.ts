@@ -33,8 +33,8 @@ export type SurveyDeps = {
   types: Types
   presence: Presence
   queues: Queues
-  tasks: Pick<Tasks, 'kept'>
-  webhooks: Pick<Webhooks, 'maxKept'>
+  tasks: Pick<Tasks, 'kept' | 'isShort'>
+  webhooks: Pick<Webhooks, 'maxKept' | 'maxBytes'>
   deliverer: Pick<WebhookDeliverer, 'look'>
   scheduler: Pick<Scheduler, 'due'>
   sweeper: Sweeper
@@ -58,7 +58,7 @@ export type Survey = ReturnType<typeof createSurvey>
 
 export const createSurvey = ({ redis, keys, types, presence, queues, tasks, webhooks, deliverer, scheduler, sweeper, watchdog, id, load, isStopping, listen, listenOnlyTo, pump, dueIn, log }: SurveyDeps) => {
   const script = loadScript(redis, new URL('./survey.lua', import.meta.url))
-  const kept = [webhooks.maxKept, ...tasks.kept.flat()]
+  const kept = [webhooks.maxKept, webhooks.maxBytes, ...tasks.kept.flat()]
   /** The types that we look at. */
   let known: ReadonlySet<string> = new Set()
   /** Types that we have yet to look at since our connection broke: Redis was away, perhaps. */
@@ -98,7 +98,7 @@ export const createSurvey = ({ redis, keys, types, presence, queues, tasks, webh
     if (agentsDue === 1) await sweeper.agents(type)
     if (recordsDueIn === 0) await sweeper.records(type)
     for (const [queue, , active] of busy) if (active > 0) await recoverStalled(type, queue)
-    if (trims === 1) await sweeper.trim(type)
+    if (trims === 1 || (await tasks.isShort(type))) await sweeper.trim(type)
     for (const queue of idle) await queues.forget(type, queue)
   }
 

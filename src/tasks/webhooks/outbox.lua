@@ -2,7 +2,7 @@
 -- `callback` in its record: the URL's origin, a tab, the URL.
 -- Fields of webhook:<task>: to (as `callback`) status (pending delivered failed disabled) next (when it is to be sent) token (of the try
 --   under way, or of one whose sender died) round (tries failed since it was last asked for) lost (senders that died meanwhile)
---   tries (in all) a1 a2 … (the last of them) ended
+--   tries (in all) a1 a2 … (the last of them) ended  bytes (of the task's record, once that is kept for nothing else; WEIGHT has their sum)
 -- A try is kept as: sent at, status code, ms it took, error; with tabs between.
 -- What is pending stands in the queue of its origin, a zset by time, so that one receiver that is slow keeps nobody else waiting; while it
 -- is being sent its time is the end of the lease. webhook-origins has of each queue when to look at it: at its first, or when its rest ends.
@@ -68,13 +68,27 @@ local function reschedule_webhook(id, origin, at)
   index_origin(origin)
 end
 
+-- The task's record stays for this only, from now on; or goes.
+local function keep_for_webhook(id)
+  local bytes = redis.call('MEMORY', 'USAGE', webhook_task_key(id), 'SAMPLES', 0)
+  redis.call('HSET', webhook_key(id), 'bytes', bytes)
+  redis.call('HINCRBY', WEIGHT, 'webhooks', bytes)
+end
+local function drop_webhook_task(id)
+  redis.call('DEL', webhook_task_key(id))
+  local bytes = redis.call('HGET', webhook_key(id), 'bytes')
+  if not bytes then return end
+  redis.call('HDEL', webhook_key(id), 'bytes')
+  if redis.call('HINCRBY', WEIGHT, 'webhooks', '-' .. bytes) <= 0 then redis.call('HDEL', WEIGHT, 'webhooks') end
+end
+
 -- No more tries. A record kept for it goes when it was delivered; else it may be asked for once more.
 local function end_webhook(id, origin, status, now)
   redis.call('HSET', webhook_key(id), 'status', status, 'ended', integer(now))
   redis.call('HDEL', webhook_key(id), 'token', 'next')
   redis.call('ZREM', webhook_queue_key(origin), id)
   redis.call('ZADD', WEBHOOKS, integer(now + WEBHOOK_KEPT_MS), id)
-  if status == 'delivered' then redis.call('DEL', webhook_task_key(id)) end
+  if status == 'delivered' then drop_webhook_task(id) end
   index_origin(origin)
   count('webhooks:' .. status)
 end

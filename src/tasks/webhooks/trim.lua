@@ -1,14 +1,19 @@
--- Forgets webhooks: those whose time is over, and of too many the first that would go, which are the oldest of those that have ended.
--- KEYS[1] base   ARGV[1] at most so many stay  [2] at most so many at a time
+-- Forgets webhooks: those whose time is over, and of too many, or with too many bytes of tasks that are kept for them alone, the first that would go,
+-- which are the oldest of those that have ended.
+-- KEYS[1] base   ARGV[1] at most so many stay  [2] at most so many at a time  [3] at most so many bytes
 -- Returns {how many were forgotten, how many of them were still to be sent}
 --- @include "../../redis/any-memory.lua"
 --- @include "../record.lua"
 
-local over = redis.call('ZCARD', WEBHOOKS) - tonumber(ARGV[1])
-local ids = redis.call('ZRANGEBYSCORE', WEBHOOKS, '-inf', integer(now_ms()), 'LIMIT', 0, ARGV[2])
-if over > #ids then ids = redis.call('ZRANGE', WEBHOOKS, 0, math.min(over, tonumber(ARGV[2])) - 1) end
-local dropped = 0
-for _, id in ipairs(ids) do
+local most = tonumber(ARGV[2])
+local function too_heavy() return tonumber(redis.call('HGET', WEIGHT, 'webhooks') or 0) > tonumber(ARGV[3]) end
+local too_many = redis.call('ZCARD', WEBHOOKS) - tonumber(ARGV[1])
+local due = #redis.call('ZRANGEBYSCORE', WEBHOOKS, '-inf', integer(now_ms()), 'LIMIT', 0, most)
+local at_least = math.max(due, too_many)
+local looked_at = too_heavy() and most or math.min(most, at_least)
+local forgotten, dropped = 0, 0
+for _, id in ipairs(looked_at > 0 and redis.call('ZRANGE', WEBHOOKS, 0, looked_at - 1) or {}) do
+  if forgotten >= at_least and not too_heavy() then break end
   local w = redis.call('HMGET', webhook_key(id), 'status', 'to')
   if w[1] == 'pending' then
     local origin = webhook_origin(w[2])
@@ -17,7 +22,9 @@ for _, id in ipairs(ids) do
     count('webhooks:dropped')
     dropped = dropped + 1
   end
-  redis.call('DEL', webhook_key(id), webhook_task_key(id))
+  drop_webhook_task(id)
+  redis.call('DEL', webhook_key(id))
   redis.call('ZREM', WEBHOOKS, id)
+  forgotten = forgotten + 1
 end
-return { #ids, dropped }
+return { forgotten, dropped }

@@ -29,8 +29,11 @@ export type Try = { what: 'delivered' | 'failed' | 'disabled' | 'over' | 'back';
 
 export type Webhooks = ReturnType<typeof createWebhooks>
 
-/** @param deps.maxKept of an agent type */
-export const createWebhooks = ({ redis, keys, log, maxKept = MAX_KEPT }: { redis: Redis; keys: Keys; log: Logger; maxKept?: number }) => {
+/**
+ * @param deps.maxKept of an agent type
+ * @param deps.maxBytes of an agent type, that tasks take which are kept for their webhooks alone
+ */
+export const createWebhooks = ({ redis, keys, log, maxBytes, maxKept = MAX_KEPT }: { redis: Redis; keys: Keys; log: Logger; maxBytes: number; maxKept?: number }) => {
   const script = (file: string) => loadScript(redis, new URL(file, import.meta.url))
   const scripts = { claim: script('./claim.lua'), settle: script('./settle.lua'), redeliver: script('./redeliver.lua'), trim: script('./trim.lua') }
 
@@ -41,6 +44,7 @@ export const createWebhooks = ({ redis, keys, log, maxKept = MAX_KEPT }: { redis
     read,
     /** Of an agent type; more are trimmed. */
     maxKept,
+    maxBytes,
 
     /** Takes webhooks that are due. `more`: some are left for which there was no room. */
     claim: async (type: string, token: string, room: Room): Promise<Claims> => {
@@ -83,8 +87,8 @@ export const createWebhooks = ({ redis, keys, log, maxKept = MAX_KEPT }: { redis
     /** Forgets webhooks that are old enough or too many. Bounded: what is left waits for the next time. */
     trim: async (type: string): Promise<void> => {
       for (let round = 0; round < TRIM_ROUNDS; round++) {
-        const [forgotten, dropped] = (await scripts.trim(keys.base(type), maxKept, TRIM_AT_ONCE)) as [number, number]
-        if (dropped > 0) log.warn({ agent_type: type, webhooks: dropped }, `dropped webhooks that were still to be sent: there were more than ${maxKept}, or they were ten days old`)
+        const [forgotten, dropped] = (await scripts.trim(keys.base(type), maxKept, TRIM_AT_ONCE, maxBytes)) as [number, number]
+        if (dropped > 0) log.warn({ agent_type: type, webhooks: dropped }, `dropped webhooks that were still to be sent: there were more than ${maxKept}, their tasks took more than ${maxBytes} bytes, or they were ten days old`)
         if (forgotten < TRIM_AT_ONCE) return
       }
     },
