@@ -2,6 +2,7 @@
 import os from 'node:os'
 import { createBatchReport, formatBatches, runBatches } from './batch-trial.ts'
 import { baseEnv, describe, findRedis, type Environment } from './environment.ts'
+import { runDay } from './day/run.ts'
 import { runGrowth } from './growth/run.ts'
 import { readOptions, systemsOf, USAGE, type Options } from './options.ts'
 import { runParked } from './parked.ts'
@@ -57,6 +58,12 @@ const run = async (options: Options): Promise<void> => {
   const versions = await Promise.race([preparePeers(options.peers, say), processes.failed])
   const environment = describe(options, redis, versions)
   if (os.loadavg()[0]! > os.cpus().length / 4) say(`This machine is busy (load average ${os.loadavg()[0]!.toFixed(2)}): expect noise.`)
+  if (options.day) {
+    const { text, flat } = await runDay(options.day, redis.file, environment, processes, say)
+    process.stdout.write(`\n${text}\n`)
+    if (!flat) process.exitCode = 1
+    return
+  }
   if (options.growth) return void process.stdout.write(`\n${await runGrowth(options.growth, redis.file, environment, processes, say)}`)
   if (options.batches) return runBatchMode(options, redis.file, environment, processes)
   if (options.parked !== null) return void process.stdout.write(`\n${await runParked({ redis: redis.file, rounds: options.rounds, tasks: options.tasks, parked: options.parked }, processes, say)}\n`)

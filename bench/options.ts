@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
+import type { DayOptions } from './day/run.ts'
 import { GROWTH_NAMES, type GrowthOptions } from './growth/run.ts'
 import { PEER_NAMES, type PeerName } from './peers/peers.ts'
 import type { SystemName } from './system.ts'
@@ -24,7 +25,11 @@ npm run bench -- --growth [name …] [--rounds n] [--full | --quick] [--plot] [-
   Writes what was measured to <out>/growth/<name>.json, draws it beside that, and puts the tables in <out>/scale.md.
   --full     to the largest sizes: minutes, and gigabytes
   --quick    only as much as shows that it works, to a temporary folder unless --out is given
-  --plot     measures nothing: draws what was measured before`
+  --plot     measures nothing: draws what was measured before
+
+npm run bench -- --day [--minutes 8] [--rate 500] [--out docs]
+  Whether memory, keys and file stay level over a day, made short: all that is kept for a time or up to a number is kept for so much less.
+  Exits with 1 where something grew. With --out, writes growth/day.json, its drawings, and the table in scale.md.`
 
 export type Options = Readonly<{
   rounds: number
@@ -38,6 +43,7 @@ export type Options = Readonly<{
   parked: number | null
   json: boolean
   growth: GrowthOptions | null
+  day: DayOptions | null
 }>
 
 const peersOf = (text: string | undefined): PeerName[] => {
@@ -51,9 +57,9 @@ const peersOf = (text: string | undefined): PeerName[] => {
 export const readOptions = (args: string[]): Options | null => {
   const text = { type: 'string' } as const
   const flag = { type: 'boolean' } as const
-  const { values, positionals } = parseArgs({ args, allowPositionals: true, options: { growth: flag, full: flag, quick: flag, plot: flag, out: text, rounds: text, tasks: text, rate: text, seconds: text, only: text, peers: text, wait: flag, batches: flag, parked: text, json: flag, help: flag } })
+  const { values, positionals } = parseArgs({ args, allowPositionals: true, options: { growth: flag, day: flag, minutes: text, full: flag, quick: flag, plot: flag, out: text, rounds: text, tasks: text, rate: text, seconds: text, only: text, peers: text, wait: flag, batches: flag, parked: text, json: flag, help: flag } })
   if (values.help) return null
-  const whole = (name: 'rounds' | 'tasks' | 'rate' | 'seconds' | 'parked', otherwise: number, max: number) => {
+  const whole = (name: 'rounds' | 'tasks' | 'rate' | 'seconds' | 'parked' | 'minutes', otherwise: number, max: number) => {
     const n = values[name] === undefined ? otherwise : Number(values[name])
     if (!Number.isInteger(n) || n < 1 || n > max) throw new Error(`--${name} must be a whole number from 1 to ${max}`)
     return n
@@ -64,6 +70,7 @@ export const readOptions = (args: string[]): Options | null => {
   const { quick = false, full = false, plot = false } = values
   const out = values.out ?? (quick ? join(tmpdir(), 'switchyard-growth') : fileURLToPath(new URL('../docs', import.meta.url)))
   return {
+    day: values.day ? { minutes: whole('minutes', 8, 1440), rate: whole('rate', 500, 5000), out: values.out ?? null } : null,
     growth: values.growth ? { names: positionals, rounds: values.rounds === undefined ? null : whole('rounds', 5, 100), quick, full, plot, out } : null,
     rounds: whole('rounds', 5, 100),
     tasks: whole('tasks', 20_000, 1_000_000),

@@ -99,6 +99,8 @@ const Environment = z.object({
   /** What those may take of Redis's memory, of each status as well. */
   RETENTION_COMPLETED_BYTES: integer(0, 1e13).default(256 * 1024 * 1024),
   RETENTION_FAILED_BYTES: integer(0, 1e13).default(256 * 1024 * 1024),
+  /** Webhooks kept per agent type, sent or to be sent. */
+  RETENTION_WEBHOOKS_COUNT: integer(0, 10_000_000).default(100_000),
   DRAIN_SECONDS: integer(0, 600).default(25),
   /** How long an API that is told to stop goes on serving, not ready, so that whoever sends requests there hears of it. */
   LEAVE_SECONDS: integer(0, 120).default(0),
@@ -138,7 +140,7 @@ export type Config = Readonly<{
   adminKey: string | undefined
   allowedHosts: readonly string[]
   insecureOpen: boolean
-  retention: Readonly<{ completedMs: number; failedMs: number; completedCount: number; failedCount: number; completedBytes: number; failedBytes: number }>
+  retention: Readonly<{ completedMs: number; failedMs: number; completedCount: number; failedCount: number; completedBytes: number; failedBytes: number; webhooksCount: number }>
   drainMs: number
   leaveMs: number
   ack: 'memory' | 'replica'
@@ -184,6 +186,7 @@ export const readConfig = (env: NodeJS.ProcessEnv = process.env): Config => {
       failedCount: e.RETENTION_FAILED_COUNT,
       completedBytes: e.RETENTION_COMPLETED_BYTES,
       failedBytes: e.RETENTION_FAILED_BYTES,
+      webhooksCount: e.RETENTION_WEBHOOKS_COUNT,
     }),
     drainMs: e.DRAIN_SECONDS * 1000,
     leaveMs: e.LEAVE_SECONDS * 1000,

@@ -129,7 +129,7 @@ test('a task that is kept for its webhook alone is counted with those, which hav
   await using core = await trimmer({ RETENTION_COMPLETED_SECONDS: '1' })
   const { redis, keys } = core
   const type = 'told'
-  const webhooks = createWebhooks({ ...core, maxBytes: 15_000, log: createLogger('test', 'silent') })
+  const webhooks = createWebhooks({ ...core, maxBytes: 15_000, maxKept: 1000, log: createLogger('test', 'silent') })
   const end = async (): Promise<string> => {
     const { task_id: id } = await core.tasks.submit({ task_type: 'x', agent_type: type, callback_url: 'https://a.example/1', priority: 5, timeout_seconds: 1, max_retries: 0, retry_delay_seconds: 0, backoff: 'fixed', expires_in_seconds: 60 }, type, { parameters: `{"x":"${'x'.repeat(5000)}"}`, metadata: '{}' })
     await core.tasks.cancel(id)

@@ -252,10 +252,10 @@ test.concurrent('nothing that dies loses one, and what was sent twice has the sa
 
 describe('the outbox', () => {
   /** No process of ours takes anything here. */
-  const outbox = async (maxKept?: number, maxBytes = 1e9) => {
+  const outbox = async (maxKept = 1000) => {
     const own = await startSystem({ apis: 0, workers: 0 })
     const core = await startCore(own, ALLOWED)
-    const webhooks = createWebhooks({ ...core, log: createLogger('test', 'silent'), maxBytes, ...(maxKept === undefined ? {} : { maxKept }) })
+    const webhooks = createWebhooks({ ...core, log: createLogger('test', 'silent'), maxBytes: 1e9, maxKept })
     const end = async (url: string): Promise<string> => {
       const { task_id } = await core.tasks.submit({ task_type: 'x', agent_type: 'box', callback_url: url, priority: 5, timeout_seconds: 1, max_retries: 0, retry_delay_seconds: 0, backoff: 'fixed', expires_in_seconds: 60 }, 'box', { parameters: '{}', metadata: '{}' })
       await core.tasks.cancel(task_id)

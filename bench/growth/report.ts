@@ -57,7 +57,7 @@ export const load = async (out: string, curve: Curve): Promise<Measured | null> 
 }
 
 /** Between its marks; a page without them stays as it is. */
-const intoPage = async (page: string, name: string, table: string): Promise<void> => {
+export const intoPage = async (page: string, name: string, table: string): Promise<void> => {
   const text = await readFile(page, 'utf8').catch(() => '')
   const [from, to] = [`<!-- growth ${name} -->\n`, `<!-- /growth ${name} -->`]
   const [start, end] = [text.indexOf(from), text.indexOf(to)]

@@ -13,8 +13,6 @@ import { readRecord, type TaskView } from '../record.ts'
 import { scheduleMs } from './schedule.ts'
 import { readWebhook } from './view.ts'
 
-/** Kept at most, per agent type; the oldest of more are dropped, those first that have ended. */
-const MAX_KEPT = 100_000
 const TRIM_AT_ONCE = 500
 const TRIM_ROUNDS = 20
 
@@ -30,10 +28,10 @@ export type Try = { what: 'delivered' | 'failed' | 'disabled' | 'over' | 'back';
 export type Webhooks = ReturnType<typeof createWebhooks>
 
 /**
- * @param deps.maxKept of an agent type
+ * @param deps.maxKept of an agent type; the oldest of more are dropped, those first that have ended
  * @param deps.maxBytes of an agent type, that tasks take which are kept for their webhooks alone
  */
-export const createWebhooks = ({ redis, keys, log, maxBytes, maxKept = MAX_KEPT }: { redis: Redis; keys: Keys; log: Logger; maxBytes: number; maxKept?: number }) => {
+export const createWebhooks = ({ redis, keys, log, maxBytes, maxKept }: { redis: Redis; keys: Keys; log: Logger; maxBytes: number; maxKept: number }) => {
   const script = (file: string) => loadScript(redis, new URL(file, import.meta.url))
   const scripts = { claim: script('./claim.lua'), settle: script('./settle.lua'), redeliver: script('./redeliver.lua'), trim: script('./trim.lua') }
 

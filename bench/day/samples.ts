@@ -1,0 +1,95 @@
+/** What is looked at all day: memory of the processes and of Redis, its file, and how many keys there are of each kind. */
+import { createKeys, DEFAULT_NAMESPACE } from '../../src/redis/keys.ts'
+import type { System } from '../growth/system.ts'
+import { KINDS } from './plan.ts'
+
+const EVERY_MS = 2000
+const MIB = 1024 * 1024
+const keys = createKeys('sy', DEFAULT_NAMESPACE)
+
+/** What a key is, by what stands behind its base. */
+const WHAT: readonly (readonly [kind: string, RegExp])[] = [
+  ['records', /^task:/],
+  ['webhooks', /^webhook(?:-task)?:/],
+  ['idempotency', /^idempotency:/],
+  ['jobs', /^[^:]+:[^:]+\.[0-9a-f-]{36}(?::lock)?$/],
+]
+export const MEASURES = [
+  { key: 'used', words: 'Redis, used', unit: 'MiB', slack: 2 },
+  { key: 'usedWithoutLogs', words: 'Redis, without the logs of events', unit: 'MiB', slack: 2 },
+  { key: 'resident', words: 'Redis, resident', unit: 'MiB', slack: 15 },
+  { key: 'fragmentation', words: 'Redis, fragmentation ratio', unit: '', slack: 0.2 },
+  { key: 'file', words: 'append-only file', unit: 'MiB', slack: 2, atMost: true },
+  { key: 'api', words: 'API, resident', unit: 'MiB', slack: 15 },
+  { key: 'dispatcher', words: 'dispatcher, resident', unit: 'MiB', slack: 15 },
+  { key: 'all', words: 'keys, all', unit: '', slack: 100 },
+  { key: 'records', words: 'records', unit: '', slack: 100 },
+  { key: 'jobs', words: 'jobs', unit: '', slack: 100 },
+  // Up to 200 of each end and queue, which no day scales: those of slow queues come slowly.
+  { key: 'board', words: 'jobs kept for the Board', unit: '', slack: 400 * KINDS.length },
+  { key: 'idempotency', words: 'idempotency keys', unit: '', slack: 50 },
+  { key: 'webhooks', words: 'webhooks', unit: '', slack: 50 },
+  { key: 'others', words: 'other keys', unit: '', slack: 20 },
+] as const
+export type Sample = Readonly<{ /** Seconds. */ at: number } & Record<(typeof MEASURES)[number]['key'], number>>
+
+const fieldIn = (info: string, name: string): number => Number(new RegExp(`^${name}:([\\d.]+)`, 'm').exec(info)?.[1])
+
+export const createSampler = ({ redis, api, workers, redisProcess }: System) => {
+  const samples: Sample[] = []
+  const count = async (): Promise<Record<string, number>> => {
+    const counts: Record<string, number> = { all: 0, records: 0, jobs: 0, idempotency: 0, webhooks: 0, others: 0 }
+    for await (const found of redis.scanStream({ count: 1000 }) as AsyncIterable<string[]>) {
+      for (const key of found) {
+        const rest = key.slice(key.indexOf('}:') + 2)
+        const what = WHAT.find(([, pattern]) => pattern.test(rest))?.[0] ?? 'others'
+        counts[what]!++
+        counts['all']!++
+      }
+    }
+    return counts
+  }
+  const sample = async (at: number): Promise<void> => {
+    const finished = KINDS.flatMap(({ type }) => ['completed', 'failed'].map((end) => redis.zcard(`${keys.base(type)}${type}.work:${end}`)))
+    const [memory, persistence, counts, board, ...logs] = await Promise.all([redis.info('memory'), redis.info('persistence'), count(), Promise.all(finished).then((all) => all.reduce((a, b) => a + b, 0)), ...KINDS.map(({ type }) => redis.memory('USAGE', keys.events(type), 'SAMPLES', 0))])
+    const used = fieldIn(memory, 'used_memory') / MIB
+    samples.push({
+      at, used, usedWithoutLogs: used - logs.reduce<number>((sum, n) => sum + Number(n ?? 0), 0) / MIB, resident: redisProcess.residentMiB() ?? NaN, fragmentation: fieldIn(memory, 'mem_fragmentation_ratio'),
+      file: fieldIn(persistence, 'aof_current_size') / MIB, api: api.residentMiB() ?? NaN, dispatcher: workers[0]!.residentMiB() ?? NaN, ...counts, jobs: counts['jobs']! - board, board,
+    } as Sample)
+  }
+  let timer: NodeJS.Timeout | undefined
+  return {
+    samples,
+    start: (): void => {
+      const began = performance.now()
+      let busy = false
+      timer = setInterval(() => {
+        if (busy) return
+        busy = true
+        void sample((performance.now() - began) / 1000).catch(() => {}).finally(() => (busy = false))
+      }, EVERY_MS)
+    },
+    stop: (): void => clearInterval(timer),
+    /** Logs of events as long as they ever get: they hold about 50,000 events whatever a day is, and would else fill up in the first simulated hours of a busy type, and for weeks in a slow one. */
+    fillLogs: async (): Promise<void> => {
+      for (const { type } of KINDS) {
+        const text = [`${type}.01a1fccc-6e5f-70d1-bb21-ecf2d124885d`, 'completed', '1', '01a1fccc-6e5f-70d1-bb21-ecf2d124885e', 'completed', ''].join('\t')
+        await redis.eval("for i = 1, 50000 do redis.call('XADD', KEYS[1], 'MAXLEN', '~', 50000, '*', 'e', ARGV[1]) end", 1, keys.events(type), text)
+      }
+    },
+    /** What the ended records take: as the router reckons it, and as Redis says of each. */
+    weights: async (): Promise<{ reckoned: number; said: number }> => {
+      let [reckoned, said] = [0, 0]
+      for (const { type } of KINDS) {
+        for (const status of ['completed', 'cancelled', 'failed', 'timeout']) {
+          reckoned += Number((await redis.hget(keys.weight(type), status)) ?? 0)
+          const list = keys.tasks(type, status)
+          const ids = await redis.zrange(list, '0', '-1')
+          for (const bytes of await Promise.all([redis.memory('USAGE', list, 'SAMPLES', 0), ...ids.map((id) => redis.memory('USAGE', keys.task(type, id), 'SAMPLES', 0))])) said += Number(bytes ?? 0)
+        }
+      }
+      return { reckoned, said }
+    },
+  }
+}
