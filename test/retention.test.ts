@@ -83,6 +83,18 @@ describe('the bytes of ended records', () => {
     isNear(await weighed(), await taken(), 0.05)
   })
 
+  test('are right also when the newest has gone before one that ended later', async () => {
+    await using core = await trimmer({ RETENTION_COMPLETED_BYTES: '1000000' })
+    const { type, put, list, taken, weighed } = setting()
+    const [first, last] = (await put([{ created: 96 * HOUR, bytes: 70_000 }, { bytes: 70_000 }])) as [string, string]
+    await trimAll(core, type)
+    await put([{ ended: 48 * HOUR, bytes: 70_000 }], { ids: [last] })
+    await trimAll(core, type)
+    await core.tasks.trim(type)
+    expect(await list()).toEqual([first])
+    isNear(await weighed(), await taken(), 0.05)
+  })
+
   test('are bounded, of each status: the oldest go first', async () => {
     await using core = await trimmer({ RETENTION_COMPLETED_BYTES: '4000000', RETENTION_FAILED_BYTES: '1000000' })
     const { type, put, list, taken } = setting()

@@ -13,14 +13,12 @@ type Measure = (typeof MEASURES)[number]
 
 const valuesIn = (samples: readonly Sample[], key: Measure['key'], hour: number, [from, to]: readonly [number, number]): number[] =>
   samples.filter(({ at }) => at >= from * hour && at < to * hour).map((sample) => sample[key]).filter(Number.isFinite)
-/** A file that is rewritten when it has doubled goes up and down: what counts is how far up. */
-const levelOf = (measure: Measure, values: readonly number[]): number => (values.length === 0 ? NaN : 'atMost' in measure ? Math.max(...values) : median([...values]))
+const levelOf = (values: readonly number[]): number => (values.length === 0 ? NaN : median([...values]))
 
 /** @param hour seconds of a simulated one */
 export const judgeDay = (samples: readonly Sample[], hour: number): Seen[] =>
-  MEASURES.map((measure) => {
-    const { key, words, unit, slack } = measure
-    const level = (span: readonly [number, number]) => levelOf(measure, valuesIn(samples, key, hour, span))
+  MEASURES.map(({ key, words, unit, slack }) => {
+    const level = (span: readonly [number, number]) => levelOf(valuesIn(samples, key, hour, span))
     const [first, last] = [level(SPANS.first), level(SPANS.last)]
     return { key, words, unit, first, last, flat: last <= Math.max(first * GROWTH, first + slack), hours: Array.from({ length: 24 }, (_, h) => level([h, h + 1])) }
   })

@@ -16,6 +16,8 @@ local SOME, SOME_MS = 1.02, 30000 -- one that has a little more when it was not 
 local ANEW_MS = 3600000     -- and any within the hour: records may grow behind their end, by results that come too late
 local PLACE_BYTES = 135     -- in the list
 
+-- One stretch is measured anew in a call, of whatever status: Redis does nothing else meanwhile.
+local is_enough = false
 local function stretch_in(text)
   local last, measured, bytes, count, at = string.match(text, '^(%S+) (%d+) (%d+) (%d+) (%d+)$')
   return { text = text, last = last, measured = tonumber(measured), bytes = tonumber(bytes), count = tonumber(count), at = tonumber(at) }
@@ -43,6 +45,7 @@ local function too_heavy(status, limit, now)
     end
     return 0, false
   end
+  local more = false
   local total, counted, rank, looked = tonumber(known[1] or 0), tonumber(known[2] or 0), tonumber(known[3] or 0), tonumber(known[4] or 0)
 
   local function replace(old, new)
@@ -57,47 +60,49 @@ local function too_heavy(status, limit, now)
     local bytes = measured and math.ceil(stretch.bytes * measured / stretch.measured) or stretch.bytes
     return { last = stretch.last, measured = measured or stretch.measured, bytes = bytes, count = count, at = stretch.at }
   end
-  -- Sets a stretch right, which begins behind `from`. Returns true when it was measured anew, in part if it has become long: enough for one time.
+  -- Sets a stretch right, which begins behind `from`: by its number, or measured anew, in part if it has become long.
   local function look_at_stretch(stretch, from)
     local count = redis.call('ZLEXCOUNT', list, from, '[' .. stretch.last)
     local is_due = now >= stretch.at + ANEW_MS or now >= stretch.at + SOME_MS and count > SOME * stretch.measured or count > MUCH * stretch.measured
-    if count == 0 or not is_due then
+    if is_due then more = true end
+    if count == 0 or not is_due or is_enough then
       if count ~= stretch.count then replace(stretch, changed(stretch, count)) end
-      return false
+      return
     end
+    is_enough = true
     local first = measure(empty(), list, from, '[' .. stretch.last, STRETCH, part)
     local rest = count - first.count
     if rest == 0 then first.last = stretch.last end
     -- The rest seems to have become twice what was measured, and is next.
     replace(stretch, rest > 0 and changed(stretch, rest, math.ceil(rest / 2)) or nil)
     replace(nil, first)
-    return true
   end
-  -- Returns the rank to go on from, and whether one was measured there.
   local function look_from(at, most)
     local from = at > 0 and '(' .. stretch_in(redis.call('ZRANGE', stretches, at - 1, at - 1)[1]).last or '-'
-    for i, text in ipairs(redis.call('ZRANGE', stretches, at, at + most - 1)) do
+    for _, text in ipairs(redis.call('ZRANGE', stretches, at, at + most - 1)) do
       local stretch = stretch_in(text)
-      if look_at_stretch(stretch, from) then return at + i - 1, true end
+      look_at_stretch(stretch, from)
       from = '(' .. stretch.last
     end
-    return at + most, false
   end
 
   local tail = redis.call('ZRANGE', stretches, -1, -1)[1]
   tail = tail and stretch_in(tail)
-  local last, measured = tail and tail.last, false
+  local last = tail and tail.last
   if last ~= newest or counted ~= redis.call('ZCARD', list) or now >= looked + LOOK_MS then
-    -- What is new makes the last stretch longer, or is one of its own.
+    -- What is new makes the last stretch longer, or is one of its own. There may be nothing behind the last one, though it is the newest no more: it has gone.
     if last ~= newest then
       local open = tail and tail.measured < STRETCH and tail.count < STRETCH and tail.bytes < part and tail
       local new = measure(open and changed(open, open.count) or empty(), list, last and '(' .. last or '-', '+', WEIGHED_AT_ONCE, part)
-      replace(open or nil, new)
-      last = new.last
+      if new.last and new.last ~= last then
+        replace(open or nil, new)
+        more = new.last ~= newest
+      end
     end
     look_from(0, OLDEST)
-    rank, measured = look_from(rank < redis.call('ZCARD', stretches) and rank or 0, OTHERS)
-    redis.call('HSET', WEIGHT, status, integer(total), COUNT, integer(counted), NEXT, rank, LOOKED, measured and 0 or integer(now))
+    if rank >= redis.call('ZCARD', stretches) then rank = 0 end
+    look_from(rank, OTHERS)
+    redis.call('HSET', WEIGHT, status, integer(total), COUNT, integer(counted), NEXT, more and rank or rank + OTHERS, LOOKED, more and 0 or integer(now))
   end
 
   local over, excess = 0, total - limit
@@ -110,5 +115,5 @@ local function too_heavy(status, limit, now)
     end
     over, excess = over + stretch.count, excess - weight
   end
-  return over, measured or last ~= newest
+  return over, more
 end
