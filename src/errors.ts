@@ -27,6 +27,7 @@ export type ProblemType =
   | 'idempotency-key-reused'
   | 'no-agent'
   | 'too-many-queues'
+  | 'too-many-agents'
   | 'too-many-watchers'
   | 'too-many-schedules'
   | 'too-many-keys'
@@ -160,6 +161,13 @@ export class TooManyQueues extends SwitchyardError {
 export class TooManyTypes extends SwitchyardError {
   constructor(limit: number) {
     super('too-many-queues', `there are already ${limit} agent types; use fewer, or wait until unused ones are forgotten`, { retryAfterSeconds: 60 })
+  }
+}
+
+/** An agent type has as many agents as it may, those included that died within a day. */
+export class TooManyAgents extends SwitchyardError {
+  constructor(type: string, limit: number) {
+    super('too-many-agents', `agent type ${type} already has ${limit} agents, those that died within a day included; unregister agents that leave, and let each come back under its agent_id`, { extra: { limit }, retryAfterSeconds: 60 })
   }
 }
 

@@ -1,5 +1,6 @@
 /** What is kept of ended tasks, and what gives way to what: by bytes, by Redis's memory. By age and number: tasks.test.ts. */
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { Registration } from '../src/contracts/agent.ts'
 import { createLogger } from '../src/logger.ts'
 import { uuidv7 } from '../src/redis/ids.ts'
 import { createWebhooks } from '../src/tasks/webhooks/webhooks.ts'
@@ -161,6 +162,16 @@ test('a task that is kept for its webhook alone is counted with those, which hav
   expect(await redis.hget(keys.stats(type), 'webhooks:dropped')).toBe('1')
   for (const one of claimed) await webhooks.settle(one, { what: 'delivered', statusCode: 200, error: '', durationMs: 1, notBeforeMs: 0, restMs: 0 })
   expect([await kept(), await redis.hexists(keys.weight(type), 'webhooks')]).toEqual(['0000', 0])
+})
+
+test('a type has so many agents at most; those that are known go on', async () => {
+  await using core = await trimmer({})
+  const register = (agent_id?: string) => core.registry.register({ ...Registration.parse({ name: 'a', type: 'crowd', host: '127.0.0.1', port: 1, capabilities: ['x'] }), agent_id }, { host: '127.0.0.1', port: 1 }, [])
+  const { agent } = await register()
+  await core.redis.eval("for i = 1, 99999 do redis.call('ZADD', KEYS[1], 0, 'agent-' .. i) end", 1, core.keys.agents('crowd'))
+  await expect(register()).rejects.toMatchObject({ type: 'too-many-agents', extra: { limit: 100_000 } })
+  await expect(register('of-its-own')).rejects.toMatchObject({ type: 'too-many-agents' })
+  expect((await register(agent.agent_id)).created).toBe(false)
 })
 
 describe('a Redis that fills up', () => {

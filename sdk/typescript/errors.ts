@@ -122,6 +122,8 @@ export class IdempotencyKeyReused extends SwitchyardError {
 export class NoAgent extends SwitchyardError {}
 /** 429: the agent type has too many queues, or there are too many types. */
 export class TooManyQueues extends SwitchyardError {}
+/** 429: the agent type has as many agents as it may. */
+export class TooManyAgents extends SwitchyardError {}
 /** 503: the API process has as many requests that wait or watch as it takes. */
 export class TooManyWatchers extends SwitchyardError {}
 /** 409: there are as many schedules as there may be. */
@@ -190,6 +192,7 @@ export const ERRORS: Readonly<Record<string, new (init: ErrorInit) => Switchyard
   'idempotency-key-reused': IdempotencyKeyReused,
   'no-agent': NoAgent,
   'too-many-queues': TooManyQueues,
+  'too-many-agents': TooManyAgents,
   'too-many-watchers': TooManyWatchers,
   'too-many-schedules': TooManySchedules,
   'too-many-keys': TooManyKeys,

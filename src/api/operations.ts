@@ -254,7 +254,7 @@ export const createOperations = (maxTimeoutSeconds: number): Record<string, Oper
       201: { description: 'A new agent.', schema: Registered, headers: ['Location'] },
       200: { description: 'A known agent, updated.', schema: Registered, headers: ['Location'] },
     },
-    problems: ['host-not-allowed', 'agent-type-conflict', 'too-many-queues'],
+    problems: ['host-not-allowed', 'agent-type-conflict', 'too-many-queues', 'too-many-agents'],
   },
   'POST /agents/{id}/heartbeat': {
     tag: 'Agents',

@@ -31,6 +31,7 @@ export const PROBLEMS: Record<ProblemType, { status: number; title: string }> = 
   'idempotency-key-reused': { status: 422, title: 'The Idempotency-Key was used for another task' },
   'no-agent': { status: 503, title: 'No agent is alive for this task' },
   'too-many-queues': { status: 429, title: 'Too many queues' },
+  'too-many-agents': { status: 429, title: 'Too many agents' },
   'too-many-watchers': { status: 503, title: 'Too many requests that wait or watch' },
   'too-many-schedules': { status: 409, title: 'Too many schedules' },
   'too-many-keys': { status: 409, title: 'Too many keys' },

@@ -30,6 +30,7 @@ const NEXT: Record<string, string> = {
   'no-agent': 'Start one, or leave out --require-agent: then the task waits for one.',
   'store-unavailable': 'Try again in a moment; tasks that were taken are safe.',
   'too-many-queues': 'Try again later.',
+  'too-many-agents': 'See which are dead: switchyard agents list --include-dead',
   'queue-full': 'Start more agents, or try again later; see what waits: switchyard tasks list --status queued',
   'store-full': 'Try again later; give Redis more memory (maxmemory) if it stays so. Tasks that were taken are safe and go on.',
   overloaded: 'Try again in a moment, or start another API process.',

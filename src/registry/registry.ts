@@ -4,7 +4,7 @@
  */
 import { MAX_METADATA_MEMBERS, MAX_OVERLAP_SECONDS, type Agent, type Heartbeat, type HeartbeatAnswer, type Registration } from '../contracts/agent.ts'
 import { iso } from '../contracts/time.ts'
-import { AgentTypeConflict, InvalidRequest } from '../errors.ts'
+import { AgentTypeConflict, InvalidRequest, TooManyAgents } from '../errors.ts'
 import { createBatch } from '../redis/batch.ts'
 import type { Redis } from '../redis/client.ts'
 import { uuidv7 } from '../redis/ids.ts'
@@ -19,6 +19,8 @@ import type { Types } from './types.ts'
 const KEEP_MS = 24 * 3_600_000
 /** A secret that an agent asked to be changed counts so long beside the new one. */
 const ROTATION_MS = MAX_OVERLAP_SECONDS * 1000
+/** Of a type, those that died within a day included. */
+const MAX_AGENTS = 100_000
 /** What goes beside the metadata in an agent's hash. */
 const OTHER_FIELDS = 32
 /** The metadata of one registration or heartbeat, in characters of JSON. */
@@ -183,16 +185,15 @@ export const createRegistry = ({ redis, keys, types, signing }: { redis: Redis; 
   /**
    * Registers an agent, or updates it: idempotent for a known `agent_id`.
    * @param at where it is, host and port apart
-   * @throws AgentTypeConflict when a living agent of another type has this id
+   * @throws AgentTypeConflict when a living agent of another type has this id; TooManyAgents, TooManyTypes
    */
   const register = async (r: Registration, at: { host: string; port: number }, metadata: MetadataFields): Promise<{ created: boolean; agent: AgentView; secret: AgentSecret }> => {
     checkMetadata(metadata)
     const id = r.agent_id ?? uuidv7()
     const known = r.agent_id === undefined ? null : await get(id)
-    if (known && known.type !== r.type) {
-      if (known.is_alive) throw new AgentTypeConflict(id, known.type)
-      await scripts.unregister(keys.base(known.type), id, '')
-    }
+    if (known && known.type !== r.type && known.is_alive) throw new AgentTypeConflict(id, known.type)
+    if (known?.type !== r.type && (await redis.zcard(keys.agents(r.type))) >= MAX_AGENTS) throw new TooManyAgents(r.type, MAX_AGENTS)
+    if (known && known.type !== r.type) await scripts.unregister(keys.base(known.type), id, '')
     await types.ensure(r.type)
     await writeIndex(id, r.type)
     const capabilities = [...new Set(r.capabilities)]

@@ -126,6 +126,10 @@ class TooManyQueues(SwitchyardError):
     problem = "too-many-queues"
 
 
+class TooManyAgents(SwitchyardError):
+    problem = "too-many-agents"
+
+
 class TooManyWatchers(SwitchyardError):
     problem = "too-many-watchers"
 
