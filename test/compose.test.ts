@@ -41,6 +41,7 @@ test('its store forgets nothing: AOF on, nothing evicted', () => {
   const { command } = services['valkey'] ?? { command: [] }
   expect(command.join(' ')).toContain('--appendonly yes')
   expect(command.join(' ')).toContain('--maxmemory-policy noeviction')
+  expect(command.join(' ')).toMatch(/--maxmemory \$\{STORE_MAXMEMORY:-\d+gb\}$/) // without one it never counts as full
 })
 
 test('the settings of api and workers are ones that they accept, and there are two workers', () => {

@@ -1,5 +1,6 @@
 import { chmod, lstat, mkdir, readdir, rename, rm, symlink, writeFile } from 'node:fs/promises'
 import { existsSync } from 'node:fs'
+import { totalmem } from 'node:os'
 import { dirname, join } from 'node:path'
 import { Redis } from 'ioredis'
 import { expect, test } from 'vitest'
@@ -55,6 +56,9 @@ test('it keeps what it is told, evicts nothing, and has ended when stop returns'
     await client.set('kept', 'yes')
     const settings = await client.config('GET', 'maxmemory-policy', 'appendonly', 'appendfsync', 'port', 'save')
     expect(Object.fromEntries(pairs(settings as string[]))).toEqual({ 'maxmemory-policy': 'noeviction', appendonly: 'yes', appendfsync: 'everysec', port: '0', save: '' })
+    // Full, it refuses before the machine has none left.
+    const [[, most]] = pairs((await client.config('GET', 'maxmemory')) as string[]) as [[string, string]]
+    expect(Number(most) / totalmem()).toSatisfy((part: number) => part > 0 && part <= 0.5)
     await redis.stop()
     expect(isAlive(redis.pid)).toBe(false)
     await redis.gone

@@ -8,6 +8,7 @@
 import { execFileSync, spawn } from 'node:child_process'
 import { closeSync, openSync, readFileSync, realpathSync, rmSync, writeFileSync } from 'node:fs'
 import { connect } from 'node:net'
+import { totalmem } from 'node:os'
 import { basename, join, resolve } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { ConfigError } from '../errors.ts'
@@ -22,6 +23,8 @@ const OLDEST = [6, 2] as const
 const START_MS = 15_000
 /** A shutdown writes the AOF's last bytes and syncs; a disk that takes longer has failed. */
 const STOP_MS = 15_000
+/** The machine's memory, or the container's: half of it is the server's, as a rewrite of its AOF may take as much again. A server without a limit never counts as full; it is killed instead. */
+const memoryBytes = (): number => Math.min(totalmem(), process.constrainedMemory() || Infinity)
 const HOMEBREW = ['/opt/homebrew/bin', '/usr/local/bin', '/home/linuxbrew/.linuxbrew/bin']
 
 export type Embedded = {
@@ -143,6 +146,7 @@ const serverArguments = (dir: string, socket: string, logFile: string): string[]
     save: '',
     // Evicting would lose tasks without a word; a full server refuses instead.
     'maxmemory-policy': 'noeviction',
+    maxmemory: String(Math.floor(memoryBytes() / 2)),
     dir,
     pidfile: join(dir, 'redis.pid'),
     logfile: logFile,
