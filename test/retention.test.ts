@@ -245,4 +245,14 @@ describe('a Redis that fills up', () => {
     expect((await own.get(`/tasks/${taken[0]}`)).status).toBe(404)
     expect((await used()) / limit).toBeLessThan(0.8)
   })
+
+  test('a type notes so many dispatchers at most, those of them with least in hand', async () => {
+    await own.agent()
+    const list = own.keys.dispatchers('test')
+    await until(async () => (await own.redis.zcard(list)) === 1, { what: 'the dispatcher' })
+    const [living] = await own.redis.zrange(list, '0', '-1')
+    await own.redis.zadd(list, ...Array.from({ length: 1200 }, (_, i) => [1000 + i, `killed-${i}`]).flat())
+    await until(async () => (await own.redis.zcard(list)) === 1000, { what: 'the others gone' })
+    expect(await own.redis.zrange(list, '0', '1')).toEqual([living, 'killed-0'])
+  })
 })

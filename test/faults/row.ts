@@ -25,6 +25,8 @@ export type Trial = {
   /** Waits until an agent is given something that was sent behind `since`, and says how long it took. */
   goesOn: (since?: number, timeoutMs?: number) => Promise<number>
   note: (what: string) => void
+  /** Reads the records of what has ended so far, before they are forgotten by what the row does. */
+  readEnded: () => Promise<void>
   /** To be done when the trial has ended, however it did. */
   atEnd: (clean: () => Promise<unknown> | unknown) => void
 }

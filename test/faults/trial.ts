@@ -5,7 +5,7 @@ import { call, sleep, until } from '../system.ts'
 import { check, sentAt, type AgentRecord, type Allowed, type Findings, type TaskRecord, type Window } from './checker.ts'
 import { mono, wallAhead } from './clock.ts'
 import { startFleet, TYPES, type Fleet, type FleetOptions } from './fleet.ts'
-import { createLoad, type Load, type LoadOptions } from './load.ts'
+import { createLoad, ENDS, type Load, type LoadOptions } from './load.ts'
 import { createRandom, type Random } from './random.ts'
 import type { Row, Trial } from './row.ts'
 
@@ -90,6 +90,9 @@ export const createTrial = ({ fleet, load, random, say, short = false }: { fleet
       return first()!.at - since
     },
     note: say,
+    readEnded: async () => {
+      for (const [id, record] of await readAll(fleet, load.told.flatMap((t) => [...t.ids]))) if (ENDS.includes(record.status)) trial.records.set(id, record)
+    },
     atEnd: (clean) => void cleanings.push(clean),
   }
   const begin = (one: Row): void => {
@@ -131,7 +134,7 @@ export const runTrial = async (rows: readonly Row[], { seed, say, fleet: more = 
     say(`${load.told.length} tasks: waiting for the last ends`)
     await load.stop()
     await until(async () => (await openTasks(fleet)) === 0, { timeoutMs: QUIET_MS, everyMs: 100, what: 'the end of all tasks' }).catch(() => {}) // the checker names those that are left
-    trial.records = await readAll(fleet, load.told.flatMap((t) => [...t.ids]))
+    for (const [id, record] of await readAll(fleet, load.told.flatMap((t) => [...t.ids]))) trial.records.set(id, record)
     const agentsNow = async () => (await call('GET', `${fleet.api()}/agents?include_dead=true&limit=200`)).json.agents as AgentRecord[]
     await until(async () => (await agentsNow()).every((a) => a.in_flight === 0), { timeoutMs: 25_000, everyMs: 250 }).catch(() => {})
     for (const one of rows) await one.check?.(ofRow(one))
