@@ -94,16 +94,27 @@ test('ended records and webhooks are trimmed where there may be some to trim, an
     await survey.now()
     return did.includes(`trim ${type}`)
   }
+  expect(await trims()).toBe(true) // not measured yet
+  await core.tasks.trim(type)
   expect(await trims()).toBe(false)
-  const kept = core.tasks.kept.map(([status, ms]) => [status, ms, status === 'cancelled' ? 1 : 1000] as const)
-  expect(await trims({ tasks: { kept } })).toBe(true) // too many
-  expect(await trims({ webhooks: { maxKept: 1 } })).toBe(true)
+  const isShort = async () => false
+  const keptTo = (most: number, bytes: number) => core.tasks.kept.map(([status, ms]) => [status, ms, status === 'cancelled' ? most : 1000, status === 'cancelled' ? bytes : 1e9] as const)
+  expect(await trims({ tasks: { kept: keptTo(2, 1e9), isShort } })).toBe(false)
+  expect(await trims({ tasks: { kept: keptTo(1, 1e9), isShort } })).toBe(true) // too many
+  expect(await trims({ tasks: { kept: keptTo(2, 500), isShort } })).toBe(true) // too much
+  expect(await trims({ tasks: { kept: core.tasks.kept, isShort: async () => true } })).toBe(true) // Redis's memory is short
+  expect(await trims({ webhooks: { maxKept: 1, maxBytes: 1e9 } })).toBe(true)
+  await system.redis.hset(system.keys.weight(type), 'webhooks', 1000)
+  expect(await trims({ webhooks: { maxKept: 10, maxBytes: 999 } })).toBe(true)
+  await system.redis.hdel(system.keys.weight(type), 'webhooks')
   const record = system.keys.task(type, first)
   await system.redis.hset(record, 'created', 1)
   expect(await trims()).toBe(true) // too old
   await system.redis.del(record)
   expect(await trims()).toBe(true) // gone
   await system.redis.zrem(system.keys.tasks(type, 'cancelled'), first)
+  expect(await trims()).toBe(true) // counted still
+  await core.tasks.trim(type)
   expect(await trims()).toBe(false)
   await system.redis.zadd(system.keys.webhooks(type), 1, first)
   expect(await trims()).toBe(true)

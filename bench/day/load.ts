@@ -47,12 +47,19 @@ export const createLoad = ({ url, rate, keySeconds, hookUrl }: { url: string; ra
     for await (const chunk of res.body!) for (const byte of chunk as Uint8Array) if (byte === 10) told.events++
   }
 
+  const watchOn = async (): Promise<void> => {
+    while (!stopWatching.signal.aborted) {
+      await watch().catch(() => {})
+      await new Promise((resolve) => setTimeout(resolve, 1000))
+    }
+  }
+
   let timer: NodeJS.Timeout | undefined
   return {
     told,
     ask,
     start: (): void => {
-      void watch().catch(() => {})
+      void watchOn()
       const began = performance.now()
       let due = 0
       timer = setInterval(() => {

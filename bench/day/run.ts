@@ -70,7 +70,7 @@ export const runDay = async (o: DayOptions, redis: string, { machine, versions }
     const text = [
       formatDay(seen),
       '',
-      `- **${grew.length === 0 ? 'flat' : `not flat: ${grew.join(', ')}`}**: no measure of hours ${SPANS.last.join('–')} is more than 10 % (or, of what is small or a process's, a little) above that of hours ${SPANS.first.join('–')}.`,
+      `- **${grew.length === 0 ? 'flat' : `not flat: ${grew.join(', ')}`}**: no measure of hours ${SPANS.last.join('–')} is more than 10 % (or, of what is small or a process's, a little) above what it was once all had filled up (hours ${SPANS.first.join('–')}; of our processes ${SPANS.warm.join('–')}, as V8 takes minutes to size its heaps).`,
       `- ${n(told.taken)} tasks taken (${n(told.refused)} refused, ${n(told.failed)} without an answer, ${n(told.leftOut)} not sent as this machine was too slow): ${Object.entries(ends).map(([status, count]) => `${n(count)} ${status}`).join(', ')}; ${n(lost)} without an end. ${n(webhooks)} webhooks, ${n(told.events)} lines of events read by one watcher.`,
       `- Ended records once the last tasks have ended: ${n(weights.reckoned)} bytes as the trim reckons them, ${n(weights.said)} by MEMORY USAGE of each record and list (${(weights.reckoned / weights.said).toFixed(2)}).`,
       '',
