@@ -49,7 +49,7 @@ const parked = async () => {
     /** The lock on its job has run out. */
     unlocked: () => system.redis.del(`${bull}:lock`),
     excuseIsOver: async () => system.redis.hset(record, 'parked', (await nowMs()) - 1),
-    survey: (broken: boolean) => loadScript(core.redis, new URL('../src/workers/survey.lua', import.meta.url))(base, 'me', 0, core.webhooks.maxKept, ...core.tasks.kept.flat(), base, broken ? 1 : 0),
+    survey: (broken: boolean) => loadScript(core.redis, new URL('../src/workers/survey.lua', import.meta.url))(base, 'me', 0, core.webhooks.maxKept, core.webhooks.maxBytes, ...core.tasks.kept.flat(), base, broken ? 1 : 0),
     /** What the look at its record comes to. */
     look: async () => {
       await system.redis.zadd(system.keys.timers(type), 0, id)
