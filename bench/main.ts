@@ -3,6 +3,7 @@ import os from 'node:os'
 import { createBatchReport, formatBatches, runBatches } from './batch-trial.ts'
 import { baseEnv, describe, findRedis, type Environment } from './environment.ts'
 import { runDay } from './day/run.ts'
+import { runModel } from './growth/model.ts'
 import { runGrowth } from './growth/run.ts'
 import { readOptions, systemsOf, USAGE, type Options } from './options.ts'
 import { runParked } from './parked.ts'
@@ -72,7 +73,8 @@ const run = async (options: Options): Promise<void> => {
 
 try {
   const options = readOptions(process.argv.slice(2))
-  if (options) await run(options)
+  if (options?.model) process.stdout.write(`${await runModel(options.model)}`)
+  else if (options) await run(options)
   else say(USAGE)
 } catch (error) {
   say((error as Error).message)

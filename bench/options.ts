@@ -29,7 +29,10 @@ npm run bench -- --growth [name …] [--rounds n] [--full | --quick] [--plot] [-
 
 npm run bench -- --day [--minutes 8] [--rate 500] [--out docs]
   Whether memory, keys and file stay level over a day, made short: all that is kept for a time or up to a number is kept for so much less.
-  Exits with 1 where something grew. With --out, writes growth/day.json, its drawings, and the table in scale.md.`
+  Exits with 1 where something grew. With --out, writes growth/day.json, its drawings, and the table in scale.md.
+
+npm run bench -- --model [--out docs]
+  Measures nothing: reckons from the curves what up to 100,000 tasks/s and a million agents take, and puts that in <out>/scale.md.`
 
 export type Options = Readonly<{
   rounds: number
@@ -44,6 +47,8 @@ export type Options = Readonly<{
   json: boolean
   growth: GrowthOptions | null
   day: DayOptions | null
+  /** Folder of `scale.md` and `growth/`. */
+  model: string | null
 }>
 
 const peersOf = (text: string | undefined): PeerName[] => {
@@ -57,7 +62,7 @@ const peersOf = (text: string | undefined): PeerName[] => {
 export const readOptions = (args: string[]): Options | null => {
   const text = { type: 'string' } as const
   const flag = { type: 'boolean' } as const
-  const { values, positionals } = parseArgs({ args, allowPositionals: true, options: { growth: flag, day: flag, minutes: text, full: flag, quick: flag, plot: flag, out: text, rounds: text, tasks: text, rate: text, seconds: text, only: text, peers: text, wait: flag, batches: flag, parked: text, json: flag, help: flag } })
+  const { values, positionals } = parseArgs({ args, allowPositionals: true, options: { growth: flag, model: flag, day: flag, minutes: text, full: flag, quick: flag, plot: flag, out: text, rounds: text, tasks: text, rate: text, seconds: text, only: text, peers: text, wait: flag, batches: flag, parked: text, json: flag, help: flag } })
   if (values.help) return null
   const whole = (name: 'rounds' | 'tasks' | 'rate' | 'seconds' | 'parked' | 'minutes', otherwise: number, max: number) => {
     const n = values[name] === undefined ? otherwise : Number(values[name])
@@ -72,6 +77,7 @@ export const readOptions = (args: string[]): Options | null => {
   return {
     day: values.day ? { minutes: whole('minutes', 8, 1440), rate: whole('rate', 500, 5000), out: values.out ?? null } : null,
     growth: values.growth ? { names: positionals, rounds: values.rounds === undefined ? null : whole('rounds', 5, 100), quick, full, plot, out } : null,
+    model: values.model ? out : null,
     rounds: whole('rounds', 5, 100),
     tasks: whole('tasks', 20_000, 1_000_000),
     rate: whole('rate', 100, 2000),

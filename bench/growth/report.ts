@@ -31,7 +31,7 @@ export const tableOf = (curve: Curve, { points, environment }: Measured): string
   const rows = [
     [curve.x.words + (curve.x.unit === 'KB' ? ', KB' : ''), ...measures.map((m) => m.words)],
     ['---:', ...measures.map(() => '---:')],
-    ...points.map((p) => [number(p.x, p.x < 1 ? 1 : 0), ...measures.map((m) => number(p.median[m.key], m.digits))]),
+    ...points.map((p) => [number(p.x, p.x > 0 && p.x < 1 ? 1 : 0), ...measures.map((m) => number(p.median[m.key], m.digits))]),
   ].map((cells) => `| ${cells.join(' | ')} |`)
   const verdicts = curve.limits.flatMap((limit) => {
     const verdict = judge(limit, points)
@@ -47,7 +47,7 @@ export const save = async (out: string, measured: Measured): Promise<void> => {
   await writeFile(fileOf(out, `${measured.curve}.json`), `${JSON.stringify(measured, null, 1)}\n`)
 }
 
-export const load = async (out: string, curve: Curve): Promise<Measured | null> => {
+export const load = async (out: string, curve: Pick<Curve, 'name'>): Promise<Measured | null> => {
   try {
     return JSON.parse(await readFile(fileOf(out, `${curve.name}.json`), 'utf8')) as Measured
   } catch (error) {

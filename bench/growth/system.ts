@@ -3,13 +3,12 @@ import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
-import { Redis } from 'ioredis'
 import { Pool } from 'undici'
 import { ALLOCATOR } from '../../src/allocator.ts'
 import { answers, freePort, type Processes, type Running } from '../processes.ts'
 import { CONCURRENCY, PARAMETERS_BYTES } from '../settings.ts'
 import { systems } from '../systems.ts'
-import { startRedis } from '../trial.ts'
+import { startStore } from './store.ts'
 import type { Values } from './values.ts'
 
 const READY_MS = 30_000
@@ -20,7 +19,7 @@ const A_BATCH = 1000
 
 export type AgentSpec = Readonly<{ name: string; type?: string; capabilities: readonly string[]; max_concurrency?: number; status?: string; ttl_seconds?: number }>
 export type NewTask = Readonly<{ agent_type: string; task_type: string }>
-export type Options = Readonly<{ workers?: number; env?: Readonly<Record<string, string>> }>
+export type Options = Readonly<{ workers?: number; /** Of a Redis Cluster; 0 and without it: one Redis. */ masters?: number; env?: Readonly<Record<string, string>> }>
 export type System = Awaited<ReturnType<Start>>
 export type Start = ReturnType<typeof createStart>
 
@@ -45,14 +44,15 @@ export const createStart = (file: string, processes: Processes, dir: string) => 
   let started = 0
   const ends: (() => unknown)[] = []
 
-  const start = async ({ workers: count = 1, env: more = {} }: Options = {}) => {
+  const start = async ({ workers: count = 1, masters = 0, env: more = {} }: Options = {}) => {
     const agent = await agentUrl()
     const folder = join(dir, `system-${started++}`)
     await mkdir(folder)
-    const [redisPort, apiPort] = [await freePort(), await freePort()]
-    const redisUrl = `redis://127.0.0.1:${redisPort}`
-    const env = { HOST: '127.0.0.1', REDIS_URL: redisUrl, DATA_DIR: folder, WORKER_CONCURRENCY: String(CONCURRENCY), MAX_QUEUED_TASKS: '10000000', RETENTION_COMPLETED_COUNT: '10000000', RETENTION_COMPLETED_SECONDS: '86400', ...ALLOCATOR, LOG_LEVEL: 'warn', ...more }
-    const redisProcess = await startRedis(processes, file, folder, redisPort)
+    const onEnd = (end: () => unknown) => void ends.push(end)
+    const { servers, env: store } = await startStore(masters, { processes, file, dir: folder, onEnd })
+    const { redis } = servers[0]!
+    const apiPort = await freePort()
+    const env = { HOST: '127.0.0.1', ...store, DATA_DIR: folder, WORKER_CONCURRENCY: String(CONCURRENCY), MAX_QUEUED_TASKS: '10000000', RETENTION_COMPLETED_COUNT: '10000000', RETENTION_COMPLETED_SECONDS: '86400', ...ALLOCATOR, LOG_LEVEL: 'warn', ...more }
     const api = processes.start({ name: 'api', file: process.execPath, args: [own('../../src/api/main.ts')], env: { ...env, PORT: String(apiPort) } })
     const url = `http://127.0.0.1:${apiPort}`
     const workers: Running[] = []
@@ -64,8 +64,7 @@ export const createStart = (file: string, processes: Processes, dir: string) => 
     }
     await Promise.all([answers(`${url}/health/live`, READY_MS), ...workerUrls.map((worker) => answers(`${worker}/metrics`, READY_MS))])
     const pool = new Pool(url, { connections: CLIENTS, pipelining: 1 })
-    const redis = new Redis(redisUrl, { retryStrategy: () => null }).on('error', () => {}) // a Redis that is gone is told of by its owner
-    ends.push(() => pool.destroy(), () => redis.disconnect())
+    onEnd(() => pool.destroy())
 
     const send = async (method: 'GET' | 'POST', path: string, body?: string): Promise<string> => {
       const res = await pool.request({ method, path, ...(body === undefined ? {} : { headers: { 'content-type': 'application/json' }, body }) })
@@ -110,7 +109,7 @@ export const createStart = (file: string, processes: Processes, dir: string) => 
     /** CPU seconds of each role while something is done, and how long that took; the workers together. */
     const cpuOf = async (work: () => Promise<unknown>): Promise<{ seconds: number; cpu: Values }> => {
       const sum = (all: readonly Running[]) => all.reduce<number | null>((n, p) => { const used = p.cpuSeconds(); return n === null || used === null ? null : n + used }, 0)
-      const read = () => ({ api: sum([api]), worker: sum(workers), redis: sum([redisProcess]) })
+      const read = () => ({ api: sum([api]), worker: sum(workers), redis: sum(servers.map((server) => server.running)) })
       const [before, began] = [read(), performance.now()]
       await work()
       const [after, seconds] = [read(), (performance.now() - began) / 1000]
@@ -127,7 +126,7 @@ export const createStart = (file: string, processes: Processes, dir: string) => 
       return { rate: tasks.length / seconds, ...perTask(cpu, tasks.length) }
     }
     const info = async (section: string, field: string): Promise<number> => Number(new RegExp(`^${field}:(\\d+)`, 'm').exec(await redis.info(section))?.[1])
-    return { redisUrl, url, redis, api, workers, redisProcess, call, send, each, register, one, fill, received, forgetReceived, completed, reach, cpuOf, perform, info, onEnd: (end: () => unknown) => void ends.push(end) }
+    return { store, redisUrl: store['REDIS_URL']!, url, redis, servers, api, workers, call, send, each, register, one, fill, received, forgetReceived, completed, reach, cpuOf, perform, info, onEnd }
   }
   /** Lets go of what was connected; the processes are for their owner to end. */
   return Object.assign(start, { end: async () => { await Promise.all(ends.splice(0).map((end) => end())) } })
