@@ -8,8 +8,9 @@ import { intoPage, load, type Measured } from './report.ts'
 /** Of a core, or of a master's thread: what is planned with, so that a burst, or the loss of some, is borne. */
 const BUSY = 0.6
 const MICROS = BUSY * 1e6
-/** Of an agent type, as a fleet of such a size might have it: below them all, a type is a small part of a master and may be placed well. */
+/** Of an agent type: so small a part of a master that types can be placed evenly. */
 const TASKS_OF_A_TYPE = 500
+const AGENTS_OF_A_TYPE = 10_000
 const [LEAST_TYPES, MOST_TYPES] = [10, 1000] // registry/types.ts
 const AGENT_SECONDS = 0.5
 const WORKER_CONCURRENCY = 2000
@@ -20,7 +21,7 @@ const KEPT_SECONDS = 3600
 const KEPT_OF_A_TYPE = 100_000 // RETENTION_COMPLETED_COUNT
 const EVENTS_OF_A_TYPE = 50_000 // tasks/record.lua
 
-const CURVES = ['types', 'idle-types', 'masters', 'heartbeats', 'agents', 'followers', 'payload', 'records', 'queues'] as const
+const CURVES = ['types', 'idle-types', 'masters', 'masters-alone', 'heartbeats', 'agents', 'followers', 'payload', 'records', 'queues'] as const
 type Name = (typeof CURVES)[number]
 export type Curves = Readonly<Record<Name, Measured>>
 
@@ -38,11 +39,18 @@ export const figuresOf = (curves: Curves) => {
   const roles = ['api', 'worker', 'redis'] as const
   /** % of a core that a further idle type takes, as µs a second. */
   const look = (role: (typeof roles)[number]): number => Math.max(0, ((at('idle-types', last('idle-types'), role) - at('idle-types', least('idle-types'), role)) * 1e4) / (last('idle-types') - least('idle-types')))
-  const inCluster = (role: (typeof roles)[number]): number => Math.max(1, at('masters', last('masters'), role) / at('masters', 0, role))
-  /** Of a task with so many types in use, without the looks at them, which are reckoned by themselves: as it was at the next larger number that was measured. */
+  /** What a task takes in a cluster, against one Redis. Of Redis by hand: over REST each master had so little to do here that it seldom found several commands at once. */
+  const inCluster = (role: (typeof roles)[number]): number => {
+    const name = role === 'redis' ? 'masters-alone' : 'masters'
+    return Math.max(1, at(name, last(name), role) / at(name, 0, role))
+  }
+  /** Of a task with so many types in use, without the looks at them, which are reckoned by themselves: between what was measured below and above, by the logarithm. */
   const task = (types: number, role: (typeof roles)[number]): number => {
-    const x = points('types').find((p) => p.x >= types)?.x ?? last('types')
-    return at('types', x, role) - (look(role) * x) / at('types', x, 'rate')
+    const measured = points('types').map(({ x }) => [x, at('types', x, role) - (look(role) * x) / at('types', x, 'rate')] as const)
+    const above = measured.find(([x]) => x >= types) ?? measured.at(-1)!
+    const below = measured.findLast(([x]) => x <= types) ?? measured[0]!
+    if (above[0] === below[0]) return above[1]
+    return below[1] + ((above[1] - below[1]) * Math.log(types / below[0])) / Math.log(above[0] / below[0])
   }
   const beats = last('heartbeats') / BEAT_SECONDS
   const beat = (role: (typeof roles)[number]): number => (at('heartbeats', last('heartbeats'), role) * 1e4) / beats
@@ -71,7 +79,7 @@ export type Load = Readonly<{ tasks: number; agents: number }>
 
 /** What a load takes. Everything is spread evenly: over types, and types over masters. */
 export const plan = (f: Figures, { tasks, agents }: Load) => {
-  const types = Math.min(MOST_TYPES, Math.max(LEAST_TYPES, Math.ceil(tasks / TASKS_OF_A_TYPE)))
+  const types = Math.min(MOST_TYPES, Math.max(LEAST_TYPES, Math.ceil(tasks / TASKS_OF_A_TYPE), Math.ceil(agents / AGENTS_OF_A_TYPE)))
   const beats = agents / BEAT_SECONDS
   const needsCluster = tasks * f.task(types, 'redis') + beats * f.beat('redis') > MICROS
   const cost = (role: 'api' | 'worker' | 'redis') => f.task(types, role) * (needsCluster ? f.inCluster(role) : 1)
@@ -99,11 +107,11 @@ export const plan = (f: Figures, { tasks, agents }: Load) => {
     records,
     redisGiB: (bytes.agents + bytes.records + bytes.events) / 2 ** 30,
     processGiB: (apis * f.apiMiB + dispatchers * f.workerMiB) / 1024,
+    ofAProcess: f.toOne * masters,
     atAMaster: processes * f.toOne,
     connections: processes * f.toOne * masters,
     /** Each dispatcher looks at each type every second, and has a channel of each. */
     looks: dispatchers * types,
-    lookCommands: dispatchers * types * f.commandsOfALook,
     /** Should in each API somebody wait for a task of each type. */
     heard: tasks * f.messages * apis,
     heardMasters: (tasks * f.messages * apis * f.message) / MICROS,
@@ -122,7 +130,7 @@ const figureTable = (f: Figures): string => {
     [`a task with ${types.join(' · ')} types in use: Redis, CPU µs`, per('redis'), 'types, less the looks'],
     ['the same: dispatcher', per('worker'), 'types, less the looks'],
     ['the same: API', per('api'), 'types, less the looks'],
-    [`in a cluster times: Redis · dispatcher · API`, (['redis', 'worker', 'api'] as const).map((role) => written(f.inCluster(role), 2)).join(' · '), `masters, ${f.mastersMeasured} against none`],
+    ['in a cluster times: Redis · dispatcher · API', (['redis', 'worker', 'api'] as const).map((role) => written(f.inCluster(role), 2)).join(' · '), `masters-alone, masters; ${f.mastersMeasured} against none`],
     ['a dispatcher’s look at a type, each second: Redis · dispatcher, CPU µs', `${written(f.look('redis'))} · ${written(f.look('worker'))}`, `idle-types, at ${f.typesLooked}`],
     ['the same, commands', written(f.commandsOfALook, 1), 'idle-types'],
     ['a heartbeat: Redis · API, CPU µs', `${written(f.beat('redis'))} · ${written(f.beat('api'))}`, `heartbeats, at ${written(f.agentsBeating)} agents`],
@@ -134,14 +142,30 @@ const figureTable = (f: Figures): string => {
   ])
 }
 
+/** The same in parts that know nothing of each other. */
+const CELLS = 10
+const cells = (f: Figures, { tasks, agents }: Load): string => {
+  const p = plan(f, { tasks: tasks / CELLS, agents: agents / CELLS })
+  const all = (n: number) => `${CELLS} × ${written(n)} = ${written(CELLS * n)}`
+  return `As ${CELLS} Switchyards of ${written(p.tasks)} tasks/s and ${written(p.agents)} agents each, it is ${all(p.masters)} masters, ${all(p.dispatchers)} dispatchers, ${all(p.apis)} APIs: ${written(CELLS * p.cores)} cores, of them ${written(CELLS * p.busyCores)} busy. A process has ${written(p.ofAProcess)} connections then, a master ${written(p.atAMaster)}; the index of agents takes ${written(p.index * 100)} % of one master of each; and should somebody in each API wait for a task of each type, that is ${written(CELLS * p.heardMasters, 1)} masters more in all.`
+}
+
 const LOADS: readonly Load[] = [1000, 10_000, 100_000].flatMap((tasks) => [10_000, 100_000, 1_000_000].map((agents) => ({ tasks, agents })))
 
-const loadTable = (plans: readonly Plan[]): string =>
+const nameOf = (p: Plan): string => `${short(p.tasks)}, ${short(p.agents)}`
+const partsTable = (plans: readonly Plan[]): string =>
   table(
-    ['tasks/s, agents', 'types', 'masters', 'dispatchers', 'APIs (by CPU)', 'cores (busy)', 'Redis: tasks + beats + looks, cores', 'records kept', 'Redis, GiB', 'processes, GiB', 'connections: at a master, in all', 'looks/s = channels', 'the index’s master, % for it', 'one type, % of a master'],
+    ['tasks/s, agents', 'types', 'Redis: tasks + beats + looks, cores', 'masters', 'dispatchers', 'APIs (by CPU alone)', 'cores (of them busy)'],
     plans.map((p) => [
-      `${short(p.tasks)}, ${short(p.agents)}`, written(p.types), written(p.masters), written(p.dispatchers), `${written(p.apis)} (${written(p.apiByCpu)})`, `${written(p.cores)} (${written(p.busyCores)})`,
-      [p.redis.tasks, p.redis.beats, p.redis.looks].map((n) => written(n / 1e6, 1)).join(' + '), short(p.records), written(p.redisGiB, 1), written(p.processGiB, 1), `${written(p.atAMaster)}, ${written(p.connections)}`, short(p.looks), written(p.index * 100), written(p.ofAType * 100),
+      nameOf(p), written(p.types), [p.redis.tasks, p.redis.beats, p.redis.looks].map((n) => written(n / 1e6, 1)).join(' + '),
+      written(p.masters), written(p.dispatchers), `${written(p.apis)} (${written(p.apiByCpu)})`, `${written(p.cores)} (${written(p.busyCores)})`,
+    ]),
+  )
+const boundsTable = (plans: readonly Plan[]): string =>
+  table(
+    ['tasks/s, agents', 'records kept', 'Redis, GiB', 'APIs and dispatchers, GiB', 'connections of a process · at a master · in all', 'looks/s, and channels of wakes', 'the index of agents, % of its master', 'one type, % of its master'],
+    plans.map((p) => [
+      nameOf(p), short(p.records), written(p.redisGiB, 1), written(p.processGiB, 1), [p.ofAProcess, p.atAMaster, p.connections].map((n) => written(n)).join(' · '), written(p.looks), written(p.index * 100, p.index < 0.1 ? 1 : 0), written(p.ofAType * 100),
     ]),
   )
 
@@ -156,26 +180,24 @@ const arithmetic = (f: Figures, p: Plan): string => {
     `- masters: ${written(p.tasks)} × ${written(redis)} = ${redisOf(p.redis.tasks)} cores of tasks, ${written(p.beats)} × ${written(f.beat('redis'))} = ${redisOf(p.redis.beats)} of beats, ${p.dispatchers} × ${p.types} × ${written(f.look('redis'))} = ${redisOf(p.redis.looks)} of looks, over ${BUSY}: ${p.masters};`,
     `- connections: (${p.apis} + ${p.dispatchers}) × ${f.toOne} = ${written(p.atAMaster)} at each master, × ${p.masters} = ${written(p.connections)} in all;`,
     `- memory of Redis: ${written(p.agents)} × ${written(f.agentBytes)} + ${written(p.records)} × ${written(f.recordBytes)} + ${p.types} × ${written(EVENTS_OF_A_TYPE)} × ${written(f.eventBytes)} bytes = ${written(p.redisGiB, 1)} GiB, without replicas;`,
-    `- should somebody in each API wait for a task of each type: ${written(p.tasks)} × ${written(f.messages, 2)} × ${p.apis} = ${written(p.heard)} messages/s, which is the work of ${written(p.heardMasters, 1)} masters more.`,
+    `- should somebody in each API wait for a task of each type, beside all that: ${written(p.tasks)} × ${written(f.messages, 2)} × ${p.apis} = ${written(p.heard)} messages/s, which is the work of ${written(p.heardMasters, 1)} masters more.`,
   ].join('\n')
 }
 
-/** What bounds what, at 60 % of a core or of a master's thread, and at all of it. */
+/** What bounds what, at 60 % of a core or of a master's thread, and at all of it; in the order in which it is met as tasks and agents grow together. */
 const limitTable = (f: Figures): string => {
   const both = (most: number) => `${written(most * BUSY)} (${written(most)})`
   const one = f.task(1, 'redis')
   return table(['what gives out', 'at 60 % (at all of it)', 'what bounds it'], [
-    ['one Redis, ten types', `${both(1e6 / f.task(10, 'redis'))} tasks/s`, `${written(f.task(10, 'redis'))} µs a task of its one thread`],
-    ['one agent type, however many masters', `${both(1e6 / (one * f.inCluster('redis')))} tasks/s`, `a type is a slot, a slot has one master: ${written(one)} µs × ${written(f.inCluster('redis'), 2)}`],
-    ['agents of one type, beats alone', `${both((1e6 / f.beat('redis')) * BEAT_SECONDS)} agents`, `${written(f.beat('redis'))} µs a beat, one each ${BEAT_SECONDS} s`],
-    ['one API, tasks alone', `${both(1e6 / f.task(10, 'api'))} tasks/s`, `${written(f.task(10, 'api'))} µs a task`],
-    ['one API, beats alone', `${both((1e6 / f.beat('api')) * BEAT_SECONDS)} agents`, `${written(f.beat('api'))} µs a beat; ${written(CONNECTIONS_OF_AN_API)} connections, if agents keep theirs`],
-    ['one dispatcher', `${both(1e6 / f.task(10, 'worker'))} tasks/s`, `${written(f.task(10, 'worker'))} µs a task; and WORKER_CONCURRENCY over the seconds that an agent takes`],
-    ['the master with the index of agents', f.lookups === 0 ? 'not reached' : `${both((1e6 / (f.lookups * f.lookup)) * BEAT_SECONDS)} agents`, `${written(f.lookups, 2)} looks a beat of ${written(f.lookup)} µs, all of a namespace on one`],
-    ['dispatchers × types on one Redis', `${both(1e6 / f.look('redis'))} looks/s`, `each type by each dispatcher each second, ${written(f.look('redis'))} µs`],
-    ['types of a namespace', written(MOST_TYPES), 'a bound; all of them are ' + `${written(MOST_TYPES * f.look('worker') / 1e4)} % of each dispatcher’s core`],
-    ['messages to those who hear of a type', f.message === 0 ? 'too few to see' : `${both(1e6 / f.message)} a second and master`, `${written(f.message, 1)} µs each; tasks × ${written(f.messages, 2)} × processes in which somebody waits`],
-    ['connections at a master', `${written(10_000 / f.toOne)} processes`, `${f.toOne} each, of Redis’s maxclients 10,000`],
+    ['1. one API', `${both(1e6 / f.task(10, 'api'))} tasks/s, or beats of ${both((1e6 / f.beat('api')) * BEAT_SECONDS)} agents`, `${written(f.task(10, 'api'))} µs a task, ${written(f.beat('api'))} µs a beat; and ${written(CONNECTIONS_OF_AN_API)} connections`],
+    ['2. one Redis, with ten types', `${both(1e6 / f.task(10, 'redis'))} tasks/s, or beats of ${both((1e6 / f.beat('redis')) * BEAT_SECONDS)} agents`, `its one thread: ${written(f.task(10, 'redis'))} µs a task, ${written(f.beat('redis'))} µs a beat`],
+    ['3. one agent type, on however many masters', `${both(1e6 / one)} tasks/s, or beats of ${both((1e6 / f.beat('redis')) * BEAT_SECONDS)} agents`, `a type is one slot, and a slot has one master: ${written(one)} µs a task`],
+    ['4. one dispatcher', `${both(1e6 / f.task(10, 'worker'))} tasks/s`, `${written(f.task(10, 'worker'))} µs a task; and WORKER_CONCURRENCY over the seconds that an agent takes`],
+    ['5. telling those who wait', f.message === 0 ? 'too few to see' : `${both(1e6 / f.message)} messages/s of a master`, `${written(f.message, 1)} µs each: tasks/s of a type × ${written(f.messages, 2)} or more × APIs in which somebody waits for one of them`],
+    ['6. dispatchers × types', `${both(1e6 / f.look('redis'))} looks/s of a master`, `${written(f.look('redis'))} µs: each type, by each dispatcher, each second`],
+    ['7. the master with the index of agents', f.lookups === 0 ? 'not reached' : `beats of ${both((1e6 / (f.lookups * f.lookup)) * BEAT_SECONDS)} agents`, `${written(f.lookups, 2)} looks a beat of ${written(f.lookup)} µs, for all of a namespace`],
+    ['8. types of a namespace', written(MOST_TYPES), `a bound; so many are ${written((MOST_TYPES * f.look('worker')) / 1e4)} % of each dispatcher’s core`],
+    ['9. connections at a master', `${written(10_000 / f.toOne)} processes`, `${f.toOne} each, of Redis’s \`maxclients\` 10,000`],
   ])
 }
 
@@ -191,8 +213,10 @@ export const runModel = async (out: string): Promise<string> => {
   const parts: readonly (readonly [name: string, text: string])[] = [
     ['figures', figureTable(figures)],
     ['limits', limitTable(figures)],
-    ['loads', loadTable(plans)],
+    ['parts', partsTable(plans)],
+    ['bounds', boundsTable(plans)],
     ['arithmetic', arithmetic(figures, plans.at(-1)!)],
+    ['cells', cells(figures, LOADS.at(-1)!)],
   ]
   for (const [name, text] of parts) await intoPage(join(out, 'scale.md'), `model-${name}`, text)
   return parts.map(([name, text]) => `### ${name}\n\n${text}\n`).join('\n')

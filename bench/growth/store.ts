@@ -51,7 +51,7 @@ const startCluster = async (masters: number, deps: StoreDeps): Promise<Store> =>
   for (let i = 0; i < masters; i++) {
     const [port, bus, dir] = [await freePort(), await freePort(), join(deps.dir, `master-${i}`)]
     await mkdir(dir)
-    const running = deps.processes.start({ name: `master-${i + 1}`, file: deps.file, args: ['--port', String(port), '--cluster-port', String(bus), '--bind', '127.0.0.1', '--dir', dir, '--loglevel', 'warning', '--cluster-enabled', 'yes', '--cluster-require-full-coverage', 'no', ...REDIS_SETTINGS] })
+    const running = deps.processes.start({ name: `master-${i + 1}`, file: deps.file, args: ['--port', String(port), '--cluster-port', String(bus), '--bind', '127.0.0.1', '--dir', dir, '--loglevel', 'warning', '--cluster-enabled', 'yes', '--cluster-require-full-coverage', 'no', '--cluster-announce-ip', '127.0.0.1', ...REDIS_SETTINGS] })
     await sleep(200)
     ports.push(port)
     buses.push(bus)
