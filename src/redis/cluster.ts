@@ -119,7 +119,7 @@ export const createCluster = ({ startAt, options, equip, log }: ClusterDeps): Re
 
 /**
  * Resolves when there is a connection to each master, or none could be made in time to those that are away.
- * @returns why that is no use: none of them can be reached; else null
+ * @returns why that is no use: none of them can be reached, or is known; else null
  */
 export const mastersReady = async (redis: Redis, timeoutMs: number): Promise<string | null> => {
   const cluster = redis as unknown as Cluster
@@ -127,5 +127,6 @@ export const mastersReady = async (redis: Redis, timeoutMs: number): Promise<str
   const isUp = (node: Redis): boolean => node.status === 'ready'
   while (!(cluster.status === 'ready' && cluster.nodes('master').every(isUp)) && performance.now() < until) await new Promise((resolve) => setTimeout(resolve, 10))
   if (cluster.nodes('master').some(isUp)) return null
+  if (cluster.nodes('master').length === 0) return 'The cluster does not say at which addresses its nodes are, as those do not that have met no other: let them announce some (cluster-announce-ip).'
   return `The cluster says that its nodes are at ${cluster.nodes('master').map(addressOf).join(', ')}, and none of them can be reached from here: let them announce addresses that can (cluster-announce-ip, cluster-announce-port).`
 }

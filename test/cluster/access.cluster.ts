@@ -53,3 +53,12 @@ test('a node of a cluster that was not said to be one is refused, and so is what
     await single.close()
   }
 })
+
+test('a cluster that does not know its own address is refused, with what to do', async () => {
+  const alone = await startCluster({ masters: 1 })
+  try {
+    await expect(startCore({ redisUrl: alone.url, prefix: 'no' }, { REDIS_CLUSTER: '1' })).rejects.toThrow(/let them announce some \(cluster-announce-ip\)/)
+  } finally {
+    await alone.close()
+  }
+})
