@@ -7,7 +7,7 @@ import { createKeys } from '../../src/redis/keys.ts'
 import type { Curve } from './curve.ts'
 import { coreOf, performByHand } from './hand.ts'
 import { CPU, RATE } from './measures.ts'
-import { mainThreads, SLOTS } from './store.ts'
+import { callsOf, mainThreads, SLOTS } from './store.ts'
 import type { System } from './system.ts'
 import type { Values } from './values.ts'
 
@@ -16,6 +16,7 @@ const TYPES = 12
 const TASKS = 6000
 const X = { words: 'masters; 0 is one Redis, no cluster', unit: 'masters', log: false } as const
 const BUSIEST = { key: 'busiest', words: 'busiest master, its thread’s µs a task', digits: 0 } as const
+const CALLS = [{ key: 'calls', words: 'calls of scripts a task', digits: 2 }, { key: 'packets', words: 'packets read a task', digits: 2 }] as const
 const HEADROOM = { key: 'headroom', words: 'tasks/s that fill its thread', digits: 0 } as const
 
 const slotOf = (key: string): number => (new Command('get', [key]) as unknown as { getSlot(): number }).getSlot()
@@ -37,6 +38,10 @@ const connectionsOf = async ({ servers }: System): Promise<{ connections: number
   return { connections: most((role) => lists.reduce((n, list) => n + at(list, role), 0)), toOne: most((role) => Math.max(...lists.map((list) => at(list, role)))) }
 }
 
+const callsSince = async (before: { calls: number; packets: number }, { servers }: System, count: number): Promise<Values> => {
+  const { calls, packets } = await callsOf(servers)
+  return { calls: (calls - before.calls) / count, packets: (packets - before.packets) / count }
+}
 const busiestOf = (micros: readonly number[]): Values => ({ busiest: Math.max(...micros), headroom: 1e6 / Math.max(...micros) })
 
 const startWith = async (masters: number, start: (options: { masters: number; workers: number }) => Promise<System>, workers: number) => {
@@ -51,7 +56,7 @@ export const masters: Curve = {
   x: X,
   sizes: { quick: [0, 2], usual: [0, 1, 2, 3] },
   rounds: 4,
-  measures: [RATE, ...CPU, BUSIEST, HEADROOM, { key: 'connections', words: 'connections of a process', digits: 0 }, { key: 'toOne', words: 'of these to one master', digits: 0 }],
+  measures: [RATE, ...CPU, ...CALLS, BUSIEST, HEADROOM, { key: 'connections', words: 'connections of a process', digits: 0 }, { key: 'toOne', words: 'of these to one master', digits: 0 }],
   plots: [
     { suffix: '', title: 'A task with so many masters', unit: 'CPU µs a task', measures: ['total', 'api', 'worker', 'redis', 'busiest'] },
     { suffix: '-headroom', title: 'What the busiest of so many masters has room for', unit: 'tasks/s', measures: ['headroom'] },
@@ -62,10 +67,11 @@ export const masters: Curve = {
     const count = tasks(TASKS)
     return async () => {
       let values: Values = {}
+      const before = await callsOf(system.servers)
       const micros = await mainThreads(system.servers, count, async () => {
         values = await system.perform(Array.from({ length: count }, (_, i) => ({ agent_type: types[i % TYPES]!, task_type: 'echo' })))
       })
-      return { ...values, ...busiestOf(micros), ...(await connectionsOf(system)) }
+      return { ...values, ...(await callsSince(before, system, count)), ...busiestOf(micros), ...(await connectionsOf(system)) }
     }
   },
 }
@@ -76,7 +82,7 @@ export const mastersAlone: Curve = {
   x: X,
   sizes: { quick: [0, 2], usual: [0, 1, 2, 3] },
   rounds: 4,
-  measures: [RATE, { key: 'driver', words: 'the driver, CPU µs a task', digits: 0 }, { key: 'redis', words: 'all masters, their threads’ µs a task', digits: 0 }, BUSIEST, HEADROOM],
+  measures: [RATE, { key: 'driver', words: 'the driver, CPU µs a task', digits: 0 }, { key: 'redis', words: 'all masters, their threads’ µs a task', digits: 0 }, ...CALLS, BUSIEST, HEADROOM],
   plots: [{ suffix: '', title: 'What the busiest of so many masters has room for, driven by hand', unit: 'tasks/s', measures: ['headroom', 'rate'] }],
   limits: [],
   at: async (size, { start, tasks }) => {
@@ -84,10 +90,11 @@ export const mastersAlone: Curve = {
     const core = await coreOf(system)
     const each = Math.ceil(tasks(2 * TASKS) / TYPES)
     return async () => {
+      const before = await callsOf(system.servers)
       const [count, cpu, began] = [each * TYPES, process.cpuUsage(), performance.now()]
       const micros = await mainThreads(system.servers, count, () => performByHand(core, types, each))
       const [{ user, system: kernel }, seconds] = [process.cpuUsage(cpu), (performance.now() - began) / 1000]
-      return { rate: count / seconds, driver: (user + kernel) / count, redis: micros.reduce((a, b) => a + b), ...busiestOf(micros) }
+      return { rate: count / seconds, driver: (user + kernel) / count, redis: micros.reduce((a, b) => a + b), ...(await callsSince(before, system, count)), ...busiestOf(micros) }
     }
   },
 }

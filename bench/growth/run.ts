@@ -5,6 +5,7 @@ import { join } from 'node:path'
 import type { Processes } from '../processes.ts'
 import { measureCurve, type Curve } from './curve.ts'
 import { CURVES } from './curves.ts'
+import { runModel } from './model.ts'
 import { load, save, show, type Environment } from './report.ts'
 import { createStart } from './system.ts'
 
@@ -56,5 +57,7 @@ export const runGrowth = async (o: GrowthOptions, redis: string, environment: Pi
     }
     tables.push(`### ${curve.name}\n\n${await show(o.out, curve, measured)}\n`)
   }
+  // What is reckoned from curves stays true to them.
+  await runModel(o.out).catch((error: Error) => say(`the model is not reckoned anew: ${error.message}`))
   return tables.join('\n')
 }

@@ -77,3 +77,11 @@ export const mainThreads = async (servers: readonly Server[], things: number, wo
   await work()
   return (await read()).map(({ main }, i) => ((main - before[i]!.main) / things) * 1e6)
 }
+/** Calls of scripts that servers have had, and the packets that all commands came in: fewer than commands, where several came in one. */
+export const callsOf = async (servers: readonly Server[]): Promise<{ calls: number; packets: number }> => {
+  const all = await Promise.all(servers.map(async ({ redis }) => {
+    const [stats, commands] = await Promise.all([redis.info('stats'), redis.info('commandstats')])
+    return { calls: Number(/^cmdstat_evalsha:calls=(\d+)/m.exec(commands)?.[1] ?? 0), packets: Number(/^total_reads_processed:(\d+)/m.exec(stats)?.[1] ?? 0) }
+  }))
+  return { calls: all.reduce((n, one) => n + one.calls, 0), packets: all.reduce((n, one) => n + one.packets, 0) }
+}
