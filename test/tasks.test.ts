@@ -66,7 +66,7 @@ describe('a task that nobody takes', () => {
   test.concurrent('expires also in front of an agent that never has room', async () => {
     const { agent, submit } = setting()
     await agent({ handle: (_task, { res }) => void res.writeHead(429, { 'retry-after': '0' }).end() })
-    const task = await system.ended(await submit({ expires_in_seconds: 3, max_retries: 0 }))
+    const task = await system.ended(await submit({ expires_in_seconds: 6, max_retries: 0 }))
     expect(task).toMatchObject({ status: 'timeout', error: 'expired', retry_count: 0 })
     expect(task.attempts.length).toBeGreaterThan(1)
   })
@@ -74,7 +74,7 @@ describe('a task that nobody takes', () => {
   test.concurrent('expires rather than wait for a retry that would begin too late', async () => {
     const { agent, submit, hasJob } = setting()
     const a = await agent({ handle: () => { throw new Error('no') } })
-    const id = await submit({ expires_in_seconds: 2.5, retry_delay_seconds: 60, backoff: 'fixed' })
+    const id = await submit({ expires_in_seconds: 6, retry_delay_seconds: 60, backoff: 'fixed' })
     await system.becomes(id, 'retrying')
     const task = await system.ended(id)
     expect(task).toMatchObject({ status: 'timeout', error: 'expired', retry_count: 1, attempts: [{ outcome: 'failed', error: 'no' }] })
