@@ -14,14 +14,16 @@ const AGENTS_OF_A_TYPE = 10_000
 const [LEAST_TYPES, MOST_TYPES] = [10, 1000] // registry/types.ts
 const AGENT_SECONDS = 0.5
 const WORKER_CONCURRENCY = 2000
-export const BEAT_SECONDS = 20
+const BEAT_SECONDS = 20
+/** An API looks again then: registry/agent-index.ts */
+const REMEMBERED_SECONDS = 300
 /** api/doors.ts */
 const CONNECTIONS_OF_AN_API = 10_000
 const KEPT_SECONDS = 3600
 const KEPT_OF_A_TYPE = 100_000 // RETENTION_COMPLETED_COUNT
 const EVENTS_OF_A_TYPE = 50_000 // tasks/record.lua
 
-const CURVES = ['types', 'idle-types', 'masters', 'masters-alone', 'heartbeats', 'agents', 'followers', 'payload', 'records', 'queues'] as const
+const CURVES = ['types', 'idle-types', 'looks', 'masters', 'masters-alone', 'heartbeats', 'agents', 'followers', 'payload', 'records', 'queues'] as const
 type Name = (typeof CURVES)[number]
 export type Curves = Readonly<Record<Name, Measured>>
 
@@ -37,8 +39,9 @@ export const figuresOf = (curves: Curves) => {
   const least = (name: Name): number => points(name)[0]!.x
 
   const roles = ['api', 'worker', 'redis'] as const
-  /** % of a core that a further idle type takes, as µs a second. */
-  const look = (role: (typeof roles)[number]): number => Math.max(0, ((at('idle-types', last('idle-types'), role) - at('idle-types', least('idle-types'), role)) * 1e4) / (last('idle-types') - least('idle-types')))
+  /** % of a core that a further idle type takes, as µs a second: of one Redis many are looked at by one script, in a cluster each by itself. */
+  const lookIn = (name: 'idle-types' | 'looks', role: (typeof roles)[number]): number => Math.max(0, ((at(name, last(name), role) - at(name, least(name), role)) * 1e4) / (last(name) - least(name)))
+  const look = (role: (typeof roles)[number], cluster: boolean): number => lookIn(cluster ? 'looks' : 'idle-types', role)
   /** What a task takes in a cluster, against one Redis. Of Redis by hand: over REST each master had so little to do here that it seldom found several commands at once. */
   const inCluster = (role: (typeof roles)[number]): number => {
     const name = role === 'redis' ? 'masters-alone' : 'masters'
@@ -46,7 +49,7 @@ export const figuresOf = (curves: Curves) => {
   }
   /** Of a task with so many types in use, without the looks at them, which are reckoned by themselves: between what was measured below and above, by the logarithm. */
   const task = (types: number, role: (typeof roles)[number]): number => {
-    const measured = points('types').map(({ x }) => [x, at('types', x, role) - (look(role) * x) / at('types', x, 'rate')] as const)
+    const measured = points('types').map(({ x }) => [x, at('types', x, role) - (look(role, false) * x) / at('types', x, 'rate')] as const)
     const above = measured.find(([x]) => x >= types) ?? measured.at(-1)!
     const below = measured.findLast(([x]) => x <= types) ?? measured[0]!
     if (above[0] === below[0]) return above[1]
@@ -57,11 +60,10 @@ export const figuresOf = (curves: Curves) => {
   const heard = last('followers')
   return {
     task, inCluster, look, beat,
-    commandsOfALook: at('idle-types', last('idle-types'), 'workerCommands') / last('idle-types'),
-    typesLooked: last('idle-types'),
     mastersMeasured: last('masters'),
     agentsBeating: last('heartbeats'),
-    lookups: at('agents', last('agents'), 'lookups'),
+    /** As long as an agent's beats come to one API. */
+    lookups: Math.max(at('agents', last('agents'), 'lookups'), BEAT_SECONDS / REMEMBERED_SECONDS),
     lookup: at('agents', last('agents'), 'lookup'),
     agentBytes: at('agents', last('agents'), 'bytes'),
     recordBytes: at('records', last('records'), 'bytes'),
@@ -82,15 +84,16 @@ export const plan = (f: Figures, { tasks, agents }: Load) => {
   const types = Math.min(MOST_TYPES, Math.max(LEAST_TYPES, Math.ceil(tasks / TASKS_OF_A_TYPE), Math.ceil(agents / AGENTS_OF_A_TYPE)))
   const beats = agents / BEAT_SECONDS
   const needsCluster = tasks * f.task(types, 'redis') + beats * f.beat('redis') > MICROS
+  const look = (role: 'worker' | 'redis') => f.look(role, needsCluster)
   const cost = (role: 'api' | 'worker' | 'redis') => f.task(types, role) * (needsCluster ? f.inCluster(role) : 1)
 
   const apiMicros = tasks * cost('api') + beats * f.beat('api')
   const apiByCpu = Math.ceil(apiMicros / MICROS)
   const apis = Math.max(2, apiByCpu, Math.ceil(agents / CONNECTIONS_OF_AN_API))
-  const dispatchersByCpu = Math.ceil((tasks * cost('worker')) / (MICROS - types * f.look('worker')))
+  const dispatchersByCpu = Math.ceil((tasks * cost('worker')) / (MICROS - types * look('worker')))
   const dispatchers = Math.max(2, dispatchersByCpu, Math.ceil((tasks * AGENT_SECONDS) / WORKER_CONCURRENCY))
 
-  const redis = { tasks: tasks * cost('redis'), beats: beats * f.beat('redis'), looks: dispatchers * types * f.look('redis') }
+  const redis = { tasks: tasks * cost('redis'), beats: beats * f.beat('redis'), looks: dispatchers * types * look('redis') }
   const redisMicros = redis.tasks + redis.beats + redis.looks
   const masters = redisMicros <= MICROS ? 1 : Math.max(3, Math.ceil(redisMicros / MICROS))
   const processes = apis + dispatchers
@@ -98,7 +101,7 @@ export const plan = (f: Figures, { tasks, agents }: Load) => {
   const bytes = { agents: agents * f.agentBytes, records: records * f.recordBytes, events: Math.min(3 * records, types * EVENTS_OF_A_TYPE) * f.eventBytes }
   return {
     tasks, agents, types, beats, apis, apiByCpu, dispatchers, masters, redis,
-    busyCores: (apiMicros + tasks * cost('worker') + dispatchers * types * f.look('worker') + redisMicros) / 1e6,
+    busyCores: (apiMicros + tasks * cost('worker') + dispatchers * types * look('worker') + redisMicros) / 1e6,
     /** Each process and each master one. */
     cores: processes + masters,
     /** Of a master's thread; more than 1 is more than there is. */
@@ -131,10 +134,10 @@ const figureTable = (f: Figures): string => {
     ['the same: dispatcher', per('worker'), 'types, less the looks'],
     ['the same: API', per('api'), 'types, less the looks'],
     ['in a cluster times: Redis · dispatcher · API', (['redis', 'worker', 'api'] as const).map((role) => written(f.inCluster(role), 2)).join(' · '), `masters-alone, masters; ${f.mastersMeasured} against none`],
-    ['a dispatcher’s look at a type, each second: Redis · dispatcher, CPU µs', `${written(f.look('redis'))} · ${written(f.look('worker'))}`, `idle-types, at ${f.typesLooked}`],
-    ['the same, commands', written(f.commandsOfALook, 1), 'idle-types'],
+    ['a dispatcher’s look at a type, each second: Redis · dispatcher, CPU µs', `${written(f.look('redis', false))} · ${written(f.look('worker', false))}`, 'idle-types'],
+    ['the same in a cluster, each by itself', `${written(f.look('redis', true))} · ${written(f.look('worker', true))}`, 'looks'],
     ['a heartbeat: Redis · API, CPU µs', `${written(f.beat('redis'))} · ${written(f.beat('api'))}`, `heartbeats, at ${written(f.agentsBeating)} agents`],
-    ['looks at the agents’ index a beat · µs each of its master', `${written(f.lookups, 2)} · ${written(f.lookup)}`, 'agents'],
+    ['looks at the agents’ index a beat (once in 300 s at least) · µs each of its master', `${written(f.lookups, 2)} · ${written(f.lookup)}`, 'agents'],
     ['an agent · a record of a task, bytes in Redis', `${written(f.agentBytes)} · ${written(f.recordBytes)}`, 'agents, records'],
     ['what happened to a task, told to a process that hears of its type: messages · µs of Redis each', `${written(f.messages, 2)} · ${written(f.message, 1)}`, 'followers'],
     ['connections of a process to each master', written(f.toOne), 'masters'],
@@ -175,9 +178,9 @@ const arithmetic = (f: Figures, p: Plan): string => {
   const [api, worker, redis] = (['api', 'worker', 'redis'] as const).map((role) => f.task(p.types, role) * f.inCluster(role)) as [number, number, number]
   return [
     `For ${written(p.tasks)} tasks/s and ${written(p.agents)} agents, with ${p.types} types and ${written(p.beats)} beats/s, µs a second over ${written(MICROS)} of each core:`,
-    `- dispatchers: ${written(p.tasks)} × ${written(worker)} = ${written(p.tasks * worker)}, over ${written(MICROS)} − ${p.types} × ${written(f.look('worker'))}; or ${written(p.tasks)} × ${AGENT_SECONDS} s in hand over ${written(WORKER_CONCURRENCY)} each: the larger, ${p.dispatchers};`,
+    `- dispatchers: ${written(p.tasks)} × ${written(worker)} = ${written(p.tasks * worker)}, over ${written(MICROS)} − ${p.types} × ${written(f.look('worker', true))}; or ${written(p.tasks)} × ${AGENT_SECONDS} s in hand over ${written(WORKER_CONCURRENCY)} each: the larger, ${p.dispatchers};`,
     `- APIs: ${written(p.tasks)} × ${written(api)} + ${written(p.beats)} × ${written(f.beat('api'))}, so ${p.apiByCpu} by CPU; or ${written(p.agents)} kept connections over ${written(CONNECTIONS_OF_AN_API)} each: the larger, ${p.apis};`,
-    `- masters: ${written(p.tasks)} × ${written(redis)} = ${redisOf(p.redis.tasks)} cores of tasks, ${written(p.beats)} × ${written(f.beat('redis'))} = ${redisOf(p.redis.beats)} of beats, ${p.dispatchers} × ${p.types} × ${written(f.look('redis'))} = ${redisOf(p.redis.looks)} of looks, over ${BUSY}: ${p.masters};`,
+    `- masters: ${written(p.tasks)} × ${written(redis)} = ${redisOf(p.redis.tasks)} cores of tasks, ${written(p.beats)} × ${written(f.beat('redis'))} = ${redisOf(p.redis.beats)} of beats, ${p.dispatchers} × ${p.types} × ${written(f.look('redis', true))} = ${redisOf(p.redis.looks)} of looks, over ${BUSY}: ${p.masters};`,
     `- connections: (${p.apis} + ${p.dispatchers}) × ${f.toOne} = ${written(p.atAMaster)} at each master, × ${p.masters} = ${written(p.connections)} in all;`,
     `- memory of Redis: ${written(p.agents)} × ${written(f.agentBytes)} + ${written(p.records)} × ${written(f.recordBytes)} + ${p.types} × ${written(EVENTS_OF_A_TYPE)} × ${written(f.eventBytes)} bytes = ${written(p.redisGiB, 1)} GiB, without replicas;`,
     `- should somebody in each API wait for a task of each type, beside all that: ${written(p.tasks)} × ${written(f.messages, 2)} × ${p.apis} = ${written(p.heard)} messages/s, which is the work of ${written(p.heardMasters, 1)} masters more.`,
@@ -194,9 +197,9 @@ const limitTable = (f: Figures): string => {
     ['3. one agent type, on however many masters', `${both(1e6 / one)} tasks/s, or beats of ${both((1e6 / f.beat('redis')) * BEAT_SECONDS)} agents`, `a type is one slot, and a slot has one master: ${written(one)} µs a task`],
     ['4. one dispatcher', `${both(1e6 / f.task(10, 'worker'))} tasks/s`, `${written(f.task(10, 'worker'))} µs a task; and WORKER_CONCURRENCY over the seconds that an agent takes`],
     ['5. telling those who wait', f.message === 0 ? 'too few to see' : `${both(1e6 / f.message)} messages/s of a master`, `${written(f.message, 1)} µs each: tasks/s of a type × ${written(f.messages, 2)} or more × APIs in which somebody waits for one of them`],
-    ['6. dispatchers × types', `${both(1e6 / f.look('redis'))} looks/s of a master`, `${written(f.look('redis'))} µs: each type, by each dispatcher, each second`],
-    ['7. the master with the index of agents', f.lookups === 0 ? 'not reached' : `beats of ${both((1e6 / (f.lookups * f.lookup)) * BEAT_SECONDS)} agents`, `${written(f.lookups, 2)} looks a beat of ${written(f.lookup)} µs, for all of a namespace`],
-    ['8. types of a namespace', written(MOST_TYPES), `a bound; so many are ${written((MOST_TYPES * f.look('worker')) / 1e4)} % of each dispatcher’s core`],
+    ['6. dispatchers × types', `${both(1e6 / f.look('redis', true))} looks/s of a master`, `${written(f.look('redis', true))} µs: each type, by each dispatcher, each second`],
+    ['7. the master with the index of agents', `beats of ${both((1e6 / (f.lookups * f.lookup)) * BEAT_SECONDS)} agents`, `${written(f.lookups, 2)} looks a beat of ${written(f.lookup)} µs, for all of a namespace`],
+    ['8. types of a namespace', written(MOST_TYPES), `a bound; so many are ${written((MOST_TYPES * f.look('worker', true)) / 1e4)} % of each dispatcher’s core`],
     ['9. connections at a master', `${written(10_000 / f.toOne)} processes`, `${f.toOne} each, of Redis’s \`maxclients\` 10,000`],
   ])
 }
