@@ -46,7 +46,7 @@ const baseBytes = async (dir: string): Promise<number> => {
   return Math.max(...sizes.filter(Number.isFinite)) // -Infinity, which counts as none, when there is none
 }
 
-export const createSampler = ({ redis, api, workers, redisProcess }: System) => {
+export const createSampler = ({ redis, api, workers, servers }: System) => {
   const samples: Sample[] = []
   const count = async (): Promise<Record<string, number>> => {
     const counts: Record<string, number> = { all: 0, records: 0, jobs: 0, idempotency: 0, webhooks: 0, others: 0 }
@@ -66,7 +66,7 @@ export const createSampler = ({ redis, api, workers, redisProcess }: System) => 
     const used = fieldIn(memory, 'used_memory') / MIB
     const [, dir] = (await redis.config('GET', 'dir')) as string[]
     samples.push({
-      at, base: (await baseBytes(join(dir!, 'appendonlydir'))) / MIB, used, usedWithoutLogs: used - logs.reduce<number>((sum, n) => sum + Number(n ?? 0), 0) / MIB, resident: redisProcess.residentMiB() ?? NaN, fragmentation: fieldIn(memory, 'mem_fragmentation_ratio'),
+      at, base: (await baseBytes(join(dir!, 'appendonlydir'))) / MIB, used, usedWithoutLogs: used - logs.reduce<number>((sum, n) => sum + Number(n ?? 0), 0) / MIB, resident: servers[0]!.running.residentMiB() ?? NaN, fragmentation: fieldIn(memory, 'mem_fragmentation_ratio'),
       file: fieldIn(persistence, 'aof_current_size') / MIB, api: api.residentMiB() ?? NaN, dispatcher: workers[0]!.residentMiB() ?? NaN, ...counts, jobs: counts['jobs']! - board, board,
     } as Sample)
   }
