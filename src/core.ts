@@ -27,6 +27,9 @@ import { createStats } from './tasks/stats.ts'
 import { createTasks } from './tasks/tasks.ts'
 import { createWebhooks } from './tasks/webhooks/webhooks.ts'
 
+/** What tasks that are kept for their webhooks alone may take in any case: to keep no dead letters is not to give up webhooks. */
+const LEAST_WEBHOOK_BYTES = 16 * 1024 * 1024
+
 type PartsDeps = { redis: Redis; namespace: string; config: Config; callbacks: CallbackPolicy; fullness: Fullness; log: Logger }
 
 /** Everything of one namespace. */
@@ -39,7 +42,7 @@ const createParts = async ({ redis, namespace, config, callbacks, fullness, log 
   const types = createTypes({ redis, keys })
   const registry = createRegistry({ redis, keys, types, signing })
   const stats = createStats({ redis, keys })
-  const webhooks = createWebhooks({ redis, keys, log, maxBytes: config.retention.failedBytes, maxKept: config.retention.webhooksCount })
+  const webhooks = createWebhooks({ redis, keys, log, maxBytes: Math.max(config.retention.failedBytes, LEAST_WEBHOOK_BYTES), maxKept: config.retention.webhooksCount })
   const tasks = createTasks({ redis, keys, types, queues, stats, webhooks, retention: config.retention, fullness, fullPercent: config.admission.maxRedisPercent, fault: config.fault, maxAttemptMs: config.maxTaskTimeoutSeconds * 1000, maxQueued: config.admission.maxQueued, log })
   const events = createEvents({ redis, keys })
   const schedulers = createSchedulers({ queues })

@@ -3,6 +3,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { Registration } from '../src/contracts/agent.ts'
 import { createLogger } from '../src/logger.ts'
 import { uuidv7 } from '../src/redis/ids.ts'
+import { loadScript } from '../src/redis/scripts.ts'
 import { createWebhooks } from '../src/tasks/webhooks/webhooks.ts'
 import { startCore } from './core.ts'
 import { accepts, startRedis, startSystem, until, type System } from './system.ts'
@@ -18,6 +19,12 @@ beforeAll(async () => {
 afterAll(() => system[Symbol.asyncDispose]())
 
 const trimmer = async (env: Record<string, string>, at: Pick<System, 'redisUrl' | 'prefix'> = system) => startCore(at, { RETENTION_COMPLETED_SECONDS: '86400', ...env })
+/** Whether a dispatcher's look at a type says that there may be something to forget. */
+const mayBeTrimmed = async ({ redis, keys, tasks, webhooks }: Awaited<ReturnType<typeof trimmer>>, type: string): Promise<boolean> => {
+  const survey = loadScript(redis, new URL('../src/workers/survey.lua', import.meta.url))
+  const [cells] = (await survey(keys.base(type), 'me', 0, webhooks.maxKept, webhooks.maxBytes, ...tasks.kept.flat(), keys.base(type), 0)) as unknown[][]
+  return cells!.at(-1) === 1
+}
 /** As often as it takes until nothing changes any more: one trim is bounded. */
 const trimAll = async ({ tasks, redis, keys }: Awaited<ReturnType<typeof trimmer>>, type: string): Promise<void> => {
   const state = async () => JSON.stringify(await Promise.all([redis.hgetall(keys.weight(type)), ...ENDS.map((status) => redis.zcard(keys.tasks(type, status)))]).then(([weight, ...counts]) => [ENDS.map((status) => weight[status]), counts]))
@@ -94,6 +101,37 @@ describe('the bytes of ended records', () => {
     await core.tasks.trim(type)
     expect(await list()).toEqual([first])
     isNear(await weighed(), await taken(), 0.05)
+  })
+
+  test('go from the oldest on, also behind a look that ended among others that stay for now', async () => {
+    await using core = await trimmer({ RETENTION_COMPLETED_SECONDS: '3600', RETENTION_COMPLETED_COUNT: '1000' })
+    const { type, put, list } = setting()
+    // A backlog of two hours, which has ended within the last 50 minutes.
+    const ids = await put(Array.from({ length: 1000 }, (_, i) => ({ created: 2 * HOUR, ended: 3_000_000 - i * 2900 })))
+    await core.tasks.trim(type)
+    expect(await list()).toEqual(ids)
+    const more = await put(Array.from({ length: 100 }, () => ({ created: 2 * HOUR, ended: 11_000 })))
+    await trimAll(core, type)
+    expect(await list()).toEqual([...ids, ...more].slice(100))
+  })
+
+  test('are measured again of a list at rest, as results that come late make records grow', async () => {
+    await using core = await trimmer({ RETENTION_COMPLETED_BYTES: '10000000' })
+    const { type, put, list, taken } = setting()
+    const ids = await put(sizes(500, () => 10))
+    await trimAll(core, type)
+    await Promise.all(ids.map((id) => core.redis.hset(core.keys.task(type, id), 'r1', 'x'.repeat(40_000))))
+    // Two hours go by.
+    const [stretches, before] = [core.keys.stretches(type, 'completed'), String(Date.now() - 2 * HOUR)]
+    const known = await core.redis.zrange(stretches, '0', '-1')
+    await core.redis.del(stretches)
+    await core.redis.zadd(stretches, ...known.flatMap((text) => [0, text.replace(/\d+$/, before)]))
+    await core.redis.hset(core.keys.weight(type), 'completed:looked', before)
+    expect(await mayBeTrimmed(core, type)).toBe(true)
+    await trimAll(core, type)
+    expect(await taken()).toBeLessThan(11_000_000)
+    expect(await list()).toEqual(ids.slice(-(await list()).length))
+    expect(await mayBeTrimmed(core, type)).toBe(false)
   })
 
   test('are bounded, of each status: the oldest go first', async () => {

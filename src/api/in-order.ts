@@ -9,14 +9,17 @@ export const inOrder =
   (...handlers: readonly RequestHandler[]): RequestHandler =>
   (req, res, next) => {
     let at = 0
+    /** Never as if all were well: what stands here refuses by throwing. */
+    const fail = (thrown: unknown): void => next(thrown || new Error('a handler failed and did not say how'))
     const step = (error?: unknown): void => {
       const handler = handlers[at++]
+      if (error === 'route' || error === 'router') return fail(null) // there is no way round those behind
       if (error || !handler) return next(error) // a router that is left says null
       try {
         const result: unknown = handler(req, res, step)
-        if (result instanceof Promise) result.catch(next)
+        if (result instanceof Promise) result.catch(fail)
       } catch (thrown) {
-        next(thrown)
+        fail(thrown)
       }
     }
     step()

@@ -83,11 +83,13 @@ export const createSweeping = ({ redis, keys, queues, retention, fullness, fullP
   /** How many records of each status stay for now: fewer than else while Redis's memory is short. */
   const counts = async (type: string): Promise<number[]> => {
     const used = ((await fullness(keys.base(type))) * 100) / fullPercent
+    // Each of them trims: all together let so much go.
+    const dispatchers = used < GIVE_WAY.completed ? 1 : Math.max(1, await redis.zcard(keys.dispatchers(type)))
     return Promise.all(
       kept.map(async ({ status, count, givesWayFrom: from }) => {
         if (used < from) return count
         const given = Math.max(LEAST_GIVEN, MOST_GIVEN * Math.min(1, (used - from) / (1 - from)))
-        return Math.min(count, Math.floor((await redis.zcard(keys.tasks(type, status))) * (1 - given)))
+        return Math.min(count, Math.floor((await redis.zcard(keys.tasks(type, status))) * (1 - given) ** (1 / dispatchers)))
       }),
     )
   }

@@ -27,6 +27,9 @@ for i = 2, #ARGV, 5 do
   local over, unmeasured = too_heavy(status, tonumber(ARGV[i + 3]), now)
   if unmeasured then answer[2] = 1 end
   over = math.max(over, redis.call('ZCARD', tasks_key(status)) - tonumber(ARGV[i + 2]))
+  -- Of too many the oldest go first, if that may go yet; else those behind where the last look ended.
+  local oldest = over > 0 and behind ~= '' and redis.call('ZRANGE', tasks_key(status), 0, 0)[1]
+  if oldest and now >= tonumber(redis.call('HGET', task_key(oldest), 'ended') or 0) + math.min(LEAST_MS, keep_ms) then behind = '' end
   local ids = redis.call('ZRANGEBYLEX', tasks_key(status), behind == '' and '-' or '(' .. behind, '+', 'LIMIT', 0, most)
   local young = 0
   for _, id in ipairs(ids) do

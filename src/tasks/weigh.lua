@@ -3,7 +3,7 @@
 -- itself says, in one step; so what ended late or has gone since counts as much as its neighbours do, until they are measured anew, and nothing drifts away
 -- from what is there.
 -- A stretch is text: last id, how many were measured, bytes of those, how many there are, when it was measured. They stand in a zset, by id. The hash
--- WEIGHT has of each status: bytes, of how many records, which stretch is looked at next, when stretches were looked at last.
+-- WEIGHT has of each status: bytes, of how many records, behind which id stretches are looked at next, when they were looked at last.
 
 local STRETCH = 1000        -- records of a stretch,
 local PARTS = 64            -- or as large a part of what may be kept: by one stretch an answer may be wrong
@@ -13,6 +13,7 @@ local OLDEST, OTHERS = 4, 12 -- stretches looked at for what has changed: those 
 local LOOK_MS = 60000       -- also where nothing seems to have
 local MUCH = 1.5            -- one that has so much more is measured anew at once,
 local SOME, SOME_MS = 1.02, 30000 -- one that has a little more when it was not for so long,
+local ANY_MS = 60000       -- one that has any more when it was not for so long: what ends late may be larger than its neighbours,
 local ANEW_MS = 3600000     -- and any within the hour: records may grow behind their end, by results that come too late
 local PLACE_BYTES = 135     -- in the list
 
@@ -46,7 +47,7 @@ local function too_heavy(status, limit, now)
     return 0, false
   end
   local more = false
-  local total, counted, rank, looked = tonumber(known[1] or 0), tonumber(known[2] or 0), tonumber(known[3] or 0), tonumber(known[4] or 0)
+  local total, counted, next_behind, looked = tonumber(known[1] or 0), tonumber(known[2] or 0), known[3] or '', tonumber(known[4] or 0)
 
   local function replace(old, new)
     if old then redis.call('ZREM', stretches, old.text) end
@@ -60,30 +61,37 @@ local function too_heavy(status, limit, now)
     local bytes = measured and math.ceil(stretch.bytes * measured / stretch.measured) or stretch.bytes
     return { last = stretch.last, measured = measured or stretch.measured, bytes = bytes, count = count, at = stretch.at }
   end
-  -- Sets a stretch right, which begins behind `from`: by its number, or measured anew, in part if it has become long.
-  local function look_at_stretch(stretch, from)
+  -- Sets a stretch right, which begins behind `id`: by its number, or measured anew, in part if it has become long.
+  local goes_on -- behind this id something is left to be measured
+  local function look_at_stretch(stretch, id)
+    local from = id ~= '' and '(' .. id or '-'
     local count = redis.call('ZLEXCOUNT', list, from, '[' .. stretch.last)
-    local is_due = now >= stretch.at + ANEW_MS or now >= stretch.at + SOME_MS and count > SOME * stretch.measured or count > MUCH * stretch.measured
+    local age = now - stretch.at
+    local is_due = age >= ANEW_MS or age >= SOME_MS and count > SOME * stretch.measured or age >= ANY_MS and count > stretch.measured or count > MUCH * stretch.measured
     if is_due then more = true end
     if count == 0 or not is_due or is_enough then
+      if is_due and count > 0 then goes_on = goes_on or id end
       if count ~= stretch.count then replace(stretch, changed(stretch, count)) end
       return
     end
     is_enough = true
     local first = measure(empty(), list, from, '[' .. stretch.last, STRETCH, part)
     local rest = count - first.count
-    if rest == 0 then first.last = stretch.last end
+    if rest == 0 then first.last = stretch.last else goes_on = goes_on or first.last end
     -- The rest seems to have become twice what was measured, and is next.
     replace(stretch, rest > 0 and changed(stretch, rest, math.ceil(rest / 2)) or nil)
     replace(nil, first)
   end
-  local function look_from(at, most)
-    local from = at > 0 and '(' .. stretch_in(redis.call('ZRANGE', stretches, at - 1, at - 1)[1]).last or '-'
-    for _, text in ipairs(redis.call('ZRANGE', stretches, at, at + most - 1)) do
+  -- Looks at so many, from the one that has the first id behind `id` on; returns the last id of those. (A space stands behind an id, and sorts before `~`.)
+  local function look_behind(id, most)
+    local before = redis.call('ZREVRANGEBYLEX', stretches, '(' .. id .. ' ~', '-', 'LIMIT', 0, 1)[1]
+    local behind = before and stretch_in(before).last or ''
+    for _, text in ipairs(redis.call('ZRANGEBYLEX', stretches, '(' .. id .. ' ~', '+', 'LIMIT', 0, most)) do
       local stretch = stretch_in(text)
-      look_at_stretch(stretch, from)
-      from = '(' .. stretch.last
+      look_at_stretch(stretch, behind)
+      behind = stretch.last
     end
+    return behind
   end
 
   local tail = redis.call('ZRANGE', stretches, -1, -1)[1]
@@ -99,10 +107,10 @@ local function too_heavy(status, limit, now)
         more = new.last ~= newest
       end
     end
-    look_from(0, OLDEST)
-    if rank >= redis.call('ZCARD', stretches) then rank = 0 end
-    look_from(rank, OTHERS)
-    redis.call('HSET', WEIGHT, status, integer(total), COUNT, integer(counted), NEXT, more and rank or rank + OTHERS, LOOKED, more and 0 or integer(now))
+    look_behind('', OLDEST)
+    local to = look_behind(next_behind, OTHERS)
+    if to == next_behind then to = '' end -- that was the last one: from the first on
+    redis.call('HSET', WEIGHT, status, integer(total), COUNT, integer(counted), NEXT, goes_on or to, LOOKED, more and 0 or integer(now))
   end
 
   local over, excess = 0, total - limit

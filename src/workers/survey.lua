@@ -18,6 +18,7 @@
 local HOUR = 3600000 -- in ms
 local AT_ONCE = 50
 local MAX_IDLE = 20
+local WEIGHED_MS = 60000 -- a list at rest is looked at again after so long: its records may have grown (tasks/weigh.lua)
 local SCHEDULES_POOL = '~schedules' -- queues/schedulers.ts
 local FIRST_KEPT, FIRST_TYPE = 5, 21
 local MAX_DISPATCHERS = 1000 -- one that was killed with much in hand is noted until it is told something in vain: of more those go
@@ -55,7 +56,8 @@ local function first_score(key) return redis.call('ZRANGE', key, 0, 0, 'WITHSCOR
 -- The first by id is the oldest (tasks/trim.lua): as long as that is young, and there are not too many, and all were measured (tasks/weigh.lua) and are not too
 -- much, there is nothing to forget.
 local function may_be_trimmed()
-  local weighed = redis.call('HMGET', WEIGHT, 'webhooks', ARGV[5], ARGV[5] .. ':count', ARGV[9], ARGV[9] .. ':count', ARGV[13], ARGV[13] .. ':count', ARGV[17], ARGV[17] .. ':count')
+  local weighed = redis.call('HMGET', WEIGHT, 'webhooks', ARGV[5], ARGV[5] .. ':count', ARGV[9], ARGV[9] .. ':count', ARGV[13], ARGV[13] .. ':count', ARGV[17], ARGV[17] .. ':count',
+    ARGV[5] .. ':looked', ARGV[9] .. ':looked', ARGV[13] .. ':looked', ARGV[17] .. ':looked')
   for i = FIRST_KEPT, FIRST_TYPE - 1, 4 do
     local list, at = tasks_key(ARGV[i]), (i - FIRST_KEPT) / 2 + 2
     local bytes, measured = tonumber(weighed[at]), tonumber(weighed[at + 1])
@@ -63,7 +65,8 @@ local function may_be_trimmed()
     if not oldest and measured then return true end
     if oldest then
       local created, count = redis.call('HGET', task_key(oldest), 'created'), redis.call('ZCARD', list)
-      if not created or now >= created + ARGV[i + 1] or count > tonumber(ARGV[i + 2]) or count ~= measured or bytes > tonumber(ARGV[i + 3]) then return true end
+      if not created or now >= created + ARGV[i + 1] or count > tonumber(ARGV[i + 2]) or count ~= measured or bytes > tonumber(ARGV[i + 3])
+        or now >= tonumber(weighed[10 + (i - FIRST_KEPT) / 4] or 0) + WEIGHED_MS then return true end
     end
   end
   local next_webhook = first_score(WEBHOOKS)

@@ -93,12 +93,27 @@ export const createSurvey = ({ redis, keys, types, presence, queues, tasks, webh
     pump(type, queue)
   }
 
+  /** Those to be trimmed, one behind the other: each may take a quarter of a second, and no look waits for that. */
+  const toTrim = new Set<string>()
+  let trimming = false
+  const trimSoon = (type: string): void => {
+    toTrim.add(type)
+    if (trimming) return
+    trimming = true
+    void (async () => {
+      for (const one of toTrim) {
+        toTrim.delete(one)
+        if (!isStopping()) await sweeper.trim(one).catch((error: unknown) => watchdog.failed(one, error))
+      }
+    })().finally(() => void (trimming = false))
+  }
+
   /** Does what has come due. */
   const follow = async (type: string, [recordsDueIn, agentsDue, , busy, , , idle, , trims]: Cells): Promise<void> => {
     if (agentsDue === 1) await sweeper.agents(type)
     if (recordsDueIn === 0) await sweeper.records(type)
     for (const [queue, , active] of busy) if (active > 0) await recoverStalled(type, queue)
-    if (trims === 1 || (await tasks.isShort(type))) await sweeper.trim(type)
+    if (trims === 1 || (await tasks.isShort(type))) trimSoon(type)
     for (const queue of idle) await queues.forget(type, queue)
   }
 

@@ -27,4 +27,6 @@ for _, id in ipairs(looked_at > 0 and redis.call('ZRANGE', WEBHOOKS, 0, looked_a
   redis.call('ZREM', WEBHOOKS, id)
   forgotten = forgotten + 1
 end
+-- Nothing is kept: whatever the sum says (a version that did not count was at it, perhaps), it begins anew.
+if redis.call('EXISTS', WEBHOOKS) == 0 then redis.call('HDEL', WEIGHT, 'webhooks') end
 return { forgotten, dropped }
